@@ -1,0 +1,71 @@
+"""What agents are told and what they answer: plain immutable values, the same for rules and for models."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from knowledge.device import Device
+from knowledge.opgraph import Frozen
+from knowledge.pattern import Refusal, Step
+from tools.facts import Baselines, ReferenceFacts, Roofline
+from tools.task import Task
+from tools.verdict import Trial
+
+
+class Citation(Frozen):
+    """A page of the library that a plan leans on: where it is, and the words that matter."""
+
+    source: str
+    title: str
+    passage: str
+    score: float
+
+
+class Plan(Frozen):
+    """One thing to try.
+
+    `steps` is the playbook's recipe. `expected_speedup` is over the fastest baseline, and `arithmetic` says how it
+    was reckoned. `parent` is the trial to start from, None for the reference itself.
+    """
+
+    id: str
+    title: str
+    steps: tuple[Step, ...]
+    expected_speedup: float
+    arithmetic: str
+    citations: tuple[Citation, ...] = ()
+    labels: tuple[str, ...] = ()
+    parent: int | None = None
+
+
+class Diagnosis(Frozen):
+    """What bounds a kernel, the evidence with its numbers, and what to do next, best move first."""
+
+    trial: int
+    bottleneck: Literal["memory", "compute", "latency", "pages", "none"]
+    headroom: float = Field(description="measured time over roofline time; 1 = nothing left")
+    evidence: tuple[str, ...]
+    moves: tuple[str, ...] = Field((), max_length=3)
+
+
+class Brief(Frozen):
+    """Everything an agent may know about the run so far; it reveals neither seeds nor hidden cases."""
+
+    task: Task
+    device: Device
+    facts: ReferenceFacts
+    baselines: Baselines
+    roofline: Roofline
+    plans: tuple[Plan, ...] = Field((), description="every plan made so far")
+    trials: tuple[Trial, ...] = ()
+    diagnoses: tuple[Diagnosis, ...] = ()
+    parents: tuple[int, ...] = Field((), description="trials the strategy chose to build on")
+    trials_left: int
+    seconds_left: float
+
+
+class Planning(Frozen):
+    """The planner's answer: what to try now, and what was considered and refused."""
+
+    plans: tuple[Plan, ...]
+    refused: tuple[Refusal, ...] = ()

@@ -1,0 +1,26 @@
+"""A candidate: one Python module with `class ModelNew`, and where it came from. Text only; nothing here loads it."""
+
+from hashlib import sha256
+from typing import Literal
+
+from knowledge.opgraph import Frozen
+
+Backend = Literal["torch", "cpp", "triton", "cuda"]
+
+
+class Candidate(Frozen):
+    """A kernel as source text.
+
+    `source` defines `ModelNew`, with the constructor and forward of the reference's `Model`. `backend` is the
+    language that does the work. `labels` state what a reader must know before she ships it, e.g.
+    `assumes: frozen weights`.
+    """
+
+    source: str
+    backend: Backend
+    labels: tuple[str, ...] = ()
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the source: the candidate's identity everywhere."""
+        return sha256(self.source.encode()).hexdigest()

@@ -1,0 +1,81 @@
+"""What `prepare` learns before anyone writes a kernel: the reference's facts, its baselines, and the roofline."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from knowledge.opgraph import Frozen, OpGraph, TensorSpec
+
+
+class ReferenceFacts(Frozen):
+    """The reference as the judge sees it.
+
+    `source` is the file in the field's convention, generated where the task names an operator. `flops` counts
+    multiply-adds as two (torch's FlopCounterMode plus one per pointwise element). `moved_bytes` is the least traffic:
+    each input and weight that is read, and each output, once.
+    """
+
+    source: str
+    digest: str
+    graph: OpGraph | None = Field(description="None where the op cannot be traced; then `untraceable` says why")
+    untraceable: str = ""
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    flops: int
+    moved_bytes: int
+    cautions: tuple[str, ...] = Field((), description="e.g. the output does not depend on the input")
+
+
+class Baseline(Frozen):
+    """One way of running the reference unchanged; `failed` says why it could not be measured."""
+
+    name: Literal["eager", "compile"]
+    median_ms: float | None
+    failed: str = ""
+
+
+class Baselines(Frozen):
+    """All baselines, measured interleaved, and the machine's A/A noise from eager against eager."""
+
+    rows: tuple[Baseline, ...]
+    noise: float
+
+    @property
+    def best(self) -> Baseline:
+        """The fastest that could be measured."""
+        return min((row for row in self.rows if row.median_ms is not None), key=lambda row: row.median_ms or 0.0)
+
+
+class Roofline(Frozen):
+    """The bound on this op's time on this machine.
+
+    `bandwidth_gbps` and `peak_gflops` are measured on the machine, at a footprint like the op's; `floor_ms` =
+    max(moved_bytes / bandwidth, flops / peak). `fault_us` is the measured cost of one minor page fault.
+    """
+
+    bandwidth_gbps: float
+    peak_gflops: float
+    moved_bytes: int
+    flops: int
+    fault_us: float
+    measured: str = Field(description="how the two ceilings were obtained, in words")
+
+    @property
+    def memory_ms(self) -> float:
+        """Time to move the bytes at full bandwidth."""
+        return self.moved_bytes / (self.bandwidth_gbps * 1e6)
+
+    @property
+    def compute_ms(self) -> float:
+        """Time to do the operations at peak."""
+        return self.flops / (self.peak_gflops * 1e6)
+
+    @property
+    def floor_ms(self) -> float:
+        """The larger of the two."""
+        return max(self.memory_ms, self.compute_ms)
+
+    @property
+    def bound(self) -> Literal["memory", "compute"]:
+        """Which of the two it is."""
+        return "memory" if self.memory_ms >= self.compute_ms else "compute"

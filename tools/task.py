@@ -1,0 +1,181 @@
+"""The task file: what to make fast, on what, under which rules and budget.
+
+Parsed from YAML into one immutable `Task`. A mistake in the file is a `BadInput` with one readable line; nothing
+here loads the reference or touches torch.
+"""
+
+import difflib
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from knowledge.errors import BadInput
+
+MODELS = ("playbook",)
+
+
+class Section(BaseModel):
+    """A part of the task file: immutable, closed to unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class InputSpec(Section):
+    """One generated argument of forward, for tasks that name an operator instead of a reference file."""
+
+    shape: tuple[int, ...] = Field(description="sizes; [] is a scalar tensor")
+    dtype: str = Field("float32", description="a torch dtype by its name")
+    high: int | None = Field(None, gt=0, description="integer inputs are drawn from [0, high)")
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if any(size < 1 for size in self.shape):
+            raise ValueError(f"shape {list(self.shape)} has a size below 1")
+        return self
+
+
+class Tolerance(Section):
+    """How far from the float64 oracle an element may be; see `docs/architecture.md`, "What counts as correct".
+
+    An element passes if |y - y64| <= max(yardstick * |y_ref - y64|, epsilons * eps(dtype) * scale).
+    """
+
+    yardstick: float = Field(4.0, gt=0, description="multiple of the reference's own worst error")
+    epsilons: float = Field(32.0, gt=0, description="multiple of the dtype's epsilon, times the output's scale")
+
+
+class Budget(Section):
+    """Hard caps for one run; the first one reached ends it with the best kernel so far."""
+
+    trials: int = Field(12, ge=1, description="candidates that may be judged, repairs included")
+    repairs: int = Field(3, ge=0, description="repairs of one attempt")
+    minutes: float = Field(15.0, gt=0, description="wall time")
+    usd: float = Field(2.0, ge=0, description="money for models")
+    tokens: int = Field(400_000, ge=0, description="tokens for models")
+
+
+class Task(Section):
+    """Everything a run needs to know, resolved: paths are absolute, defaults are filled in."""
+
+    name: str = Field(min_length=1, description="a short name; it becomes part of the run folder's")
+    reference: Path | None = Field(None, description="file with class Model, get_inputs(), get_init_inputs()")
+    op: str | None = Field(None, description="a dotted operator, e.g. torch.nn.functional.gelu")
+    module: str | None = Field(None, description="package.module:ClassName")
+    inputs: tuple[InputSpec, ...] = Field((), description="for op and module: what forward is given")
+    arguments: dict[str, Any] = Field({}, description="for op: keyword arguments; for module: its constructor's")
+    target: str = Field("auto", description="auto, cpu, cuda, or a device name")
+    backend: Literal["auto", "cpp"] = Field("auto", description="language of the kernel")
+    precision: Literal["strict", "tf32", "half"] = Field("strict", description="strict keeps the reference's accuracy class")
+    tolerance: Tolerance = Tolerance()
+    model: str = Field("playbook", description="who thinks: the playbook crew of rules")
+    strategy: Literal["greedy", "beam"] = "beam"
+    width: int = Field(2, ge=1, le=16, description="plans that are tried per round")
+    pages: Literal["machine", "huge"] = Field(
+        "machine", description="huge: judge, baselines and candidate all get huge pages from malloc"
+    )
+    budget: Budget = Budget()
+
+    @model_validator(mode="after")
+    def _one_subject(self) -> Self:
+        given = [key for key in ("reference", "op", "module") if getattr(self, key) is not None]
+        if len(given) != 1:
+            named = " and ".join(given) or "none of them"
+            raise ValueError(f"give exactly one of reference, op, module (found {named})")
+        if self.reference is None and not self.inputs:
+            raise ValueError(f"{given[0]} needs inputs, e.g. inputs: [{{shape: [4096, 4096], dtype: float32}}]")
+        if self.reference is not None and (self.inputs or self.arguments):
+            raise ValueError("inputs and arguments belong to op and module; a reference brings get_inputs()")
+        return self
+
+
+def load_task(path: Path, overrides: tuple[str, ...] = ()) -> Task:
+    """Read a task file.
+
+    Args:
+        path: the YAML file; a relative `reference` is looked up beside it.
+        overrides: `key=value` or `section.key=value` texts that replace what the file says; values are YAML.
+
+    Raises:
+        BadInput: no such file, not YAML, an unknown key, a value of the wrong kind, a missing reference.
+    """
+    where = str(path)
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadInput(where, f"cannot be read ({error.strerror}).", "Give the path of a task file.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BadInput(where, f"is not YAML ({_one_line(error)}).", "See examples/ for task files.") from error
+    if not isinstance(raw, dict):
+        raise BadInput(where, "is not a task: it should hold keys and values.", "See examples/ for task files.")
+    for text in overrides:
+        _override(raw, text)
+    return parse_task(raw, where, path.resolve().parent)
+
+
+def parse_task(raw: dict[str, Any], where: str, folder: Path) -> Task:
+    """Validate an already parsed task; a relative reference is looked up in `folder`.
+
+    Raises:
+        BadInput: as `load_task`.
+    """
+    raw = {"name": Path(where).stem, **raw}
+    try:
+        task = Task.model_validate(raw)
+    except ValidationError as error:
+        raise _readable(error, where) from error
+    _check_model(task.model, where)
+    if task.reference is None:
+        return task
+    reference = (folder / task.reference).resolve()
+    if not reference.is_file():
+        raise BadInput(f"{where}: reference", f"{task.reference} does not exist.", f"It was looked for in {folder}.")
+    return task.model_copy(update={"reference": reference})
+
+
+def _check_model(model: str, where: str) -> None:
+    if model not in MODELS:
+        raise BadInput(f"{where}: model", f'"{model}" is unknown.', f"Known: {', '.join(MODELS)}.")
+
+
+def _override(raw: dict[str, Any], text: str) -> None:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise BadInput(f"--set {text}", "is not key=value.", "For example: --set budget.trials=4")
+    *sections, last = key.split(".")
+    for section in sections:
+        inner = raw.setdefault(section, {})
+        if not isinstance(inner, dict):
+            raise BadInput(f"--set {text}", f"{section} is not a section of the task.")
+        raw = inner
+    try:
+        raw[last] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise BadInput(f"--set {text}", f"the value is not YAML ({_one_line(error)}).") from error
+
+
+def _readable(error: ValidationError, where: str) -> BadInput:
+    """The first complaint of pydantic, as one line that names the key and the nearest known one."""
+    first = error.errors()[0]
+    path = [str(part) for part in first["loc"]]
+    place = f"{where}: {'.'.join(path)}" if path else where
+    if first["type"] == "extra_forbidden":
+        known = _keys_of(path[:-1])
+        near = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.5)
+        mend = f'Did you mean "{near[0]}"?' if near else f"Known: {', '.join(known)}."
+        return BadInput(place, "is not a known key.", mend)
+    return BadInput(place, f"{first['msg'].removeprefix('Value error, ')}.".replace("..", "."))
+
+
+def _keys_of(path: list[str]) -> list[str]:
+    model: type[BaseModel] = Task
+    for part in path:
+        if part.isdigit():
+            continue
+        model = {"budget": Budget, "tolerance": Tolerance, "inputs": InputSpec}.get(part, model)
+    return sorted(model.model_fields)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:160]

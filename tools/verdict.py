@@ -1,0 +1,183 @@
+"""What the judge says of a candidate: a closed, tagged union, and the figures that go with it.
+
+A new outcome is a new class here, and mypy then names every `match` that does not handle it. No outcome is
+ever encoded as a number: only `Correct` can carry a `Timing`.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from knowledge.opgraph import Frozen
+from tools.candidate import Candidate
+
+
+class Comparison(Frozen):
+    """One baseline against the candidate, from interleaved (ABBA) blocks.
+
+    `speedup` is the median over blocks of baseline time over candidate time; `low` and `high` bound it at 95%
+    (bootstrap over blocks). Times are the judge's own wall clock around each call, in milliseconds.
+    """
+
+    baseline: str
+    baseline_ms: float
+    candidate_ms: float
+    speedup: float
+    low: float
+    high: float
+    blocks: int
+
+
+class Timing(Frozen):
+    """How fast a correct candidate is.
+
+    `noise` is this machine's own A/A ratio: how far from 1 the same code against itself may read (0.01 = 1%).
+    A win is real only if the interval's lower end clears `1 + noise` against every baseline measured.
+    """
+
+    candidate_ms: float
+    comparisons: tuple[Comparison, ...]
+    noise: float
+    page_faults: float = Field(description="minor page faults per call, counted by the kernel")
+    checked_outputs: int = Field(description="timed calls whose output was compared with the oracle afterwards")
+    confirmed: bool = Field(False, description="measured again in a new runner with new seeds")
+
+    @property
+    def against_best(self) -> Comparison:
+        """The comparison with the strongest baseline: the one with the smallest speedup."""
+        return min(self.comparisons, key=lambda comparison: comparison.speedup)
+
+    @property
+    def faster(self) -> bool:
+        """Whether the win over the strongest baseline is outside the machine's noise."""
+        return self.against_best.low > 1.0 + self.noise
+
+
+class CaseResult(Frozen):
+    """One correctness case: which kind of input, and how far off the worst element was, in tolerances."""
+
+    name: str
+    passed: bool
+    worst: float = Field(description="largest |y - y64| divided by what was allowed there")
+
+
+class Outcome(Frozen):
+    """What every verdict carries."""
+
+    isolation: str = Field("", description="the jail that was in force, e.g. 'unshare+rlimits'")
+    labels: tuple[str, ...] = ()
+
+
+class BuildFailed(Outcome):
+    """The source does not parse, import or compile."""
+
+    kind: Literal["build_failed"] = "build_failed"
+    log: str = Field(description="what the compiler or importer printed, bounded")
+
+
+class Crashed(Outcome):
+    """The runner died or raised while it built the module or ran forward."""
+
+    kind: Literal["crashed"] = "crashed"
+    log: str
+
+
+class TimedOut(Outcome):
+    """A call took longer than the deadline, which is scaled to the reference's own time."""
+
+    kind: Literal["timed_out"] = "timed_out"
+    deadline_s: float
+
+
+class WrongOutput(Outcome):
+    """The values differ from the float64 oracle by more than the tolerance."""
+
+    kind: Literal["wrong_output"] = "wrong_output"
+    detail: str = Field(description="which output, how many elements, the worst one: never the hidden inputs")
+    cases: tuple[CaseResult, ...] = ()
+
+
+class ContractBroken(Outcome):
+    """Wrong number, shape, dtype or class of outputs, or an input was changed."""
+
+    kind: Literal["contract_broken"] = "contract_broken"
+    detail: str
+
+
+class Cheated(Outcome):
+    """A check that only a cheating kernel fails did fail."""
+
+    kind: Literal["cheated"] = "cheated"
+    check: str
+    detail: str
+
+
+class Implausible(Outcome):
+    """Faster than the bytes it must move or the operations it must do allow."""
+
+    kind: Literal["implausible"] = "implausible"
+    candidate_ms: float
+    floor_ms: float
+
+
+class TimerMismatch(Outcome):
+    """The runner's clock and the judge's disagree, or work was left for after the timed call."""
+
+    kind: Literal["timer_mismatch"] = "timer_mismatch"
+    detail: str
+
+
+class Correct(Outcome):
+    """Every case passed. `timing` is None where only correctness was asked for."""
+
+    kind: Literal["correct"] = "correct"
+    cases: tuple[CaseResult, ...] = ()
+    deterministic: bool = True
+    timing: Timing | None = None
+
+
+class JudgeError(Outcome):
+    """The judge's own machinery failed, twice: says nothing about the candidate, and is never a pass."""
+
+    kind: Literal["judge_error"] = "judge_error"
+    log: str
+
+
+Verdict = Annotated[
+    BuildFailed | Crashed | TimedOut | WrongOutput | ContractBroken | Cheated | Implausible | TimerMismatch
+    | Correct | JudgeError,
+    Field(discriminator="kind"),
+]  # fmt: skip
+
+
+class Profile(Frozen):
+    """Where a correct candidate's time goes. `rung` names the instrument, so that nobody takes a model for a reading."""
+
+    rung: str
+    median_ms: float
+    achieved_gbps: float
+    achieved_gflops: float
+    roofline_fraction: float = Field(description="roofline time over measured time, 1 = at the bound")
+    bound: Literal["memory", "compute"]
+    page_faults: float
+    page_fault_ms: float = Field(description="those faults times this machine's measured cost of one")
+    notes: tuple[str, ...] = ()
+
+
+class Trial(Frozen):
+    """One judged candidate: an immutable fact of a run.
+
+    `number` is its identity in the run (from 1); `plan` the plan's id; `parent` the trial it was made from;
+    `repair` how many repairs preceded it within its attempt.
+    """
+
+    number: int
+    plan: str
+    pattern: str
+    title: str
+    parent: int | None
+    repair: int
+    candidate: Candidate
+    verdict: Verdict
+    profile: Profile | None = None
+    seconds: float
