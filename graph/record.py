@@ -1,0 +1,99 @@
+"""The record of a run: everything the screen, the reports and `--json` show, derived once from the final state."""
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from agents.brief import Diagnosis, Plan
+from knowledge.device import Device
+from knowledge.opgraph import Frozen
+from knowledge.pattern import Refusal
+from tools.facts import Baselines, ReferenceFacts, Roofline
+from tools.task import Task
+from tools.verdict import Correct, Timing, Trial
+
+SCHEMA = 1
+
+
+class Repair(Frozen):
+    """What the debugger did between two trials of one attempt."""
+
+    failed_trial: int
+    action: str
+
+
+class Usage(Frozen):
+    """What models cost; zero for the playbook."""
+
+    tokens: int = 0
+    usd: float = 0.0
+
+
+class RunRecord(Frozen):
+    """One finished (or interrupted) run.
+
+    `winner` is the trial that was confirmed, or the best correct one where none was faster; `confirmation` is the
+    second, independent measurement of it, which is what every headline quotes. `ended` says why the run stopped.
+    """
+
+    schema_version: int = SCHEMA
+    run_id: str
+    run_dir: str
+    started: str = Field(description="ISO 8601, UTC")
+    versions: dict[str, str]
+    task: Task
+    device: Device
+    facts: ReferenceFacts
+    baselines: Baselines
+    roofline: Roofline
+    plans: tuple[Plan, ...] = ()
+    refused: tuple[Refusal, ...] = ()
+    trials: tuple[Trial, ...] = ()
+    diagnoses: tuple[Diagnosis, ...] = ()
+    repairs: tuple[Repair, ...] = ()
+    winner: int | None = None
+    confirmation: Correct | None = None
+    ended: str
+    seconds: float
+    usage: Usage = Usage()
+
+    @property
+    def timing(self) -> Timing | None:
+        """The confirmed figures, None where no correct kernel was timed."""
+        return self.confirmation.timing if self.confirmation else None
+
+    @property
+    def status(self) -> Literal["faster", "correct", "failed"]:
+        """`faster`: a confirmed win over every baseline; `correct`: a right kernel, none faster; else `failed`."""
+        if self.winner is None or self.confirmation is None:
+            return "failed"
+        return "faster" if self.timing is not None and self.timing.faster else "correct"
+
+    @property
+    def roofline_fraction(self) -> float | None:
+        """Roofline time over the winner's confirmed time; 1 = at the bound."""
+        return self.roofline.floor_ms / self.timing.candidate_ms if self.timing else None
+
+    def document(self) -> dict[str, Any]:
+        """What `--json` prints."""
+        timing = self.timing
+        by_name = {c.baseline: c.speedup for c in timing.comparisons} if timing else {}
+        best = timing.against_best if timing else None
+        return {
+            "status": self.status,
+            "task": self.task.name,
+            "device": self.device.name,
+            "backend": self.trials[self.winner - 1].candidate.backend if self.winner else None,
+            "speedup": {
+                "eager": by_name.get("eager"),
+                "compile": by_name.get("compile"),
+                "best_baseline": best.speedup if best else None,
+                "interval": [best.low, best.high] if best else None,
+            },
+            "roofline_fraction": self.roofline_fraction,
+            "trials": len(self.trials),
+            "seconds": round(self.seconds, 1),
+            "usage": self.usage.model_dump(),
+            "best": f"{self.run_dir}/best/kernel.py" if self.winner else None,
+            "run_dir": self.run_dir,
+        }
