@@ -57,6 +57,22 @@ class RunRecord(Frozen):
     seconds: float
     usage: Usage = Usage()
 
+    def trial(self, number: int) -> Trial:
+        """The trial of that number.
+
+        Raises:
+            KeyError: there is none.
+        """
+        return {trial.number: trial for trial in self.trials}[number]
+
+    def plan(self, identity: str) -> Plan:
+        """The plan of that id.
+
+        Raises:
+            KeyError: there is none.
+        """
+        return {plan.id: plan for plan in self.plans}[identity]
+
     @property
     def timing(self) -> Timing | None:
         """The confirmed figures, None where no correct kernel was timed."""
@@ -83,7 +99,7 @@ class RunRecord(Frozen):
             "status": self.status,
             "task": self.task.name,
             "device": self.device.name,
-            "backend": self.trials[self.winner - 1].candidate.backend if self.winner else None,
+            "backend": self.trial(self.winner).candidate.backend if self.winner else None,
             "speedup": {
                 "eager": by_name.get("eager"),
                 "compile": by_name.get("compile"),

@@ -1,0 +1,42 @@
+# `make run` and `make test` work on a machine that has Python 3.11+, a C++ compiler and pip.
+PYTHON ?= python3
+TASK ?= examples/softmax.yaml
+BIN := .venv/bin
+TORCH := $(shell grep '^torch==' constraints.txt)
+
+.PHONY: run test check format clean
+.DELETE_ON_ERROR:
+
+run: .venv/ready
+	$(BIN)/python -m graph.run $(TASK)
+
+test: .venv/ready-dev
+	$(BIN)/python -m pytest
+
+check: .venv/ready-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	PYTHONPATH=. $(BIN)/lint-imports
+
+format: .venv/ready-dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf .venv
+
+# torch first and exactly: a range would let pip choose a build with gigabytes of GPU libraries.
+.venv/ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "$(PYTHON) is too old: Kernelwright needs Python 3.11 or newer. Try: make run PYTHON=python3.12"; exit 1; }
+	@command -v g++ >/dev/null || command -v clang++ >/dev/null || \
+		{ echo "no C++ compiler was found: install g++ (for example: apt install g++)"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet $(TORCH)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+.venv/ready-dev: .venv/ready
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@

@@ -1,0 +1,26 @@
+"""The playbook's coder: applies a plan's steps to the traced op and prints the module."""
+
+from agents.brief import Brief, Plan
+from agents.playbook.recipes import cook
+from knowledge.emit import emit_as_given
+from tools.candidate import Candidate
+
+
+class PlaybookCoder:
+    """Writes by instantiating patterns; it invents nothing."""
+
+    def write(self, brief: Brief, plan: Plan) -> Candidate:
+        """The candidate for `plan`.
+
+        Raises:
+            ValueError: the plan's steps do not fit the op.
+        """
+        if brief.facts.graph is None or not plan.steps:
+            return Candidate(
+                source=emit_as_given(brief.facts.source),
+                backend="torch",
+                labels=("the reference's own operators, unchanged", *plan.labels),
+            )
+        source = cook(brief.facts.graph, brief.facts.source, plan.steps)
+        backend = "cpp" if "cpp_kernel(" in source else "torch"
+        return Candidate(source=source, backend=backend, labels=plan.labels)

@@ -1,0 +1,93 @@
+"""The playbook's debugger: from the kind of failure to the smallest change of the plan that could mend it.
+
+Rules are tried in order; one that changes nothing, or leads to steps already tried in this run, is passed over. The last
+resort is always to leave the newest step out, so that a wrong pattern cannot take the right ones down with it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from agents.brief import Brief, Plan
+from agents.playbook.coder import PlaybookCoder
+from knowledge.pattern import Parameter, Step
+from tools.candidate import Candidate
+from tools.verdict import (
+    BuildFailed,
+    Cheated,
+    ContractBroken,
+    Correct,
+    Crashed,
+    Implausible,
+    JudgeError,
+    TimedOut,
+    TimerMismatch,
+    Trial,
+    Verdict,
+    WrongOutput,
+)
+
+
+@dataclass(frozen=True)
+class Mend:
+    """Set one tunable of any step that has it to a safer value."""
+
+    parameter: str
+    value: Parameter
+    sentence: str
+
+
+WIDER = Mend("accumulate", "double", "sums in double: the miss looks like lost low bits")
+EXACT = Mend("exp", "libm", "the library's exp instead of the inline polynomial")
+PLAIN_STORES = Mend("streaming", False, "plain stores instead of streaming ones")
+
+
+def mends_for(verdict: Verdict) -> tuple[Mend, ...]:
+    """Which tunables to make safer after a failure of this kind, likeliest cause first."""
+    match verdict:
+        case WrongOutput():
+            return (WIDER, EXACT, PLAIN_STORES)
+        case BuildFailed():
+            return (EXACT, PLAIN_STORES)
+        case Crashed() | TimedOut():
+            return (PLAIN_STORES,)
+        case ContractBroken() | Cheated() | Implausible() | TimerMismatch():
+            return ()
+        case Correct() | JudgeError():
+            return ()
+
+
+class PlaybookDebugger:
+    """Repairs by rule; the coder writes what it decides."""
+
+    def __init__(self, coder: PlaybookCoder) -> None:
+        self._coder = coder
+
+    def repair(self, brief: Brief, plan: Plan, trial: Trial) -> tuple[Plan, Candidate, str] | None:
+        """The first mend that leads somewhere new."""
+        if isinstance(trial.verdict, Correct | JudgeError):
+            return None
+        tried = {other.steps for other in brief.plans} | {plan.steps}
+        for steps, sentence in _ways_out(plan.steps, trial.verdict):
+            if steps in tried:
+                continue
+            mended = plan.model_copy(update={"steps": steps})
+            return mended, self._coder.write(brief, mended), sentence
+        return None
+
+
+def _ways_out(
+    steps: tuple[Step, ...], verdict: Verdict
+) -> Iterator[tuple[tuple[Step, ...], str]]:
+    changed = steps
+    for mend in mends_for(verdict):
+        # Mends add up: if wider sums did not help, the next attempt keeps them and changes exp too.
+        changed = tuple(_with(step, mend) for step in changed)
+        yield changed, mend.sentence
+    for kept in range(len(steps) - 1, 0, -1):
+        yield steps[:kept], f"left {steps[kept].pattern} out"
+
+
+def _with(step: Step, mend: Mend) -> Step:
+    if mend.parameter not in step.parameters or step.parameters[mend.parameter] == mend.value:
+        return step
+    return step.model_copy(update={"parameters": {**step.parameters, mend.parameter: mend.value}})

@@ -1,0 +1,163 @@
+"""One attempt, a subgraph: `code -> compile -> verify -> measure -> profile`, with `debug` back to `compile`.
+
+A rejected candidate becomes a trial in `debug`, a correct one in `profile`; either way it is written down once, under a
+number of its own, before anything else happens.
+"""
+
+import time
+from typing import Literal
+
+from langgraph.config import get_stream_writer
+from langgraph.graph import END, START, StateGraph
+from langgraph.graph.state import CompiledStateGraph
+
+from graph.events import Event, NodeStarted, Repaired, TrialJudged
+from graph.record import Repair
+from graph.state import AttemptOutput, AttemptState
+from graph.workbench import Workbench, Workbenches
+from tools.verdict import Correct, Trial, Verdict
+
+
+class AttemptNodes:
+    """The nodes of the subgraph; they return new values and keep nothing."""
+
+    def __init__(self, benches: Workbenches) -> None:
+        self._benches = benches
+
+    def code(self, state: AttemptState) -> AttemptState:
+        """The coder writes the candidate."""
+        bench, plan = self._bench(state), state["plan"]
+        number = bench.folder.claim_trial()
+        announce(NodeStarted(node="code", detail=f"#{number} {plan.title}"))
+        candidate = bench.crew.coder.write(state["brief"], plan)
+        return {
+            "candidate": candidate, "number": number, "parent": plan.parent, "repair": 0,
+            "began": time.time(), "verdict": None, "profile": None,
+        }  # fmt: skip
+
+    def compile(self, state: AttemptState) -> AttemptState:
+        """Build what has to be built; only a failure is a verdict."""
+        announce(NodeStarted(node="compile", detail=_what(state)))
+        return {"verdict": self._bench(state).judge.build(state["candidate"])}
+
+    def verify(self, state: AttemptState) -> AttemptState:
+        """Compare with the float64 oracle."""
+        announce(NodeStarted(node="verify", detail=_what(state)))
+        return {"verdict": self._bench(state).judge.verify(state["candidate"])}
+
+    def measure(self, state: AttemptState) -> AttemptState:
+        """Time against the fastest baseline."""
+        announce(NodeStarted(node="measure", detail=_what(state)))
+        verified, best = state["verdict"], state["brief"].baselines.best
+        timed = self._bench(state).judge.measure(state["candidate"], (best.name,))
+        if isinstance(timed, Correct) and isinstance(verified, Correct):
+            timed = timed.model_copy(
+                update={"cases": verified.cases, "deterministic": verified.deterministic}
+            )
+        return {"verdict": timed}
+
+    def profile(self, state: AttemptState) -> AttemptState:
+        """Say where the time goes, and write the trial down."""
+        announce(NodeStarted(node="profile", detail=_what(state)))
+        bench = self._bench(state)
+        profile = bench.judge.profile(state["candidate"])
+        trial = self._record(bench, {**state, "profile": profile})
+        if profile is None:
+            return {"trials": {trial.number: trial}}
+        diagnosis = bench.crew.profiler.explain(state["brief"], trial)
+        return {"trials": {trial.number: trial}, "diagnoses": (diagnosis,), "profile": profile}
+
+    def debug(self, state: AttemptState) -> AttemptState:
+        """Write the failed trial down and, while repairs are left, ask for a mended candidate."""
+        bench = self._bench(state)
+        failed = self._record(bench, state)
+        recorded: AttemptState = {"trials": {failed.number: failed}, "verdict": failed.verdict}
+        used = state["repair"] + 1
+        if used > state["brief"].task.budget.repairs or used >= state["allowance"]:
+            return recorded
+        announce(NodeStarted(node="debug", detail=_what(state)))
+        repaired = bench.crew.debugger.repair(state["brief"], state["plan"], failed)
+        if repaired is None:
+            return recorded
+        mended, candidate, action = repaired
+        plan = mended.model_copy(update={"id": f"{state['plan'].id.partition('r')[0]}r{used}"})
+        announce(Repaired(failed_trial=failed.number, action=action))
+        number = bench.folder.claim_trial()
+        return {
+            **recorded, "repairs": (Repair(failed_trial=failed.number, action=action),), "plans": (plan,),
+            "plan": plan, "candidate": candidate, "number": number, "parent": failed.number, "repair": used,
+            "began": time.time(), "verdict": None, "profile": None,
+        }  # fmt: skip
+
+    def _bench(self, state: AttemptState) -> Workbench:
+        return self._benches.of(state["run_dir"], state["brief"].task)
+
+    def _record(self, bench: Workbench, state: AttemptState) -> Trial:
+        verdict = state["verdict"]
+        assert verdict is not None, "a trial is recorded after it was judged"
+        plan = state["plan"]
+        trial = Trial(
+            number=state["number"], plan=plan.id, title=plan.title,
+            pattern="+".join(step.pattern for step in plan.steps) or "library",
+            parent=state["parent"], repair=state["repair"], candidate=state["candidate"],
+            verdict=verdict, profile=state.get("profile"), seconds=time.time() - state["began"],
+        )  # fmt: skip
+        bench.folder.write_trial(trial)
+        announce(TrialJudged.of(trial))
+        return trial
+
+
+def accepted(verdict: Verdict | None) -> bool:
+    """Whether nothing has been held against the candidate so far."""
+    return verdict is None or isinstance(verdict, Correct)
+
+
+def after_compile(state: AttemptState) -> Literal["verify", "debug"]:
+    """On to verification unless the build failed."""
+    return "verify" if accepted(state["verdict"]) else "debug"
+
+
+def after_verify(state: AttemptState) -> Literal["measure", "debug"]:
+    """Only correct candidates are timed."""
+    return "measure" if accepted(state["verdict"]) else "debug"
+
+
+def after_measure(state: AttemptState) -> Literal["profile", "debug"]:
+    """Only honest timings are profiled."""
+    return "profile" if accepted(state["verdict"]) else "debug"
+
+
+def after_debug(state: AttemptState) -> Literal["compile", "__end__"]:
+    """Back to the compiler with a mended candidate, else done."""
+    return "compile" if state["verdict"] is None else END
+
+
+def announce(event: Event) -> None:
+    """Tell whoever watches the run."""
+    get_stream_writer()(event)
+
+
+def _what(state: AttemptState) -> str:
+    return f"#{state['number']} {state['plan'].title}"
+
+
+def build_attempt(
+    benches: Workbenches,
+) -> CompiledStateGraph[AttemptState, None, AttemptState, AttemptOutput]:
+    """The compiled subgraph."""
+    nodes = AttemptNodes(benches)
+    graph = StateGraph(AttemptState, output_schema=AttemptOutput)
+    graph.add_node("code", nodes.code)
+    graph.add_node("compile", nodes.compile)
+    graph.add_node("verify", nodes.verify)
+    graph.add_node("measure", nodes.measure)
+    graph.add_node("profile", nodes.profile)
+    graph.add_node("debug", nodes.debug)
+    graph.add_edge(START, "code")
+    graph.add_edge("code", "compile")
+    graph.add_conditional_edges("compile", after_compile)
+    graph.add_conditional_edges("verify", after_verify)
+    graph.add_conditional_edges("measure", after_measure)
+    graph.add_conditional_edges("debug", after_debug)
+    graph.add_edge("profile", END)
+    return graph.compile()

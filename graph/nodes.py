@@ -1,0 +1,122 @@
+"""The nodes of the run: what is done at each station. They return new values; the workbench holds the tools."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from agents.brief import Brief, Plan
+from graph.attempt import announce
+from graph.conclude import confirm_winner, remember
+from graph.events import Concluded, NodeStarted, Planned, Prepared
+from graph.folder import RunFolder
+from graph.report.write import write_report
+from graph.state import RunInput, RunState
+from graph.strategy import strategy_for
+from graph.summary import record_of
+from graph.workbench import Workbench, Workbenches
+from knowledge.device import resolve
+from knowledge.errors import BadInput
+from tools.export import export
+
+ROOF_REACHED = 0.95
+
+
+def brief_of(state: RunState, seconds: float | None = None) -> Brief:
+    """What the agents are told of the run so far; `seconds` worked, if more than the state knows."""
+    task, trials = state["task"], state.get("trials", {})
+    worked = state.get("seconds", 0.0) if seconds is None else seconds
+    return Brief(
+        task=task, device=state["device"], facts=state["facts"], baselines=state["baselines"],
+        roofline=state["roofline"], plans=state.get("plans", ()), trials=tuple(trials.values()),
+        diagnoses=state.get("diagnoses", ()), parents=state.get("parents", ()),
+        trials_left=task.budget.trials - len(trials), seconds_left=task.budget.minutes * 60 - worked,
+    )  # fmt: skip
+
+
+class RunNodes:
+    """The nodes of the main graph."""
+
+    def __init__(self, benches: Workbenches, runs: Path) -> None:
+        self._benches = benches
+        self._runs = runs
+
+    def prepare(self, state: RunInput) -> RunState:
+        """Make the folder, find the device, trace the reference, measure baselines and roofline."""
+        task = state.task
+        device = resolve(task.target, "task: target")
+        if device.kind != "cpu":
+            raise BadInput("task: target", f'"{task.target}" is a GPU; this version measures on CPUs.', "Use target: cpu.")
+        run_dir = state.run_dir or str(RunFolder.create(self._runs, task).path)
+        announce(NodeStarted(node="prepare", detail=task.name))
+        bench = self._benches.of(run_dir, task)
+        facts = bench.judge.examine()
+        baselines, roofline = bench.judge.survey()
+        announce(
+            Prepared(device=device.title, baselines=baselines, roofline=roofline,
+                     untraceable=facts.untraceable, cautions=facts.cautions)
+        )  # fmt: skip
+        return {
+            "run_dir": run_dir, "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "device": device, "facts": facts, "baselines": baselines, "roofline": roofline,
+            "seconds": bench.watch.lap(),
+        }  # fmt: skip
+
+    def plan(self, state: RunState) -> RunState:
+        """Ask the planner, unless a budget is spent or the roofline reached."""
+        bench = self._bench(state)
+        seconds = state["seconds"] + bench.watch.lap()
+        brief = brief_of(state, seconds)
+        ended = _budget_spent(brief) or _roof_reached(brief)
+        if ended:
+            return {"next_plans": (), "ended": ended, "seconds": seconds}
+        announce(NodeStarted(node="plan"))
+        planning = bench.crew.planner.plan(brief)
+        plans: tuple[Plan, ...] = planning.plans[: min(brief.task.width, brief.trials_left)]
+        announce(Planned(plans=plans, refused=planning.refused))
+        return {
+            "plans": plans, "next_plans": plans, "refused": planning.refused, "seconds": seconds,
+            "ended": "" if plans else "nothing worth trying is left",
+        }  # fmt: skip
+
+    def select(self, state: RunState) -> RunState:
+        """Choose which trials the next plans build on."""
+        task = state["task"]
+        return {"parents": strategy_for(task).parents(list(state["trials"].values()), task.width)}
+
+    def conclude(self, state: RunState) -> RunState:
+        """Confirm the winner anew, export it, write the report, remember what was learned."""
+        bench = self._bench(state)
+        announce(NodeStarted(node="conclude"))
+        winner, confirmation, notes = confirm_winner(bench, list(state.get("trials", {}).values()))
+        seconds = state["seconds"] + bench.watch.lap()
+        final: RunState = {
+            "winner": winner, "confirmation": confirmation, "seconds": seconds,
+            "ended": "; ".join((state["ended"], *notes)),
+        }  # fmt: skip
+        record = record_of({**state, **final})
+        if winner is not None and confirmation is not None:
+            export(record.trial(winner).candidate, state["facts"].source, confirmation, bench.folder.best)
+        write_report(record, bench.folder.path)
+        remember(bench, record)
+        announce(
+            Concluded(status=record.status, ended=record.ended, trials=len(record.trials), seconds=seconds)
+        )
+        self._benches.close(state["run_dir"])
+        return final
+
+    def _bench(self, state: RunState) -> Workbench:
+        return self._benches.of(state["run_dir"], state["task"])
+
+
+def _budget_spent(brief: Brief) -> str:
+    if brief.trials_left < 1:
+        return f"the budget of {brief.task.budget.trials} trials is spent"
+    if brief.seconds_left <= 0:
+        return f"the budget of {brief.task.budget.minutes:g} minutes is spent"
+    return ""
+
+
+def _roof_reached(brief: Brief) -> str:
+    fractions = [t.profile.roofline_fraction for t in brief.trials if t.profile is not None]
+    if max(fractions, default=0.0) >= ROOF_REACHED:
+        return f"the best kernel is at {max(fractions):.0%} of the roofline"
+    return ""

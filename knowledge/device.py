@@ -1,0 +1,262 @@
+"""What a kernel runs on: facts of a machine, from a data file or read off this machine.
+
+GPUs are described in `knowledge/devices/*.toml`, with a source next to each number; the CPU is
+detected. Nothing here measures anything or loads torch.
+"""
+
+import difflib
+import os
+import platform
+import re
+import shutil
+import subprocess
+import tomllib
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+import psutil
+from pydantic import Field, ValidationError
+
+from knowledge.errors import BadInput
+from knowledge.opgraph import Frozen
+
+DEVICES = Path(__file__).parent / "devices"
+
+# The flags that decide how a kernel is written; the full list is some hundred names long.
+_TELLING_FLAGS = (
+    "sse4_2", "avx", "fma", "f16c", "avx2", "avx_vnni", "avx512f", "avx512dq", "avx512bw",
+    "avx512vl", "avx512_bf16", "avx512_fp16", "avx512_vnni", "amx_tile", "amx_bf16", "amx_int8",
+    "asimd", "asimdhp", "asimddp", "bf16", "i8mm", "sve", "sve2",
+)  # fmt: skip
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+
+
+class Figure(Frozen):
+    """One number about a device and who states it."""
+
+    value: float
+    unit: str
+    source: str
+
+
+class Device(Frozen):
+    """A machine's facts.
+
+    `cores` counts the CPUs this process may run on (hardware threads), or the SMs of a GPU.
+    `caches` holds bytes: `l1d`, `l2`, `l3` on a CPU; `l2`, `l1_per_sm`, `shared_per_sm`,
+    `shared_per_block` and `registers_per_sm` on a GPU. `figures` are clocks, bandwidths and
+    peaks; sparse peaks have a key of their own. `detected_as` are the names under which the
+    vendor's driver reports the device.
+    """
+
+    name: str
+    title: str
+    kind: Literal["cpu", "cuda"]
+    architecture: str
+    cores: int = Field(ge=1)
+    memory_gib: float
+    caches: dict[str, int] = Field({})
+    vector_bits: int = 0
+    features: tuple[str, ...] = ()
+    figures: dict[str, Figure] = Field({})
+    detected_as: tuple[str, ...] = ()
+    page: str = ""
+
+
+@cache
+def load_devices(folder: Path = DEVICES) -> dict[str, Device]:
+    """Every described device by its name, sorted.
+
+    Raises:
+        BadInput: a file that is not TOML, or does not say what a device's page must.
+    """
+    devices: dict[str, Device] = {}
+    for path in sorted(folder.glob("*.toml")):
+        page = f"{folder.name}/{path.name}"
+        try:
+            raw = tomllib.loads(path.read_text(encoding="utf-8"))
+            device = Device.model_validate({**raw, "page": page})
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, ValidationError) as error:
+            what = f"is not a device's page ({' '.join(str(error).split())[:200]})."
+            raise BadInput(str(path), what) from error
+        if device.name != path.stem:
+            raise BadInput(
+                str(path), f'is named "{device.name}" inside.', "Make the two names equal."
+            )
+        devices[device.name] = device
+    return devices
+
+
+def resolve(target: str, where: str) -> Device:
+    """The device that a task or an option means.
+
+    Args:
+        target: `auto`, `cpu`, `cuda`, or a name from `knowledge/devices`, also with `cuda:`
+            before it.
+        where: the file and key that said so, for the message.
+
+    Raises:
+        BadInput: the name is unknown, or `cuda` was asked for and no NVIDIA GPU is present.
+    """
+    wanted = target.strip().lower()
+    if wanted in ("auto", "cpu"):
+        return detect()
+    if wanted == "cuda":
+        return _present_gpu(where)
+    known = load_devices()
+    name = wanted.removeprefix("cuda:")
+    if name in known:
+        return known[name]
+    if wanted == (this := detect()).name:
+        return this
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    hint = f'Did you mean "{near[0]}"? ' if near else ""
+    listed = ", ".join(("auto", "cpu", "cuda", *known))
+    raise BadInput(
+        where,
+        f'target "{target}" is unknown.',
+        f"{hint}Known: {listed}. Or add knowledge/devices/{_slug(name) or 'name'}.toml.",
+    )
+
+
+def _present_gpu(where: str) -> Device:
+    names = tuple(_gpu_names())
+    if not names:
+        raise BadInput(
+            where, "no NVIDIA GPU was found on this machine.", "Use cpu, auto or a device's name."
+        )
+    for device in load_devices().values():
+        if names[0] in device.detected_as:
+            return device
+    raise BadInput(
+        where,
+        f'this machine\'s GPU, "{names[0]}", has no page yet.',
+        f"Add knowledge/devices/{_slug(names[0])}.toml with that name in `detected_as`.",
+    )
+
+
+def _gpu_names(root: Path = Path("/")) -> Iterator[str]:
+    """The GPUs' names as the driver gives them, none where there is no driver."""
+    pages = sorted((root / "proc/driver/nvidia/gpus").glob("*/information"))
+    for page in pages:
+        if found := re.search(r"^Model:\s*(.+?)\s*$", _read(page), re.MULTILINE):
+            yield found.group(1)
+    command = shutil.which("nvidia-smi")
+    if pages or command is None:
+        return
+    try:
+        told = subprocess.run(
+            [command, "--query-gpu=name", "--format=csv,noheader"],
+            capture_output=True, text=True, timeout=20, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return  # the tool without a working driver: there is no GPU to use
+    yield from (line.strip() for line in told.stdout.splitlines() if line.strip())
+
+
+def detect(root: Path = Path("/")) -> Device:
+    """The CPU of this machine, as far as the system tells.
+
+    Linux tells most; elsewhere the name, core count and memory are known, and caches and
+    features stay empty.
+
+    Args:
+        root: where `proc` and `sys` lie; another folder serves to describe another machine.
+    """
+    described = _cpuinfo(_read(root / "proc/cpuinfo"))
+    flags = set((described.get("flags") or described.get("features") or "").split())
+    machine = platform.machine().lower() or "unknown"
+    machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(machine, machine)
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    title = (
+        described.get("model name") or described.get("hardware") or platform.processor() or machine
+    )
+    title = re.sub(r"\((R|TM|tm)\)|\bCPU\b|@.*$", " ", title)
+    title = " ".join(title.split()) or machine
+    vector_bits = _vector_bits(flags, root)
+    figures = {}
+    if mhz := re.fullmatch(r"[\d.]+", described.get("cpu mhz", "")):
+        figures["clock"] = Figure(
+            value=float(mhz.group()), unit="MHz", source="/proc/cpuinfo, when detected"
+        )
+    return Device(
+        name=f"{_slug(title)}-{cores}c",
+        title=f"{title}, {cores} core{'s' if cores != 1 else ''}",
+        kind="cpu",
+        architecture=f"{machine.replace('x86_64', 'x86-64')} {_level(flags, machine)}".strip(),
+        cores=cores,
+        memory_gib=round(_memory_bytes(root) / 2**30, 1),
+        caches=_caches(root),
+        vector_bits=vector_bits,
+        features=tuple(flag for flag in _TELLING_FLAGS if flag in flags) + _page_policy(root),
+        figures=figures,
+    )
+
+
+def _cpuinfo(text: str) -> dict[str, str]:
+    """The first processor's lines, keys in lower case."""
+    described: dict[str, str] = {}
+    for line in text.splitlines():
+        key, colon, value = line.partition(":")
+        if colon:
+            described.setdefault(key.strip().lower(), value.strip())
+    return described
+
+
+def _level(flags: set[str], machine: str) -> str:
+    """The widest vector extension, by the name people use for it."""
+    for flag, level in (("avx512f", "avx512"), ("avx2", "avx2"), ("avx", "avx"), ("sve", "sve")):
+        if flag in flags:
+            return level
+    return {"x86_64": "sse2", "aarch64": "neon"}.get(machine, "")
+
+
+def _vector_bits(flags: set[str], root: Path) -> int:
+    for flag, bits in (("avx512f", 512), ("avx2", 256), ("avx", 256)):
+        if flag in flags:
+            return bits
+    length = _read(root / "proc/sys/abi/sve_default_vector_length").strip()
+    return int(length) * 8 if "sve" in flags and length.isdigit() else 128
+
+
+def _caches(root: Path) -> dict[str, int]:
+    """Data and unified caches of the first CPU, in bytes."""
+    caches: dict[str, int] = {}
+    for index in sorted((root / "sys/devices/system/cpu/cpu0/cache").glob("index*")):
+        level, kind = _read(index / "level").strip(), _read(index / "type").strip()
+        size = re.fullmatch(r"(\d+)([KMG]?)", _read(index / "size").strip())
+        if size is None or kind == "Instruction":
+            continue
+        caches[f"l{level}d" if kind == "Data" else f"l{level}"] = (
+            int(size.group(1)) * _UNITS[size.group(2)]
+        )
+    return caches
+
+
+def _memory_bytes(root: Path) -> int:
+    """Memory this process may use: the machine's, or its control group's where that is less."""
+    total = int(psutil.virtual_memory().total)
+    limit = _read(root / "sys/fs/cgroup/memory.max").strip()
+    return min(total, int(limit)) if limit.isdigit() else total
+
+
+def _page_policy(root: Path) -> tuple[str, ...]:
+    """The transparent huge page setting, e.g. `thp-madvise`: it prices large outputs."""
+    setting = re.search(r"\[(\w+)\]", _read(root / "sys/kernel/mm/transparent_hugepage/enabled"))
+    return (f"thp-{setting.group(1)}",) if setting else ()
+
+
+def _read(path: Path) -> str:
+    """A small system file, empty where the system does not have it."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")

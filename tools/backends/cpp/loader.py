@@ -1,0 +1,118 @@
+"""Compile a C++ source string once and call it on torch tensors: a plain C ABI through ctypes, no torch headers.
+
+This file is written into every exported kernel, so it needs only the standard library, torch and a C++ compiler.
+"""
+
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+# torch is imported before any kernel is loaded, and that order matters: torch's wheel brings an OpenMP runtime under
+# the usual name, libgomp.so.1. A library that asks for this name later gets the one already in the process, so a
+# kernel runs on torch's own thread pool; the other way round there would be two pools fighting for the cores.
+import torch
+
+# Without the define glibc's headers do not declare the vector forms of expf and its kin; NaN and infinity keep
+# their meaning, because references define results for them.
+FLAGS = ("-std=c++17", "-O3", "-march=native", "-ffast-math", "-fno-finite-math-only", "-D__FAST_MATH__=1",
+         "-fopenmp", "-fPIC")  # fmt: skip
+ARGUMENT_TYPES = {"p": ctypes.c_void_p, "i": ctypes.c_int64, "d": ctypes.c_double}
+
+
+class CompileError(RuntimeError):
+    """The C++ source was refused; the message holds the command and what the compiler said."""
+
+
+@functools.cache
+def find_compiler() -> str:
+    """The C++ compiler: $CXX, else g++, clang++ or c++, whichever is on the path first."""
+    for name in filter(None, (os.environ.get("CXX"), "g++", "clang++", "c++")):
+        if found := shutil.which(name):
+            return found
+    raise CompileError("No C++ compiler was found. Install g++, or set CXX to the path of one.")
+
+
+@functools.cache
+def machine_identity() -> str:
+    """What a compiled kernel depends on besides its source: the compiler's file and the processor's features."""
+    compiler = Path(find_compiler()).resolve()
+    stat, cpuinfo = compiler.stat(), Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else [platform.processor()]
+    features = {line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))}
+    return "\n".join([platform.machine(), f"{compiler} {stat.st_size} {stat.st_mtime_ns}", *sorted(features)])
+
+
+def library_name(source: str, flags: tuple[str, ...]) -> str:
+    """The file name of the compiled source: a hash of all that could change the machine code."""
+    text = "\0".join([source, *FLAGS, *flags, machine_identity()])
+    return f"{hashlib.sha256(text.encode()).hexdigest()[:40]}.so"
+
+
+def build_commands(flags: tuple[str, ...]) -> list[list[str]]:
+    """The commands that turn `kernel.cpp` into `kernel.so` in the working folder.
+
+    Linking is a step of its own because g++ given -ffast-math there adds start-up code that makes the thread which
+    loads the kernel flush denormal numbers to zero, in torch's own operators too.
+    """
+    wide = ("-mprefer-vector-width=512",) if platform.machine() in ("x86_64", "AMD64") else ()
+    libraries = [flag for flag in flags if flag.startswith(("-l", "-L", "-Wl,"))]
+    compiling = [flag for flag in flags if flag not in libraries]
+    return [
+        [find_compiler(), *FLAGS, *wide, *compiling, "-c", "kernel.cpp", "-o", "kernel.o"],
+        [find_compiler(), "-shared", "-fopenmp", "kernel.o", "-o", "kernel.so", *libraries],
+    ]
+
+
+def cache_folder() -> Path:
+    """Where compiled kernels are kept between processes; a fresh temporary folder where no home can be written."""
+    try:
+        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        folder = home / "kernelwright" / "cpp"
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if os.access(folder, os.W_OK):
+            return folder
+    except (OSError, RuntimeError):
+        pass
+    return Path(tempfile.mkdtemp(prefix="kernelwright-cpp-"))
+
+
+def find_or_compile(source: str, flags: tuple[str, ...]) -> Path:
+    """The shared library of `source`, compiled only where no earlier process did; safe for many at once."""
+    name = library_name(source, flags)
+    prepared = os.environ.get("KERNELWRIGHT_CPP_CACHE")
+    if prepared and (Path(prepared) / name).is_file():
+        return Path(prepared) / name
+    library = cache_folder() / name
+    if library.is_file():
+        return library
+    with tempfile.TemporaryDirectory(dir=library.parent) as scratch:
+        Path(scratch, "kernel.cpp").write_text(source, encoding="utf-8")
+        for command in build_commands(flags):
+            done = subprocess.run(command, cwd=scratch, capture_output=True, text=True, errors="replace", check=False)
+            if done.returncode != 0:
+                raise CompileError(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
+        os.replace(Path(scratch, "kernel.so"), library)
+    return library
+
+
+def cpp_kernel(source: str, name: str, signature: str, flags: tuple[str, ...] = ()) -> Callable[..., None]:
+    """The function `name` of a C++ source, declared extern "C" and returning nothing, as a Python callable.
+
+    `signature` has one letter an argument: `p` the data pointer of a CPU tensor, `i` an int64_t, `d` a double. The
+    kernel sees no strides: it is the caller who hands over contiguous tensors of the dtype that it expects.
+    """
+    function = getattr(ctypes.CDLL(str(find_or_compile(source, flags))), name)
+    function.argtypes = [ARGUMENT_TYPES[letter] for letter in signature]
+    function.restype = None
+
+    def launch(*arguments: torch.Tensor | int | float) -> None:
+        function(*[a.data_ptr() if isinstance(a, torch.Tensor) else a for a in arguments])
+
+    return launch
