@@ -1,4 +1,4 @@
-"""What agents are told and what they answer: plain immutable values, the same for rules and for models."""
+"""What agents are told and what they answer: plain values, the same for rules and for models."""
 
 from typing import Literal
 
@@ -24,8 +24,9 @@ class Citation(Frozen):
 class Plan(Frozen):
     """One thing to try.
 
-    `steps` is the playbook's recipe. `expected_speedup` is over the fastest baseline, and `arithmetic` says how it
-    was reckoned. `parent` is the trial to start from, None for the reference itself.
+    `steps` is the playbook's recipe. `expected_speedup` is over the fastest baseline, and
+    `arithmetic` says how it was reckoned. `parent` is the trial to start from, None for the
+    reference itself.
     """
 
     id: str
@@ -49,7 +50,7 @@ class Diagnosis(Frozen):
 
 
 class Brief(Frozen):
-    """Everything an agent may know about the run so far; it reveals neither seeds nor hidden cases."""
+    """Everything an agent may know of the run so far; neither seeds nor hidden cases."""
 
     task: Task
     device: Device

@@ -1,4 +1,4 @@
-"""The four roles. Nodes of the graph know these Protocols only, so any role can be rules or a model."""
+"""The four roles. Nodes know these Protocols only, so any role can be rules or a model."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -12,7 +12,7 @@ class Planner(Protocol):
     """Decides what to try."""
 
     def plan(self, brief: Brief) -> Planning:
-        """New plans, best first, at most `brief.task.width`; none when nothing worth trying is left."""
+        """New plans, best first, at most `brief.task.width`; none when nothing is worth trying."""
 
 
 class Coder(Protocol):
@@ -26,7 +26,7 @@ class Debugger(Protocol):
     """Mends what the judge rejected."""
 
     def repair(self, brief: Brief, plan: Plan, trial: Trial) -> tuple[Plan, Candidate, str] | None:
-        """A changed plan, its candidate and one sentence on what was changed; None when out of ideas."""
+        """A changed plan, its candidate, and what was changed; None when out of ideas."""
 
 
 class Profiler(Protocol):

@@ -1,7 +1,7 @@
-"""One attempt, a subgraph: `code -> compile -> verify -> measure -> profile`, with `debug` back to `compile`.
+"""One attempt: `code -> compile -> verify -> measure -> profile`, `debug` back to `compile`.
 
-A rejected candidate becomes a trial in `debug`, a correct one in `profile`; either way it is written down once, under a
-number of its own, before anything else happens.
+A rejected candidate becomes a trial in `debug`, a correct one in `profile`; either way it is
+written down once, under a number of its own, before anything else happens.
 """
 
 import time
@@ -31,9 +31,14 @@ class AttemptNodes:
         announce(NodeStarted(node="code", detail=f"#{number} {plan.title}"))
         candidate = bench.crew.coder.write(state["brief"], plan)
         return {
-            "candidate": candidate, "number": number, "parent": plan.parent, "repair": 0,
-            "began": time.time(), "verdict": None, "profile": None,
-        }  # fmt: skip
+            "candidate": candidate,
+            "number": number,
+            "parent": plan.parent,
+            "repair": 0,
+            "began": time.time(),
+            "verdict": None,
+            "profile": None,
+        }
 
     def compile(self, state: AttemptState) -> AttemptState:
         """Build what has to be built; only a failure is a verdict."""
@@ -84,10 +89,18 @@ class AttemptNodes:
         announce(Repaired(failed_trial=failed.number, action=action))
         number = bench.folder.claim_trial()
         return {
-            **recorded, "repairs": (Repair(failed_trial=failed.number, action=action),), "plans": (plan,),
-            "plan": plan, "candidate": candidate, "number": number, "parent": failed.number, "repair": used,
-            "began": time.time(), "verdict": None, "profile": None,
-        }  # fmt: skip
+            **recorded,
+            "repairs": (Repair(failed_trial=failed.number, action=action),),
+            "plans": (plan,),
+            "plan": plan,
+            "candidate": candidate,
+            "number": number,
+            "parent": failed.number,
+            "repair": used,
+            "began": time.time(),
+            "verdict": None,
+            "profile": None,
+        }
 
     def _bench(self, state: AttemptState) -> Workbench:
         return self._benches.of(state["run_dir"], state["brief"].task)
@@ -97,11 +110,17 @@ class AttemptNodes:
         assert verdict is not None, "a trial is recorded after it was judged"
         plan = state["plan"]
         trial = Trial(
-            number=state["number"], plan=plan.id, title=plan.title,
+            number=state["number"],
+            plan=plan.id,
+            title=plan.title,
             pattern="+".join(step.pattern for step in plan.steps) or "library",
-            parent=state["parent"], repair=state["repair"], candidate=state["candidate"],
-            verdict=verdict, profile=state.get("profile"), seconds=time.time() - state["began"],
-        )  # fmt: skip
+            parent=state["parent"],
+            repair=state["repair"],
+            candidate=state["candidate"],
+            verdict=verdict,
+            profile=state.get("profile"),
+            seconds=time.time() - state["began"],
+        )
         bench.folder.write_trial(trial)
         announce(TrialJudged.of(trial))
         return trial
@@ -129,7 +148,7 @@ def after_measure(state: AttemptState) -> Literal["profile", "debug"]:
 
 def after_debug(state: AttemptState) -> Literal["compile", "__end__"]:
     """Back to the compiler with a mended candidate, else done."""
-    return "compile" if state["verdict"] is None else END
+    return "compile" if state["verdict"] is None else "__end__"
 
 
 def announce(event: Event) -> None:

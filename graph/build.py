@@ -1,4 +1,4 @@
-"""The graph, wired: `prepare -> plan -> attempt (one Send per plan) -> select -> plan ... -> conclude`."""
+"""The graph, wired: `prepare -> plan -> attempt -> select -> plan ... -> conclude`."""
 
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ def build_graph(
     Args:
         benches: the tools of each run; made on demand if not given.
         runs: where a run's folder is made when the input names none.
-        checkpointer: keeps the state after every node; None keeps nothing (or what the host provides).
+        checkpointer: keeps the state after every node; None leaves that to the host.
     """
     benches = benches or Workbenches()
     nodes = RunNodes(benches, runs)

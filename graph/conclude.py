@@ -1,4 +1,4 @@
-"""The end of a run: the winner is measured again by a new runner with new seeds, and confirmed results are remembered."""
+"""The end of a run: the winner is measured anew, and what was confirmed is remembered."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,8 +17,9 @@ def confirm_winner(
 ) -> tuple[int | None, Correct | None, tuple[str, ...]]:
     """The fastest trial that stands when it is judged anew.
 
-    Trials are taken in order of measured speed. The first that is confirmed faster than every baseline wins; if
-    none of the first few is, the one with the best confirmed figure does, and the run ends as `correct`.
+    Trials are taken in order of measured speed. The first that is confirmed faster than every
+    baseline wins; if none of the first few is, the one with the best confirmed figure does, and the
+    run ends as `correct`.
 
     Returns:
         The winner's number, its confirmation, and sentences about those that fell.
@@ -46,7 +47,7 @@ def _speedup(verdict: Correct) -> float:
 
 
 def remember(bench: Workbench, record: RunRecord) -> None:
-    """Keep what the winner teaches. Only confirmed figures teach; the library untaught stays as it was."""
+    """Keep what the winner teaches; only confirmed figures teach."""
     timing, graph = record.timing, record.facts.graph
     if record.winner is None or timing is None or graph is None:
         return
@@ -54,10 +55,17 @@ def remember(bench: Workbench, record: RunRecord) -> None:
     best = timing.against_best
     bench.library.remember(
         Lesson(
-            fingerprint=fingerprint(graph), signature=signature(graph), device=record.device.name,
-            title=trial.title, steps=record.plan(trial.plan).steps, verdict=record.status, speedup=best.speedup,
-            low=best.low, high=best.high, confirmed=timing.confirmed, run_id=Path(record.run_dir).name,
+            fingerprint=fingerprint(graph),
+            signature=signature(graph),
+            device=record.device.name,
+            title=trial.title,
+            steps=record.plan(trial.plan).steps,
+            verdict=record.status,
+            speedup=best.speedup,
+            low=best.low,
+            high=best.high,
+            confirmed=timing.confirmed,
+            run_id=Path(record.run_dir).name,
             when=datetime.now(UTC).isoformat(timespec="seconds"),
         )
-    )  # fmt: skip
-
+    )

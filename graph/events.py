@@ -1,6 +1,7 @@
-"""What happens during a run, as it happens: the screen shows these and `events.jsonl` keeps them, one object a line.
+"""What happens during a run: the screen shows these, and `events.jsonl` keeps them, one a line.
 
-An event is a small fact for people who watch. The run never reads one back to decide anything; its state does that.
+An event is a small fact for people who watch. The run never reads one back to decide anything; its
+state does that.
 """
 
 from datetime import UTC, datetime

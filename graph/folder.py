@@ -1,4 +1,4 @@
-"""A run's folder: where each of its files lies, and how one is written so that a crash never leaves half of it."""
+"""A run's folder: where its files lie, and how one is written whole or not at all."""
 
 import os
 import re
@@ -41,9 +41,13 @@ class RunFolder:
         try:
             self.trials.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise BadInput(str(self.path), f"cannot be made ({error.strerror}).", "Give another --out.") from error
+            raise BadInput(
+                str(self.path), f"cannot be made ({error.strerror}).", "Give another --out."
+            ) from error
         if not self.task_file.exists():
-            text = yaml.safe_dump(task.model_dump(mode="json", exclude_defaults=True), sort_keys=False)
+            text = yaml.safe_dump(
+                task.model_dump(mode="json", exclude_defaults=True), sort_keys=False
+            )
             write_whole(self.task_file, text)
 
     @classmethod
@@ -55,7 +59,11 @@ class RunFolder:
         """
         folder = cls(path.resolve())
         if not folder.task_file.is_file() or not folder.checkpoint.is_file():
-            raise BadInput(f"--resume {path}", "is not the folder of a run.", "It should hold task.yaml and checkpoint.sqlite.")
+            raise BadInput(
+                f"--resume {path}",
+                "is not the folder of a run.",
+                "It should hold task.yaml and checkpoint.sqlite.",
+            )
         raw = yaml.safe_load(folder.task_file.read_text(encoding="utf-8"))
         return folder, parse_task(raw, str(folder.task_file), folder.path)
 

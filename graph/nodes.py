@@ -1,4 +1,4 @@
-"""The nodes of the run: what is done at each station. They return new values; the workbench holds the tools."""
+"""The nodes of the run. They return new values; the workbench holds the tools."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,15 +21,22 @@ ROOF_REACHED = 0.95
 
 
 def brief_of(state: RunState, seconds: float | None = None) -> Brief:
-    """What the agents are told of the run so far; `seconds` worked, if more than the state knows."""
+    """What agents are told of the run so far; `seconds` worked, if more than the state knows."""
     task, trials = state["task"], state.get("trials", {})
     worked = state.get("seconds", 0.0) if seconds is None else seconds
     return Brief(
-        task=task, device=state["device"], facts=state["facts"], baselines=state["baselines"],
-        roofline=state["roofline"], plans=state.get("plans", ()), trials=tuple(trials.values()),
-        diagnoses=state.get("diagnoses", ()), parents=state.get("parents", ()),
-        trials_left=task.budget.trials - len(trials), seconds_left=task.budget.minutes * 60 - worked,
-    )  # fmt: skip
+        task=task,
+        device=state["device"],
+        facts=state["facts"],
+        baselines=state["baselines"],
+        roofline=state["roofline"],
+        plans=state.get("plans", ()),
+        trials=tuple(trials.values()),
+        diagnoses=state.get("diagnoses", ()),
+        parents=state.get("parents", ()),
+        trials_left=task.budget.trials - len(trials),
+        seconds_left=task.budget.minutes * 60 - worked,
+    )
 
 
 class RunNodes:
@@ -44,21 +51,34 @@ class RunNodes:
         task = state.task
         device = resolve(task.target, "task: target")
         if device.kind != "cpu":
-            raise BadInput("task: target", f'"{task.target}" is a GPU; this version measures on CPUs.', "Use target: cpu.")
+            raise BadInput(
+                "task: target",
+                f'"{task.target}" is a GPU; this version measures on CPUs.',
+                "Use target: cpu.",
+            )
         run_dir = state.run_dir or str(RunFolder.create(self._runs, task).path)
         announce(NodeStarted(node="prepare", detail=task.name))
         bench = self._benches.of(run_dir, task)
         facts = bench.judge.examine()
         baselines, roofline = bench.judge.survey()
         announce(
-            Prepared(device=device.title, baselines=baselines, roofline=roofline,
-                     untraceable=facts.untraceable, cautions=facts.cautions)
-        )  # fmt: skip
+            Prepared(
+                device=device.title,
+                baselines=baselines,
+                roofline=roofline,
+                untraceable=facts.untraceable,
+                cautions=facts.cautions,
+            )
+        )
         return {
-            "run_dir": run_dir, "started": datetime.now(UTC).isoformat(timespec="seconds"),
-            "device": device, "facts": facts, "baselines": baselines, "roofline": roofline,
+            "run_dir": run_dir,
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "device": device,
+            "facts": facts,
+            "baselines": baselines,
+            "roofline": roofline,
             "seconds": bench.watch.lap(),
-        }  # fmt: skip
+        }
 
     def plan(self, state: RunState) -> RunState:
         """Ask the planner, unless a budget is spent or the roofline reached."""
@@ -73,9 +93,12 @@ class RunNodes:
         plans: tuple[Plan, ...] = planning.plans[: min(brief.task.width, brief.trials_left)]
         announce(Planned(plans=plans, refused=planning.refused))
         return {
-            "plans": plans, "next_plans": plans, "refused": planning.refused, "seconds": seconds,
+            "plans": plans,
+            "next_plans": plans,
+            "refused": planning.refused,
+            "seconds": seconds,
             "ended": "" if plans else "nothing worth trying is left",
-        }  # fmt: skip
+        }
 
     def select(self, state: RunState) -> RunState:
         """Choose which trials the next plans build on."""
@@ -89,16 +112,25 @@ class RunNodes:
         winner, confirmation, notes = confirm_winner(bench, list(state.get("trials", {}).values()))
         seconds = state["seconds"] + bench.watch.lap()
         final: RunState = {
-            "winner": winner, "confirmation": confirmation, "seconds": seconds,
+            "winner": winner,
+            "confirmation": confirmation,
+            "seconds": seconds,
             "ended": "; ".join((state["ended"], *notes)),
-        }  # fmt: skip
+        }
         record = record_of({**state, **final})
         if winner is not None and confirmation is not None:
-            export(record.trial(winner).candidate, state["facts"].source, confirmation, bench.folder.best)
+            export(
+                record.trial(winner).candidate,
+                state["facts"].source,
+                confirmation,
+                bench.folder.best,
+            )
         write_report(record, bench.folder.path)
         remember(bench, record)
         announce(
-            Concluded(status=record.status, ended=record.ended, trials=len(record.trials), seconds=seconds)
+            Concluded(
+                status=record.status, ended=record.ended, trials=len(record.trials), seconds=seconds
+            )
         )
         self._benches.close(state["run_dir"])
         return final

@@ -1,4 +1,4 @@
-"""The record of a run: everything the screen, the reports and `--json` show, derived once from the final state."""
+"""The record of a run: everything that the screen, the reports and `--json` show."""
 
 from typing import Any, Literal
 
@@ -32,8 +32,9 @@ class Usage(Frozen):
 class RunRecord(Frozen):
     """One finished (or interrupted) run.
 
-    `winner` is the trial that was confirmed, or the best correct one where none was faster; `confirmation` is the
-    second, independent measurement of it, which is what every headline quotes. `ended` says why the run stopped.
+    `winner` is the trial that was confirmed, or the best correct one where none was faster;
+    `confirmation` is the second, independent measurement of it, which is what every headline
+    quotes. `ended` says why the run stopped.
     """
 
     schema_version: int = SCHEMA
@@ -80,7 +81,7 @@ class RunRecord(Frozen):
 
     @property
     def status(self) -> Literal["faster", "correct", "failed"]:
-        """`faster`: a confirmed win over every baseline; `correct`: a right kernel, none faster; else `failed`."""
+        """`faster`: confirmed; `correct`: right, but not faster; else `failed`."""
         if self.winner is None or self.confirmation is None:
             return "failed"
         return "faster" if self.timing is not None and self.timing.faster else "correct"

@@ -16,6 +16,9 @@ def after_plan(state: RunState) -> list[Send] | Literal["conclude"]:
     brief = brief_of(state)
     share = max(1, brief.trials_left // len(plans))
     return [
-        Send("attempt", {"run_dir": state["run_dir"], "brief": brief, "plan": plan, "allowance": share})
+        Send(
+            "attempt",
+            {"run_dir": state["run_dir"], "brief": brief, "plan": plan, "allowance": share},
+        )
         for plan in plans
     ]

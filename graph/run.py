@@ -1,4 +1,4 @@
-"""The main job: `python -m graph.run task.yaml` refines one op and ends on a screen that says what was found."""
+"""The main job: `python -m graph.run task.yaml` refines one op and says what was found."""
 
 import json
 import shutil
@@ -45,21 +45,29 @@ class Interrupted(Exception):
 
 @app.command()
 def main(
-    task_file: Annotated[Path | None, typer.Argument(help="the task, as YAML", metavar="TASK.yaml")] = None,
+    task_file: Annotated[
+        Path | None, typer.Argument(help="the task, as YAML", metavar="TASK.yaml")
+    ] = None,
     overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="replace a key of the task")
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="replace a key of the task"),
     ] = None,
-    out: Annotated[Path, typer.Option("--out", help="folder in which the run's own folder is made")] = RUNS,
+    out: Annotated[
+        Path, typer.Option("--out", help="folder in which the run's own folder is made")
+    ] = RUNS,
     resume: Annotated[
-        Path | None, typer.Option("--resume", metavar="RUN_DIR", help="go on with an interrupted run")
+        Path | None,
+        typer.Option("--resume", metavar="RUN_DIR", help="go on with an interrupted run"),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="one JSON document on standard output")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="one JSON document on standard output")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="no progress")] = False,
 ) -> None:
     """Refine a PyTorch op into a fast kernel, and confirm it.
 
-    Exit code 0: a confirmed kernel faster than every baseline; 3: a correct one, none faster; 4: none correct;
-    2: bad input; 130: interrupted, resumable.
+    Exit code 0: a confirmed kernel faster than every baseline; 3: a correct one, none faster; 4:
+    none correct; 2: bad input; 130: interrupted, resumable.
     """
     try:
         folder, task, fresh = _open_run(task_file, tuple(overrides or ()), out, resume)
@@ -86,7 +94,11 @@ def _open_run(
         folder, task = RunFolder.reopen(resume)
         return folder, task, False
     if task_file is None:
-        raise BadInput("command line", "no task was given.", "For example: python -m graph.run examples/softmax.yaml")
+        raise BadInput(
+            "command line",
+            "no task was given.",
+            "For example: python -m graph.run examples/softmax.yaml",
+        )
     task = load_task(task_file, overrides)
     resolve(task.target, f"{task_file}: target")
     return RunFolder.create(out, task), task, True
@@ -95,11 +107,22 @@ def _open_run(
 def _work(folder: RunFolder, task: Task, *, fresh: bool, quiet: bool) -> RunRecord:
     """Run the graph to its end, or from where it stopped, showing and keeping every event."""
     benches = Workbenches()
-    config: RunnableConfig = {"configurable": {"thread_id": folder.path.name}, "recursion_limit": 1000}
+    config: RunnableConfig = {
+        "configurable": {"thread_id": folder.path.name},
+        "recursion_limit": 1000,
+    }
     try:
-        with _checkpointer(folder) as saver, Screen(task, quiet) as screen, _terminate_like_interrupt():
+        with (
+            _checkpointer(folder) as saver,
+            Screen(task, quiet) as screen,
+            _terminate_like_interrupt(),
+        ):
             graph = build_graph(benches, checkpointer=saver)
-            entry = RunInput(task=task, run_dir=str(folder.path)) if fresh or not saver.get_tuple(config) else None
+            entry = (
+                RunInput(task=task, run_dir=str(folder.path))
+                if fresh or not saver.get_tuple(config)
+                else None
+            )
             for event in _events(graph, entry, config):
                 append_event(folder.events, event)
                 screen.handle(event)

@@ -1,4 +1,4 @@
-"""What flows through the graph: facts are stored once, under named reducers; everything else is derived from them."""
+"""What flows through the graph: facts, stored once, under named reducers."""
 
 from collections.abc import Mapping
 from typing import Annotated, TypedDict, get_args
@@ -16,7 +16,7 @@ from tools.verdict import Correct, Profile, Trial, Verdict
 
 
 def add_trials(stored: Mapping[int, Trial], new: Mapping[int, Trial]) -> dict[int, Trial]:
-    """Trials by number; a trial is immutable, so a number that is already stored keeps its first value."""
+    """Trials by number; one that is stored already keeps its first value."""
     return {**new, **stored}
 
 
@@ -46,7 +46,7 @@ def append_repairs(stored: tuple[Repair, ...], new: tuple[Repair, ...]) -> tuple
 
 
 class RunInput(BaseModel):
-    """What a run is started with: a task, and where its files go (a fresh folder under `runs/` if not said)."""
+    """What a run is started with: a task, and where its files go."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -87,7 +87,7 @@ class AttemptOutput(TypedDict, total=False):
 
 
 class AttemptState(AttemptOutput, total=False):
-    """One plan being carried out. `number` is the present trial's; `allowance` the trials this attempt may use."""
+    """One plan being carried out; `number` is its present trial, `allowance` its share of them."""
 
     run_dir: str
     brief: Brief
@@ -104,6 +104,19 @@ class AttemptState(AttemptOutput, total=False):
 
 # Every class that a checkpoint may name; its reader refuses others.
 STORED: tuple[type[BaseModel], ...] = (
-    Task, Device, ReferenceFacts, Baselines, Roofline, Plan, Refusal, Trial, Diagnosis, Repair, Brief, Candidate,
-    Profile, RunInput, *get_args(get_args(Verdict)[0]),
-)  # fmt: skip
+    Task,
+    Device,
+    ReferenceFacts,
+    Baselines,
+    Roofline,
+    Plan,
+    Refusal,
+    Trial,
+    Diagnosis,
+    Repair,
+    Brief,
+    Candidate,
+    Profile,
+    RunInput,
+    *get_args(get_args(Verdict)[0]),
+)

@@ -1,4 +1,4 @@
-"""Which trials to build on, and when enough is enough. Pure functions of the trials; the planner decides what to try."""
+"""Which trials to build on: pure functions of the trials; the planner decides what to try."""
 
 from typing import Protocol
 
@@ -35,7 +35,7 @@ class Greedy:
 
 
 class Beam:
-    """Builds on the best trial of each of `width` different patterns, so that one family can't crowd out the rest."""
+    """Builds on the best trial of each of `width` patterns, so that none crowds out the rest."""
 
     def parents(self, trials: list[Trial], width: int) -> tuple[int, ...]:
         """The best of each pattern, at most `width`."""

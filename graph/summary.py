@@ -13,15 +13,25 @@ NAMED = ("kernelwright", "torch", "langgraph", "chromadb", "numpy", "scipy")
 def record_of(state: RunState) -> RunRecord:
     """The record of a finished or interrupted run; what it did not get to is left empty."""
     return RunRecord(
-        run_id=Path(state["run_dir"]).name, run_dir=state["run_dir"], started=state["started"],
-        versions=_versions(), task=state["task"], device=state["device"], facts=state["facts"],
-        baselines=state["baselines"], roofline=state["roofline"], plans=state.get("plans", ()),
+        run_id=Path(state["run_dir"]).name,
+        run_dir=state["run_dir"],
+        started=state["started"],
+        versions=_versions(),
+        task=state["task"],
+        device=state["device"],
+        facts=state["facts"],
+        baselines=state["baselines"],
+        roofline=state["roofline"],
+        plans=state.get("plans", ()),
         refused=state.get("refused", ()),
         trials=tuple(sorted(state.get("trials", {}).values(), key=lambda trial: trial.number)),
-        diagnoses=state.get("diagnoses", ()), repairs=state.get("repairs", ()),
-        winner=state.get("winner"), confirmation=state.get("confirmation"),
-        ended=state.get("ended") or "interrupted", seconds=state["seconds"],
-    )  # fmt: skip
+        diagnoses=state.get("diagnoses", ()),
+        repairs=state.get("repairs", ()),
+        winner=state.get("winner"),
+        confirmation=state.get("confirmation"),
+        ended=state.get("ended") or "interrupted",
+        seconds=state["seconds"],
+    )
 
 
 def _versions() -> dict[str, str]:

@@ -1,6 +1,7 @@
-"""What a run works with and cannot be written into a checkpoint: its folder, the judge, the library and the crew.
+"""What a run works with that no checkpoint can hold: folder, judge, library, crew.
 
-Opened when a node first needs it, so that a run that was interrupted finds the same tools again after a restart.
+Opened when a node first needs it, so that a run that was interrupted finds the same tools again
+after a restart.
 """
 
 import threading
@@ -76,7 +77,9 @@ class Workbenches:
                 library = Library.open(self._library_folder)
                 library.refresh()
                 judge = Judge(task, folder.scratch)
-                self._open[run_dir] = Workbench(folder, judge, library, self._crew or playbook_crew(library))
+                self._open[run_dir] = Workbench(
+                    folder, judge, library, self._crew or playbook_crew(library)
+                )
             return self._open[run_dir]
 
     def close(self, run_dir: str) -> None:

@@ -1,4 +1,4 @@
-"""The one exception that means "the user's input is wrong": every command prints it as a line and exits 2."""
+"""The one exception that means "the user's input is wrong": printed as a line, exit code 2."""
 
 
 class BadInput(Exception):

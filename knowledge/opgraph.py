@@ -1,17 +1,16 @@
 """An op as plain data: the graph that patterns match, prompts show and reports print.
 
-It is the functional training IR of `torch.export`, one node a call, with nothing of torch in it, so that it
-travels between processes as JSON and the rooms that reason about it need no tensor library. `tools.trace`
-makes it; nothing here ever runs it.
+It is the functional training IR of `torch.export`, one node a call, with nothing of torch in it, so
+that it travels between processes as JSON and the rooms that reason about it need no tensor library.
+`tools.trace` makes it; nothing here ever runs it.
 """
 
 from collections.abc import Iterator
 from functools import cached_property
 from math import prod
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr
-from typing_extensions import TypeAliasType
+from pydantic import BaseModel, ConfigDict, StrictBool, StrictFloat, StrictInt, StrictStr
 
 DTYPE_BYTES = {
     "bool": 1, "uint8": 1, "int8": 1, "int16": 2, "float16": 2, "bfloat16": 2,
@@ -61,22 +60,18 @@ class Ref(Frozen):
 
 
 # Strict members: 2.0 stays a float and True a bool on their way through JSON.
-Argument = TypeAliasType(
-    "Argument",
-    Annotated[
-        Ref | StrictBool | StrictInt | StrictFloat | StrictStr | None | list["Argument"],
-        Field(union_mode="left_to_right"),
-    ],
-)
+Atom = Ref | StrictBool | StrictInt | StrictFloat | StrictStr | None
+Argument = Atom | list[Atom | list[Atom]]
 
 
 class Node(Frozen):
     """One call, or one thing that enters the graph.
 
-    `kind` says where the value comes from: `input` (an argument of forward; `target` is its position as
-    text), `parameter`, `buffer` or `constant` (`target` is the dotted attribute path on the module; a
-    constant's values are in `data`), or `call` (`target` is the operator, e.g. `aten.softmax.int`).
-    `result` is the tensor it makes, a tuple of them, or None where it makes no tensor.
+    `kind` says where the value comes from: `input` (an argument of forward; `target` is its
+    position as text), `parameter`, `buffer` or `constant` (`target` is the dotted attribute path on
+    the module; a constant's values are in `data`), or `call` (`target` is the operator, e.g.
+    `aten.softmax.int`). `result` is the tensor it makes, a tuple of them, or None where it makes no
+    tensor.
     """
 
     name: str
@@ -115,9 +110,9 @@ def _refs(arguments: tuple[Any, ...] | list[Any]) -> Iterator[Ref]:
 class OpGraph(Frozen):
     """A whole op: nodes in execution order, and what forward returns.
 
-    `outputs` holds one Ref per returned tensor; `returns` says how they are packed (`tensor`, `tuple`,
-    `list`). `mutations` maps a buffer's dotted path to the node holding its new value (running statistics).
-    `training` is the module's mode, as given.
+    `outputs` holds one Ref per returned tensor; `returns` says how they are packed (`tensor`,
+    `tuple`, `list`). `mutations` maps a buffer's dotted path to the node holding its new value
+    (running statistics). `training` is the module's mode, as given.
     """
 
     nodes: tuple[Node, ...]

@@ -1,7 +1,8 @@
-"""What an optimization pattern is: a card that says when and why, and code that proposes and applies it.
+"""What an optimization pattern is: a card that says when and why, and code that applies it.
 
-A pattern is a folder in `knowledge/patterns/`: `card.toml`, `notes.md` (what a person or a model reads, and what is
-indexed) and `pattern.py`, which defines `propose` and `apply`. Adding one touches its folder and its test, nothing else.
+A pattern is a folder in `knowledge/patterns/`: `card.toml`, `notes.md` (what a person or a model
+reads, and what is indexed) and `pattern.py`, which defines `propose` and `apply`. Adding one
+touches its folder and its test, nothing else.
 """
 
 import importlib
@@ -22,17 +23,17 @@ Parameter = bool | int | float | str
 
 
 class Step(Frozen):
-    """One application of a pattern: its name and the tunables chosen for it. A plan is a sequence of these."""
+    """One application of a pattern, with the tunables chosen; a plan is a sequence of these."""
 
     pattern: str
-    parameters: dict[str, Parameter] = {}
+    parameters: dict[str, Parameter] = Field({})
 
 
 class Situation(Frozen):
     """The measured figures by which a pattern estimates what it would gain here.
 
-    `best_ms` is the fastest baseline; `fault_us` one minor page fault; `huge_pages` says that malloc already gives
-    every process huge pages.
+    `best_ms` is the fastest baseline; `fault_us` one minor page fault; `huge_pages` says that
+    malloc already gives every process huge pages.
     """
 
     best_ms: float
@@ -46,7 +47,8 @@ class Situation(Frozen):
 class Proposal(Frozen):
     """A step that would apply, what it should be worth, and the arithmetic a reader can check.
 
-    `speedup` is over the program it was proposed for. `labels` state assumptions that go onto the candidate.
+    `speedup` is over the program it was proposed for. `labels` state assumptions that go onto the
+    candidate.
     """
 
     step: Step
@@ -64,7 +66,7 @@ class Refusal(Frozen):
 
 
 class Card(Frozen):
-    """`card.toml`: what the pattern is for, in the words the planner ranks and the report prints."""
+    """`card.toml`: what the pattern is for, in the words that the report prints."""
 
     name: str
     title: str
@@ -72,7 +74,7 @@ class Card(Frozen):
     effect: str = Field(description="what it gains and the arithmetic behind it")
     bottleneck: Literal["memory", "compute", "latency", "pages"]
     backends: tuple[str, ...]
-    tunables: dict[str, tuple[Parameter, ...]] = {}
+    tunables: dict[str, tuple[Parameter, ...]] = Field({})
     sources: tuple[str, ...] = ()
 
 
@@ -102,9 +104,15 @@ def load_cards(folder: Path = PATTERNS) -> dict[str, Card]:
         try:
             card = Card.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
         except (tomllib.TOMLDecodeError, ValidationError) as error:
-            raise BadInput(str(path), f"is not a pattern card ({' '.join(str(error).split())[:200]}).") from error
+            raise BadInput(
+                str(path), f"is not a pattern card ({' '.join(str(error).split())[:200]})."
+            ) from error
         if card.name != path.parent.name:
-            raise BadInput(str(path), f'is named "{card.name}" but lies in {path.parent.name}/.', "Make them equal.")
+            raise BadInput(
+                str(path),
+                f'is named "{card.name}" but lies in {path.parent.name}/.',
+                "Make them equal.",
+            )
         cards[card.name] = card
     return cards
 

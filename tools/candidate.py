@@ -1,4 +1,4 @@
-"""A candidate: one Python module with `class ModelNew`, and where it came from. Text only; nothing here loads it."""
+"""A candidate: one Python module with `class ModelNew`, as text that nothing here loads."""
 
 from hashlib import sha256
 from typing import Literal
@@ -11,9 +11,9 @@ Backend = Literal["torch", "cpp", "triton", "cuda"]
 class Candidate(Frozen):
     """A kernel as source text.
 
-    `source` defines `ModelNew`, with the constructor and forward of the reference's `Model`. `backend` is the
-    language that does the work. `labels` state what a reader must know before she ships it, e.g.
-    `assumes: frozen weights`.
+    `source` defines `ModelNew`, with the constructor and forward of the reference's `Model`.
+    `backend` is the language that does the work. `labels` state what a reader must know before she
+    ships it, e.g. `assumes: frozen weights`.
     """
 
     source: str

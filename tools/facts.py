@@ -1,4 +1,4 @@
-"""What `prepare` learns before anyone writes a kernel: the reference's facts, its baselines, and the roofline."""
+"""What is learned before anyone writes a kernel: facts, baselines, roofline."""
 
 from typing import Literal
 
@@ -10,20 +10,24 @@ from knowledge.opgraph import Frozen, OpGraph, TensorSpec
 class ReferenceFacts(Frozen):
     """The reference as the judge sees it.
 
-    `source` is the file in the field's convention, generated where the task names an operator. `flops` counts
-    multiply-adds as two (torch's FlopCounterMode plus one per pointwise element). `moved_bytes` is the least traffic:
-    each input and weight that is read, and each output, once.
+    `source` is the file in the field's convention, generated where the task names an operator.
+    `flops` counts multiply-adds as two (torch's FlopCounterMode plus one per pointwise element).
+    `moved_bytes` is the least traffic: each input and weight that is read, and each output, once.
     """
 
     source: str
     digest: str
-    graph: OpGraph | None = Field(description="None where the op cannot be traced; then `untraceable` says why")
+    graph: OpGraph | None = Field(
+        description="None where the op cannot be traced; then `untraceable` says why"
+    )
     untraceable: str = ""
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     flops: int
     moved_bytes: int
-    cautions: tuple[str, ...] = Field((), description="e.g. the output does not depend on the input")
+    cautions: tuple[str, ...] = Field(
+        (), description="e.g. the output does not depend on the input"
+    )
 
 
 class Baseline(Frozen):
@@ -43,14 +47,18 @@ class Baselines(Frozen):
     @property
     def best(self) -> Baseline:
         """The fastest that could be measured."""
-        return min((row for row in self.rows if row.median_ms is not None), key=lambda row: row.median_ms or 0.0)
+        return min(
+            (row for row in self.rows if row.median_ms is not None),
+            key=lambda row: row.median_ms or 0.0,
+        )
 
 
 class Roofline(Frozen):
     """The bound on this op's time on this machine.
 
-    `bandwidth_gbps` and `peak_gflops` are measured on the machine, at a footprint like the op's; `floor_ms` =
-    max(moved_bytes / bandwidth, flops / peak). `fault_us` is the measured cost of one minor page fault.
+    `bandwidth_gbps` and `peak_gflops` are measured on the machine, at a footprint like the op's;
+    `floor_ms` = max(moved_bytes / bandwidth, flops / peak), of the op as written. `fault_us` is
+    what one minor page fault adds to the wall time while all threads fault.
     """
 
     bandwidth_gbps: float
@@ -79,3 +87,16 @@ class Roofline(Frozen):
     def bound(self) -> Literal["memory", "compute"]:
         """Which of the two it is."""
         return "memory" if self.memory_ms >= self.compute_ms else "compute"
+
+    def bound_at(self, measured_ms: float) -> Literal["memory", "compute"]:
+        """Which bound a measured time is held against.
+
+        `flops` counts the op as written. A kernel faster than those operations allow has rewritten
+        them away, and then memory is the only bound that is known.
+        """
+        return "memory" if measured_ms < self.compute_ms else self.bound
+
+    def fraction(self, measured_ms: float) -> float:
+        """The time of the bound that applies over the measured time; 1 = at the bound."""
+        bound_ms = self.memory_ms if self.bound_at(measured_ms) == "memory" else self.compute_ms
+        return bound_ms / measured_ms

@@ -1,10 +1,11 @@
 """The task file: what to make fast, on what, under which rules and budget.
 
-Parsed from YAML into one immutable `Task`. A mistake in the file is a `BadInput` with one readable line; nothing
-here loads the reference or touches torch.
+Parsed from YAML into one immutable `Task`. A mistake in the file is a `BadInput` with one readable
+line; nothing here loads the reference or touches torch.
 """
 
 import difflib
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -12,8 +13,10 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from knowledge.errors import BadInput
+from knowledge.opgraph import DTYPE_BYTES
 
 MODELS = ("playbook",)
+SEE_EXAMPLES = "See examples/ for task files."
 
 
 class Section(BaseModel):
@@ -23,27 +26,39 @@ class Section(BaseModel):
 
 
 class InputSpec(Section):
-    """One generated argument of forward, for tasks that name an operator instead of a reference file."""
+    """One generated argument of forward, for tasks that name an operator or a module."""
 
     shape: tuple[int, ...] = Field(description="sizes; [] is a scalar tensor")
     dtype: str = Field("float32", description="a torch dtype by its name")
-    high: int | None = Field(None, gt=0, description="integer inputs are drawn from [0, high)")
+    high: int | None = Field(
+        None, gt=0, description="integers are drawn from [0, high); floats too, if it is given"
+    )
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
         if any(size < 1 for size in self.shape):
             raise ValueError(f"shape {list(self.shape)} has a size below 1")
+        if self.dtype not in DTYPE_BYTES:
+            near = difflib.get_close_matches(self.dtype, DTYPE_BYTES, n=1)
+            mend = f'did you mean "{near[0]}"?' if near else f"known: {', '.join(DTYPE_BYTES)}"
+            raise ValueError(f'dtype "{self.dtype}" is unknown; {mend}')
+        if "int" in self.dtype and self.high is None:
+            raise ValueError(f"dtype {self.dtype} needs high: values are drawn from [0, high)")
+        if self.dtype.startswith(("bool", "complex")) and self.high is not None:
+            raise ValueError(f"high means nothing to dtype {self.dtype}")
         return self
 
 
 class Tolerance(Section):
-    """How far from the float64 oracle an element may be; see `docs/architecture.md`, "What counts as correct".
+    """How far from the float64 oracle an element may be; the architecture page says why so.
 
     An element passes if |y - y64| <= max(yardstick * |y_ref - y64|, epsilons * eps(dtype) * scale).
     """
 
     yardstick: float = Field(4.0, gt=0, description="multiple of the reference's own worst error")
-    epsilons: float = Field(32.0, gt=0, description="multiple of the dtype's epsilon, times the output's scale")
+    epsilons: float = Field(
+        32.0, gt=0, description="multiple of the dtype's epsilon, times the output's scale"
+    )
 
 
 class Budget(Section):
@@ -59,15 +74,23 @@ class Budget(Section):
 class Task(Section):
     """Everything a run needs to know, resolved: paths are absolute, defaults are filled in."""
 
-    name: str = Field(min_length=1, description="a short name; it becomes part of the run folder's")
-    reference: Path | None = Field(None, description="file with class Model, get_inputs(), get_init_inputs()")
+    name: str = Field(min_length=1, description="a short name; part of the run folder's")
+    reference: Path | None = Field(
+        None, description="file with class Model, get_inputs(), get_init_inputs()"
+    )
     op: str | None = Field(None, description="a dotted operator, e.g. torch.nn.functional.gelu")
     module: str | None = Field(None, description="package.module:ClassName")
-    inputs: tuple[InputSpec, ...] = Field((), description="for op and module: what forward is given")
-    arguments: dict[str, Any] = Field({}, description="for op: keyword arguments; for module: its constructor's")
+    inputs: tuple[InputSpec, ...] = Field(
+        (), description="for op and module: what forward is given"
+    )
+    arguments: dict[str, Any] = Field(
+        {}, description="for op: keyword arguments; for module: its constructor's"
+    )
     target: str = Field("auto", description="auto, cpu, cuda, or a device name")
     backend: Literal["auto", "cpp"] = Field("auto", description="language of the kernel")
-    precision: Literal["strict", "tf32", "half"] = Field("strict", description="strict keeps the reference's accuracy class")
+    precision: Literal["strict", "tf32", "half"] = Field(
+        "strict", description="strict keeps the reference's accuracy class"
+    )
     tolerance: Tolerance = Tolerance()
     model: str = Field("playbook", description="who thinks: the playbook crew of rules")
     strategy: Literal["greedy", "beam"] = "beam"
@@ -84,9 +107,13 @@ class Task(Section):
             named = " and ".join(given) or "none of them"
             raise ValueError(f"give exactly one of reference, op, module (found {named})")
         if self.reference is None and not self.inputs:
-            raise ValueError(f"{given[0]} needs inputs, e.g. inputs: [{{shape: [4096, 4096], dtype: float32}}]")
+            example = "inputs: [{shape: [4096, 4096], dtype: float32}]"
+            raise ValueError(f"{given[0]} needs inputs, e.g. {example}")
         if self.reference is not None and (self.inputs or self.arguments):
-            raise ValueError("inputs and arguments belong to op and module; a reference brings get_inputs()")
+            mend = "a reference brings get_inputs()"
+            raise ValueError(f"inputs and arguments belong to op and module; {mend}")
+        if strange := [key for key in self.arguments if not key.isidentifier()]:
+            raise ValueError(f'argument "{strange[0]}" is not a name')
         return self
 
 
@@ -95,32 +122,37 @@ def load_task(path: Path, overrides: tuple[str, ...] = ()) -> Task:
 
     Args:
         path: the YAML file; a relative `reference` is looked up beside it.
-        overrides: `key=value` or `section.key=value` texts that replace what the file says; values are YAML.
+        overrides: `key=value` or `section.key=value` texts that replace what the file says; a value
+            is YAML.
 
     Raises:
-        BadInput: no such file, not YAML, an unknown key, a value of the wrong kind, a missing reference.
+        BadInput: no such file, not YAML, an unknown key, a value of the wrong kind, a missing
+            reference.
     """
     where = str(path)
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise BadInput(where, f"cannot be read ({error.strerror}).", "Give the path of a task file.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise BadInput(where, f"is not YAML ({_one_line(error)}).", "See examples/ for task files.") from error
-    if not isinstance(raw, dict):
-        raise BadInput(where, "is not a task: it should hold keys and values.", "See examples/ for task files.")
-    for text in overrides:
-        _override(raw, text)
-    return parse_task(raw, where, path.resolve().parent)
+        what = f"cannot be read ({error.strerror})."
+        raise BadInput(where, what, "Give the path of a task file.") from error
+    except (yaml.YAMLError, ValueError) as error:
+        raise BadInput(where, f"is not YAML ({_one_line(error)}).", SEE_EXAMPLES) from error
+    if not isinstance(raw, dict) or not all(isinstance(key, str) for key in raw):
+        raise BadInput(where, "is not a task: it should hold keys and values.", SEE_EXAMPLES)
+    return parse_task(raw, where, path.resolve().parent, overrides)
 
 
-def parse_task(raw: dict[str, Any], where: str, folder: Path) -> Task:
+def parse_task(
+    raw: dict[str, Any], where: str, folder: Path, overrides: tuple[str, ...] = ()
+) -> Task:
     """Validate an already parsed task; a relative reference is looked up in `folder`.
 
     Raises:
         BadInput: as `load_task`.
     """
-    raw = {"name": Path(where).stem, **raw}
+    raw = deepcopy({"name": Path(where).stem, **raw})
+    for text in overrides:
+        _override(raw, text)
     try:
         task = Task.model_validate(raw)
     except ValidationError as error:
@@ -130,7 +162,8 @@ def parse_task(raw: dict[str, Any], where: str, folder: Path) -> Task:
         return task
     reference = (folder / task.reference).resolve()
     if not reference.is_file():
-        raise BadInput(f"{where}: reference", f"{task.reference} does not exist.", f"It was looked for in {folder}.")
+        what = f"{task.reference} does not exist."
+        raise BadInput(f"{where}: reference", what, f"It was looked for in {folder}.")
     return task.model_copy(update={"reference": reference})
 
 
@@ -156,8 +189,9 @@ def _override(raw: dict[str, Any], text: str) -> None:
 
 
 def _readable(error: ValidationError, where: str) -> BadInput:
-    """The first complaint of pydantic, as one line that names the key and the nearest known one."""
-    first = error.errors()[0]
+    """One complaint of pydantic, as one line that names the key and the nearest known one."""
+    # A misspelt key is also a missing one: the misspelling is what the user can see.
+    first = min(error.errors(), key=lambda complaint: complaint["type"] != "extra_forbidden")
     path = [str(part) for part in first["loc"]]
     place = f"{where}: {'.'.join(path)}" if path else where
     if first["type"] == "extra_forbidden":
@@ -169,12 +203,10 @@ def _readable(error: ValidationError, where: str) -> BadInput:
 
 
 def _keys_of(path: list[str]) -> list[str]:
-    model: type[BaseModel] = Task
-    for part in path:
-        if part.isdigit():
-            continue
-        model = {"budget": Budget, "tolerance": Tolerance, "inputs": InputSpec}.get(part, model)
-    return sorted(model.model_fields)
+    sections: dict[str, type[Section]] = {
+        "budget": Budget, "tolerance": Tolerance, "inputs": InputSpec,
+    }  # fmt: skip
+    return sorted((sections[path[0]] if path else Task).model_fields)
 
 
 def _one_line(error: Exception) -> str:

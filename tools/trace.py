@@ -1,11 +1,13 @@
 """From a live module to an `OpGraph`: strict `torch.export`, made functional, nothing decomposed.
 
-Composite operators (`softmax`, `layer_norm`, `cross_entropy_loss`, ...) stay whole, because that is the level at which
-patterns recognise them. Runs inside the judge's process, where the user's own reference is loaded.
+Composite operators (`softmax`, `layer_norm`, `cross_entropy_loss`, ...) stay whole, because that is
+the level at which patterns recognise them. Runs inside the judge's process, where the user's own
+reference is loaded.
 """
 
 import logging
 import warnings
+from collections import namedtuple
 from typing import Any, Literal
 
 import torch
@@ -17,7 +19,7 @@ EMBEDDED_CONSTANT_ELEMENTS = 4096
 
 
 class Untraceable(Exception):
-    """The op has no static graph; the message is one plain sentence that says what stopped the tracer."""
+    """The op has no static graph; the message is one sentence that says what stopped the tracer."""
 
 
 def trace(module: torch.nn.Module, inputs: tuple[Any, ...]) -> OpGraph:
@@ -28,7 +30,8 @@ def trace(module: torch.nn.Module, inputs: tuple[Any, ...]) -> OpGraph:
         inputs: what forward is given; tensors may have any strides, other arguments are baked in.
 
     Raises:
-        Untraceable: data-dependent control flow, unsupported calls, or a constant too large to embed.
+        Untraceable: data-dependent control flow, unsupported calls, or a constant that is too
+            large to embed.
     """
     torch.compiler.reset()
     with warnings.catch_warnings(), torch.no_grad():
@@ -36,7 +39,7 @@ def trace(module: torch.nn.Module, inputs: tuple[Any, ...]) -> OpGraph:
         logging.getLogger("torch.export").setLevel(logging.CRITICAL)
         try:
             program = torch.export.export(module, inputs, strict=True).run_decompositions({})
-        except Exception as error:  # noqa: BLE001 - the exporter raises dozens of unrelated classes, all "can't"
+        except Exception as error:
             raise Untraceable(_first_sentence(error)) from error
     return _convert(program, module)
 
@@ -69,7 +72,9 @@ def _convert(program: torch.export.ExportedProgram, module: torch.nn.Module) -> 
                      result=_result(fx.meta.get("val")))
             )  # fmt: skip
         elif fx.op != "output":
-            raise Untraceable(f"the graph holds a {fx.op} node ({fx.name}), which has no plain form")
+            raise Untraceable(
+                f"the graph holds a {fx.op} node ({fx.name}), which has no plain form"
+            )
     return _finish(program, module, _fold_getitem(nodes))
 
 
@@ -87,7 +92,9 @@ def _entering_nodes(
     entering = {}
     for spec in program.graph_signature.input_specs:
         if spec.kind not in _KINDS:
-            raise Untraceable(f"input {spec.arg.name} is a {spec.kind.name.lower()}, which has no plain form")
+            raise Untraceable(
+                f"input {spec.arg.name} is a {spec.kind.name.lower()}, which has no plain form"
+            )
         entering[spec.arg.name] = (_KINDS[spec.kind], spec.target or "")
     return entering
 
@@ -100,13 +107,18 @@ def _constant_data(program: torch.export.ExportedProgram, target: str) -> list[f
     return data
 
 
+def spec_of(tensor: torch.Tensor) -> TensorSpec:
+    """Shape, dtype and strides of a tensor, real or fake."""
+    return TensorSpec(
+        shape=tuple(int(n) for n in tensor.shape),
+        dtype=str(tensor.dtype).removeprefix("torch."),
+        strides=tuple(int(n) for n in tensor.stride()),
+    )
+
+
 def _result(value: Any) -> TensorSpec | tuple[TensorSpec | None, ...] | None:
     if isinstance(value, torch.Tensor):
-        return TensorSpec(
-            shape=tuple(int(n) for n in value.shape),
-            dtype=str(value.dtype).removeprefix("torch."),
-            strides=tuple(int(n) for n in value.stride()),
-        )
+        return spec_of(value)
     if isinstance(value, tuple | list):
         specs = tuple(_result(item) for item in value)
         return tuple(spec if isinstance(spec, TensorSpec) else None for spec in specs)
@@ -171,15 +183,24 @@ def _finish(
             ref = taken.get(spec.arg.name, Ref(ref=spec.arg.name))
             mutations[spec.target] = ref.ref if ref.index is None else f"{ref.ref}[{ref.index}]"
         else:
-            raise Untraceable(f"forward has a side effect: {spec.kind.name.lower().replace('_', ' ')}")
-    out_spec = program.call_spec.out_spec
-    packed = out_spec.type if out_spec is not None else None
-    returns: Literal["tensor", "tuple", "list"] = "tensor"
-    if packed in (tuple, list):
-        returns = "tuple" if packed is tuple else "list"
-    elif len(outputs) != 1 or packed is not None:
-        raise Untraceable("forward returns neither a tensor nor a tuple or list of tensors")
+            raise Untraceable(
+                f"forward has a side effect: {spec.kind.name.lower().replace('_', ' ')}"
+            )
     return OpGraph(
-        nodes=tuple(nodes), outputs=tuple(outputs), returns=returns, mutations=mutations,
+        nodes=tuple(nodes), outputs=tuple(outputs), returns=_packing(program), mutations=mutations,
         training=module.training,
     )  # fmt: skip
+
+
+def _packing(program: torch.export.ExportedProgram) -> Literal["tensor", "tuple", "list"]:
+    out_spec = program.call_spec.out_spec
+    if out_spec is None or out_spec.is_leaf():
+        return "tensor"
+    if out_spec.type is list and all(child.is_leaf() for child in out_spec.children()):
+        return "list"
+    # A named tuple, which is what torch.topk and its like return, is a tuple to whoever unpacks it.
+    tuples = (tuple, namedtuple)
+    named = isinstance(out_spec.type, type) and issubclass(out_spec.type, tuple)
+    if (named or out_spec.type in tuples) and all(child.is_leaf() for child in out_spec.children()):
+        return "tuple"
+    raise Untraceable("forward returns neither a tensor nor a plain tuple or list of tensors")

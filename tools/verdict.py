@@ -1,7 +1,7 @@
 """What the judge says of a candidate: a closed, tagged union, and the figures that go with it.
 
-A new outcome is a new class here, and mypy then names every `match` that does not handle it. No outcome is
-ever encoded as a number: only `Correct` can carry a `Timing`.
+A new outcome is a new class here, and mypy then names every `match` that does not handle it. No
+outcome is ever encoded as a number: only `Correct` can carry a `Timing`.
 """
 
 from typing import Annotated, Literal
@@ -15,8 +15,9 @@ from tools.candidate import Candidate
 class Comparison(Frozen):
     """One baseline against the candidate, from interleaved (ABBA) blocks.
 
-    `speedup` is the median over blocks of baseline time over candidate time; `low` and `high` bound it at 95%
-    (bootstrap over blocks). Times are the judge's own wall clock around each call, in milliseconds.
+    `speedup` is the median over blocks of baseline time over candidate time; `low` and `high` bound
+    it at 95% (bootstrap over blocks). Times are the judge's own wall clock around each call, in
+    milliseconds.
     """
 
     baseline: str
@@ -31,15 +32,18 @@ class Comparison(Frozen):
 class Timing(Frozen):
     """How fast a correct candidate is.
 
-    `noise` is this machine's own A/A ratio: how far from 1 the same code against itself may read (0.01 = 1%).
-    A win is real only if the interval's lower end clears `1 + noise` against every baseline measured.
+    `noise` is this machine's own A/A ratio: how far from 1 the same code against itself may read
+    (0.01 = 1%). A win is real only if the interval's lower end clears `1 + noise` against every
+    baseline measured.
     """
 
     candidate_ms: float
     comparisons: tuple[Comparison, ...]
     noise: float
     page_faults: float = Field(description="minor page faults per call, counted by the kernel")
-    checked_outputs: int = Field(description="timed calls whose output was compared with the oracle afterwards")
+    checked_outputs: int = Field(
+        description="timed calls whose output was compared with the oracle afterwards"
+    )
     confirmed: bool = Field(False, description="measured again in a new runner with new seeds")
 
     @property
@@ -54,7 +58,7 @@ class Timing(Frozen):
 
 
 class CaseResult(Frozen):
-    """One correctness case: which kind of input, and how far off the worst element was, in tolerances."""
+    """One correctness case: the kind of input, and how far off the worst element was."""
 
     name: str
     passed: bool
@@ -93,7 +97,9 @@ class WrongOutput(Outcome):
     """The values differ from the float64 oracle by more than the tolerance."""
 
     kind: Literal["wrong_output"] = "wrong_output"
-    detail: str = Field(description="which output, how many elements, the worst one: never the hidden inputs")
+    detail: str = Field(
+        description="which output, how many elements, the worst one: never the hidden inputs"
+    )
     cases: tuple[CaseResult, ...] = ()
 
 
@@ -137,38 +143,50 @@ class Correct(Outcome):
 
 
 class JudgeError(Outcome):
-    """The judge's own machinery failed, twice: says nothing about the candidate, and is never a pass."""
+    """The judge's own machinery failed, twice: nothing about the candidate, and never a pass."""
 
     kind: Literal["judge_error"] = "judge_error"
     log: str
 
 
 Verdict = Annotated[
-    BuildFailed | Crashed | TimedOut | WrongOutput | ContractBroken | Cheated | Implausible | TimerMismatch
-    | Correct | JudgeError,
+    BuildFailed
+    | Crashed
+    | TimedOut
+    | WrongOutput
+    | ContractBroken
+    | Cheated
+    | Implausible
+    | TimerMismatch
+    | Correct
+    | JudgeError,
     Field(discriminator="kind"),
-]  # fmt: skip
+]
 
 
 class Profile(Frozen):
-    """Where a correct candidate's time goes. `rung` names the instrument, so that nobody takes a model for a reading."""
+    """Where a correct candidate's time goes; `rung` names the instrument that was read."""
 
     rung: str
     median_ms: float
     achieved_gbps: float
     achieved_gflops: float
-    roofline_fraction: float = Field(description="roofline time over measured time, 1 = at the bound")
+    roofline_fraction: float = Field(
+        description="roofline time over measured time, 1 = at the bound"
+    )
     bound: Literal["memory", "compute"]
     page_faults: float
-    page_fault_ms: float = Field(description="those faults times this machine's measured cost of one")
+    page_fault_ms: float = Field(
+        description="those faults times this machine's measured cost of one"
+    )
     notes: tuple[str, ...] = ()
 
 
 class Trial(Frozen):
     """One judged candidate: an immutable fact of a run.
 
-    `number` is its identity in the run (from 1); `plan` the plan's id; `parent` the trial it was made from;
-    `repair` how many repairs preceded it within its attempt.
+    `number` is its identity in the run (from 1); `plan` the plan's id; `parent` the trial it was
+    made from; `repair` how many repairs preceded it within its attempt.
     """
 
     number: int

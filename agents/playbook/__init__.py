@@ -1,1 +1,1 @@
-"""The playbook crew: four agents that are rules over the pattern library, for no money, on any machine."""
+"""The playbook crew: four agents that are rules over the pattern library, on any machine."""

@@ -1,7 +1,8 @@
-"""The playbook's debugger: from the kind of failure to the smallest change of the plan that could mend it.
+"""The playbook's debugger: from a failure to the smallest change that could mend it.
 
-Rules are tried in order; one that changes nothing, or leads to steps already tried in this run, is passed over. The last
-resort is always to leave the newest step out, so that a wrong pattern cannot take the right ones down with it.
+Rules are tried in order; one that changes nothing, or leads to steps already tried in this run, is
+passed over. The last resort is always to leave the newest step out, so that a wrong pattern cannot
+take the right ones down with it.
 """
 
 from collections.abc import Iterator
@@ -66,8 +67,8 @@ class PlaybookDebugger:
         """The first mend that leads somewhere new."""
         if isinstance(trial.verdict, Correct | JudgeError):
             return None
-        tried = {other.steps for other in brief.plans} | {plan.steps}
-        for steps, sentence in _ways_out(plan.steps, trial.verdict):
+        tried = [plan.steps, *(other.steps for other in brief.plans)]
+        for steps, sentence in ways_out(plan.steps, trial.verdict):
             if steps in tried:
                 continue
             mended = plan.model_copy(update={"steps": steps})
@@ -75,9 +76,8 @@ class PlaybookDebugger:
         return None
 
 
-def _ways_out(
-    steps: tuple[Step, ...], verdict: Verdict
-) -> Iterator[tuple[tuple[Step, ...], str]]:
+def ways_out(steps: tuple[Step, ...], verdict: Verdict) -> Iterator[tuple[tuple[Step, ...], str]]:
+    """Changed steps that could mend the failure, each with a sentence on it, likeliest first."""
     changed = steps
     for mend in mends_for(verdict):
         # Mends add up: if wider sums did not help, the next attempt keeps them and changes exp too.

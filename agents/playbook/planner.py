@@ -1,4 +1,4 @@
-"""The playbook's planner: ranks every recipe by expected gain, experience first, and cites what it leans on."""
+"""The playbook's planner: ranks recipes by expected gain and cites its sources."""
 
 from agents.brief import Brief, Citation, Plan, Planning
 from agents.playbook.recipes import Recipe, enumerate_recipes, situation_of
@@ -21,15 +21,15 @@ class PlaybookPlanner:
     def plan(self, brief: Brief) -> Planning:
         """At most `width` recipes that were not tried yet, best first.
 
-        It stops when the best kernel is within 5% of the roofline, or when the best recipe left promises less than
-        the best one measured. Where nothing is right yet and no recipe is left, the op itself, unchanged, is the plan:
-        so that a run always ends with a correct kernel.
+        It stops when the best kernel is within 5% of the roofline, or when the best recipe left
+        promises less than the best one measured. Where nothing is right yet and no recipe is left,
+        the op itself, unchanged, is the plan: so that a run always ends with a correct kernel.
         """
         graph = brief.facts.graph
         if graph is None:
             return Planning(plans=self._last_resort(brief))
         recipes, refused = enumerate_recipes(graph, brief.facts.source, situation_of(brief))
-        tried = {plan.steps for plan in brief.plans}
+        tried = [plan.steps for plan in brief.plans]
         lessons = self._library.lessons_like(signature(graph), brief.device.name)
         open_recipes = [recipe for recipe in recipes if recipe.steps not in tried]
         open_recipes.sort(key=lambda recipe: _promise(recipe, lessons, brief), reverse=True)
@@ -62,15 +62,13 @@ class PlaybookPlanner:
         )
         return (plan,)
 
-    def _plan_from(
-        self, recipe: Recipe, lessons: list[Lesson], brief: Brief, number: int
-    ) -> Plan:
+    def _plan_from(self, recipe: Recipe, lessons: list[Lesson], brief: Brief, number: int) -> Plan:
         known = _lesson_for(recipe.steps, lessons)
         arithmetic = recipe.arithmetic
         if known is not None:
             arithmetic += (
-                f" Experience: the same steps gave {known.speedup:.2f}x "
-                f"({known.low:.2f}-{known.high:.2f}) on {known.signature} here in run {known.run_id}."
+                f" Experience: the same steps gave {known.speedup:.2f}x on {known.signature} "
+                f"on this device in run {known.run_id}."
             )
         return Plan(
             id=f"p{number}",
@@ -83,14 +81,18 @@ class PlaybookPlanner:
         )
 
     def _cite(self, recipe: Recipe, brief: Brief) -> tuple[Citation, ...]:
-        """The pattern's own page for each step, then the two pages that speak most to this op and bottleneck."""
+        """Each step's own page, then those that speak most to this op and bottleneck."""
         cards = load_cards()
         assert brief.facts.graph is not None
         ops = signature(brief.facts.graph)
         found: list[Passage] = []
         for step in recipe.steps:
-            found += self._library.search(f"{cards[step.pattern].title} {step.pattern}", 1, kind="pattern")
-        found += self._library.search(f"{ops} {brief.roofline.bound} bound on {brief.device.architecture}", 3)
+            found += self._library.search(
+                f"{cards[step.pattern].title} {step.pattern}", 1, kind="pattern"
+            )
+        found += self._library.search(
+            f"{ops} {brief.roofline.bound} bound on {brief.device.architecture}", 3
+        )
         pages = {passage.source: passage for passage in reversed(found)}
         return tuple(_citation(passage) for passage in reversed(pages.values()))
 
@@ -106,19 +108,22 @@ def best_speedup(brief: Brief) -> float | None:
 
 
 def _promise(recipe: Recipe, lessons: list[Lesson], brief: Brief) -> float:
-    """What to expect of a recipe: what it gave before on such an op, else what the arithmetic says."""
+    """What it gave before on such an op, else what the arithmetic says."""
     known = _lesson_for(recipe.steps, lessons)
-    return known.speedup if known is not None else recipe.speedup
+    if known is None or known.speedup is None:
+        return recipe.speedup
+    return known.speedup
 
 
 def _lesson_for(steps: tuple[Step, ...], lessons: list[Lesson]) -> Lesson | None:
-    return next((lesson for lesson in lessons if tuple(lesson.steps) == steps), None)
+    same = (lesson for lesson in lessons if lesson.speedup is not None and lesson.steps == steps)
+    return next(same, None)
 
 
 def _is_variant(recipe: Recipe, brief: Brief) -> bool:
-    """Whether it differs from a parent in tunables alone: those gains can't be reckoned, only measured."""
+    """Whether it differs from a parent in tunables alone, whose gain can only be measured."""
     parents = {trial.plan for trial in brief.trials if trial.number in brief.parents}
-    shapes = {tuple(s.pattern for s in plan.steps) for plan in brief.plans if plan.id in parents}
+    shapes = [tuple(s.pattern for s in plan.steps) for plan in brief.plans if plan.id in parents]
     return tuple(step.pattern for step in recipe.steps) in shapes
 
 

@@ -1,4 +1,4 @@
-"""The playbook's profiler: reads a timed trial against the roofline and names one bottleneck, with its numbers."""
+"""The playbook's profiler: names one bottleneck of a timed trial, with its numbers."""
 
 from typing import Literal
 
@@ -32,11 +32,15 @@ class PlaybookProfiler:
             f"({profile.roofline_fraction:.0%} of it)",
             f"{profile.achieved_gbps:.1f} of {brief.roofline.bandwidth_gbps:.1f} GB/s, "
             f"{profile.achieved_gflops:.1f} of {brief.roofline.peak_gflops:.0f} GFLOP/s",
-            f"{profile.page_faults:.0f} page faults a call, about {profile.page_fault_ms:.2f} ms of it",
+            f"{profile.page_faults:.0f} page faults a call, worth {profile.page_fault_ms:.2f} ms",
         )
         bottleneck, moves = _read(profile, verdict.timing, headroom)
         return Diagnosis(
-            trial=trial.number, bottleneck=bottleneck, headroom=headroom, evidence=evidence, moves=moves
+            trial=trial.number,
+            bottleneck=bottleneck,
+            headroom=headroom,
+            evidence=evidence,
+            moves=moves,
         )
 
 
@@ -47,7 +51,10 @@ def _read(profile: Profile, timing: Timing, headroom: float) -> tuple[Bottleneck
     if profile.page_fault_ms > PAGE_SHARE * profile.median_ms:
         return "pages", ("put the outputs on huge pages before they are first touched",)
     if timing.candidate_ms < LAUNCH_MS:
-        return "latency", ("fewer calls: one kernel for the whole op", "do without threads at this size")
+        return "latency", (
+            "fewer calls: one kernel for the whole op",
+            "do without threads at this size",
+        )
     if profile.bound == "memory" and headroom < 1.0 / MEMORY_BOUND:
         return "memory", ("move fewer bytes: fuse what still goes through memory",)
     return "compute", (

@@ -1,6 +1,7 @@
 """Recipes: every sequence of pattern steps that applies to an op, with what each should be worth.
 
-Patterns compose in a fixed order: first change the algorithm, then fuse what is left, then place the outputs.
+Patterns compose in a fixed order: first change the algorithm, then fuse what is left, then place
+the outputs.
 """
 
 from dataclasses import dataclass
@@ -64,7 +65,7 @@ def situation_of(brief: Brief) -> Situation:
 
 
 def pattern_order() -> tuple[str, ...]:
-    """Known patterns in the order in which they compose; one added later comes after those named here."""
+    """Known patterns in the order in which they compose; one not named here comes last."""
     names = load_cards()
     named = [name for name in ORDER if name in names]
     return (*named, *(name for name in names if name not in ORDER))
@@ -73,7 +74,7 @@ def pattern_order() -> tuple[str, ...]:
 def enumerate_recipes(
     graph: OpGraph, source: str, situation: Situation
 ) -> tuple[list[Recipe], list[Refusal]]:
-    """Every recipe for the op, most promising first, and each pattern's refusal of the op as it stands."""
+    """Every recipe for the op, most promising first, and the refusals of the op as it stands."""
     refusals: list[Refusal] = []
     open_recipes: list[tuple[Program, tuple[Proposal, ...]]] = [(Program.of(graph, source), ())]
     for name in pattern_order():

@@ -1,0 +1,1 @@
+"""The report of a run: `report.html` for people and `report.json` for programs."""

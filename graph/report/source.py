@@ -1,4 +1,4 @@
-"""Kernel source as highlighted HTML: Python as Python, and the C++ or CUDA inside its string constants as C++.
+"""Kernel source as highlighted HTML: Python as Python, the C++ in its string constants as C++.
 
 What comes in was written by a model or a rule, so it is escaped always and bounded always.
 """
@@ -23,7 +23,7 @@ _MOST_GROWTH = 8
 
 
 class _Island(NamedTuple):
-    """A native-language string constant: the offsets of its opening quotes, text and closing quotes, and its lexer."""
+    """A string constant of native source: where quotes and text begin and end, and its lexer."""
 
     opening: int
     start: int
@@ -52,7 +52,7 @@ def highlight_module(source: str, limit: int) -> Markup:
     html = "".join(pieces)
     if len(html) > _MOST_GROWTH * max(len(shown), 1000):
         html = escape(shown)
-    return Markup(html + escape(left_out))  # noqa: S704 - pygments and escape() leave no markup of the source's
+    return Markup(html + escape(left_out))
 
 
 def _bounded(source: str, limit: int) -> tuple[str, str]:
@@ -99,7 +99,7 @@ def _islands(source: str) -> list[_Island]:
 
 
 def _inside(source: str, begin: int, end: int) -> _Island | None:
-    """The text between a literal's quotes; None for strings that f-strings or concatenation compose."""
+    """The text between a literal's quotes; None where several literals make the string."""
     literal = source[begin:end]
     quotes = _QUOTES.match(literal)
     if quotes is None or not literal.endswith(quotes[1]):

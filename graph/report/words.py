@@ -1,6 +1,6 @@
 """How a run is put into words and numbers: the screen and the HTML report both speak through here.
 
-Every sentence is derived from the record. Nothing is rounded up, and a run that found nothing faster says so first.
+Every sentence is derived from the record, and a run that found nothing faster says so first.
 """
 
 from collections import Counter
@@ -25,6 +25,12 @@ from tools.verdict import (
 )
 
 BASELINE_NAMES = {"eager": "eager", "compile": "torch.compile"}
+_CLAUSES = {
+    "wrong output": "gave wrong output",
+    "implausible": "read implausibly fast",
+    "clocks disagree": "made the clocks disagree",
+    "judge error": "met an error of the judge",
+}
 LOG_HEAD = 1500
 LOG_TAIL = 2500
 
@@ -32,7 +38,7 @@ Tone = Literal["good", "plain", "bad", "warn"]
 
 
 class VerdictWords(NamedTuple):
-    """A verdict as shown: a few words, how to colour them, one sentence, and the bounded program output."""
+    """A verdict as shown: a few words, their colour, one sentence, and bounded program output."""
 
     label: str
     tone: Tone
@@ -45,10 +51,8 @@ def describe(verdict: Verdict) -> VerdictWords:
     match verdict:
         case Correct():
             return _describe_correct(verdict)
-        case BuildFailed(log=log):
-            return VerdictWords("did not build", "bad", "The source did not parse, import or compile.", clip(log))
-        case Crashed(log=log):
-            return VerdictWords("crashed", "bad", "The runner died or raised an error.", clip(log))
+        case BuildFailed() | Crashed() | JudgeError():
+            return _describe_with_log(verdict)
         case TimedOut(deadline_s=deadline):
             sentence = f"A call took longer than its deadline of {deadline:.3g} s."
             return VerdictWords("timed out", "bad", sentence)
@@ -59,30 +63,48 @@ def describe(verdict: Verdict) -> VerdictWords:
         case Cheated(check=check, detail=detail):
             return VerdictWords("cheated", "bad", f"It failed the check “{check}”: {clip(detail)}")
         case Implausible(candidate_ms=candidate_ms, floor_ms=floor_ms):
-            sentence = f"{milliseconds(candidate_ms)} is below the physical floor of {milliseconds(floor_ms)}."
-            return VerdictWords("implausible", "bad", sentence)
+            floor = f"below the physical floor of {milliseconds(floor_ms)}"
+            return VerdictWords("implausible", "bad", f"{milliseconds(candidate_ms)} is {floor}.")
         case TimerMismatch(detail=detail):
             return VerdictWords("clocks disagree", "bad", clip(detail))
-        case JudgeError(log=log):
+        case _:
+            assert_never(verdict)
+
+
+def _describe_with_log(verdict: BuildFailed | Crashed | JudgeError) -> VerdictWords:
+    log = clip(verdict.log)
+    match verdict:
+        case BuildFailed():
+            sentence = "The source did not parse, import or compile."
+            return VerdictWords("did not build", "bad", sentence, log)
+        case Crashed():
+            return VerdictWords("crashed", "bad", "The runner died or raised an error.", log)
+        case JudgeError():
             sentence = "The judge's own machinery failed; this says nothing about the candidate."
-            return VerdictWords("judge error", "warn", sentence, clip(log))
+            return VerdictWords("judge error", "warn", sentence, log)
         case _:
             assert_never(verdict)
 
 
 def _describe_correct(verdict: Correct) -> VerdictWords:
     cases = f"{len(verdict.cases)} cases passed" if verdict.cases else "Every case passed"
-    wobble = "" if verdict.deterministic else " Its output varies from call to call, within the tolerance."
+    wobble = (
+        ""
+        if verdict.deterministic
+        else " Its output varies from call to call, within the tolerance."
+    )
     if verdict.timing is None:
         return VerdictWords("correct, not timed", "plain", f"{cases}; it was not timed.{wobble}")
     if verdict.timing.faster:
         return VerdictWords("correct, faster", "good", f"{cases}.{wobble}")
-    return VerdictWords("correct", "plain", f"{cases}; no faster than every baseline.{wobble}")
+    return VerdictWords("correct", "plain", f"{cases}, but no win over every baseline.{wobble}")
 
 
 def clip(text: str) -> str:
     """Program output, bounded: its beginning and its end, without control characters."""
-    clean = "".join(character for character in text if character in "\n\t" or character.isprintable())
+    clean = "".join(
+        character for character in text if character in "\n\t" or character.isprintable()
+    )
     if len(clean) <= LOG_HEAD + LOG_TAIL:
         return clean.strip()
     left_out = len(clean) - LOG_HEAD - LOG_TAIL
@@ -110,7 +132,7 @@ def interval(comparison: Comparison) -> str:
 
 def percent(fraction: float) -> str:
     """A share, in whole percent unless it is small."""
-    return f"{fraction:.1%}" if abs(fraction) < 0.095 else f"{fraction:.0%}"
+    return f"{fraction:.1%}" if 0 < abs(fraction) < 0.095 else f"{fraction:.0%}"
 
 
 def duration(seconds: float) -> str:
@@ -166,43 +188,83 @@ def _rivals(timing: Timing) -> str:
     best = timing.against_best
     if len(timing.comparisons) == 1:
         return f"{baseline_name(best.baseline)}, the only baseline that could be measured"
-    return f"{baseline_name(best.baseline)}, the {'faster' if len(timing.comparisons) == 2 else 'fastest'} baseline"
+    rank = "faster" if len(timing.comparisons) == 2 else "fastest"
+    return f"{baseline_name(best.baseline)}, the {rank} baseline"
+
+
+class Bound(NamedTuple):
+    """The bound that applies to the winner, or to the op where none won, and the share reached."""
+
+    kind: Literal["memory", "compute"]
+    ms: float
+    fraction: float | None
+    rewritten: bool
+
+
+def bound_of(record: RunRecord) -> Bound:
+    """Which bound the run is held against.
+
+    A winner faster than the op's own operations at peak has rewritten them away; only memory still
+    bounds it.
+    """
+    roof = record.roofline
+    if record.timing is None:
+        return Bound(roof.bound, roof.floor_ms, None, rewritten=False)
+    measured = record.timing.candidate_ms
+    kind = roof.bound_at(measured)
+    ms = roof.memory_ms if kind == "memory" else roof.compute_ms
+    return Bound(kind, ms, roof.fraction(measured), rewritten=kind != roof.bound)
 
 
 def _roofline_clause(record: RunRecord) -> str:
-    fraction = record.roofline_fraction
-    if fraction is None:
+    bound = bound_of(record)
+    if bound.fraction is None:
         return ""
-    if fraction > 1:
-        return "; it needs less time than the reference's own operations would at this machine's peak"
-    return f"; {percent(fraction)} of this machine's roofline"
+    if bound.rewritten:
+        roof = "memory roof, with most of the op's arithmetic rewritten away"
+    else:
+        roof = "roofline"
+    return f"; {percent(bound.fraction)} of this machine's {roof}"
 
 
 def _correct(timing: Timing) -> Headline:
     best = timing.against_best
-    against = f"against {baseline_name(best.baseline)} (95% interval {interval(best)})"
+    rival = f"{baseline_name(best.baseline)} (95% interval {interval(best)})"
+    reading = f"read {times(best.speedup)} against {rival}"
     if best.high < 1:
-        how = f"The best correct candidate was slower: {times(best.speedup)} {against}."
+        how = f"The best correct candidate was slower: it {reading}."
     elif best.low > 1:
         noise = percent(timing.noise)
-        how = f"The best correct candidate read {times(best.speedup)} {against}, which is within this machine's own noise of {noise}."
+        how = f"The best correct candidate {reading}, within this machine's own noise of {noise}."
     else:
-        how = f"The best correct candidate read {times(best.speedup)} {against}: no difference that could be measured."
+        how = f"The best correct candidate {reading}: no difference that could be measured."
     return Headline("No faster kernel was found", f"{how} Keep using the baseline.")
 
 
 def _failed(record: RunRecord) -> Headline:
     if not record.trials:
-        return Headline("No kernel was judged", f"The run ended before any candidate had a verdict: {record.ended}.")
+        return Headline(
+            "No kernel was judged",
+            f"The run ended before any candidate had a verdict: {record.ended}.",
+        )
+    if all(isinstance(trial.verdict, JudgeError) for trial in record.trials):
+        return Headline(
+            "The judge could not do its work",
+            "Its own machinery failed on every candidate, so nothing is known about any of them.",
+        )
     passed = [trial for trial in record.trials if isinstance(trial.verdict, Correct)]
     if passed:
         number = record.winner or passed[0].number
         return Headline(
             "No kernel was confirmed",
-            f"Trial {number} passed its first judging but not the second, independent one, so it does not count.",
+            f"Trial {number} passed its first judging but not the second, independent one, "
+            "so it does not count.",
         )
     count = len(record.trials)
-    return Headline("No correct kernel was found", f"{_of(count)} {tally(record.trials)}. Keep using the baseline.")
+    return Headline(
+        "No correct kernel was found",
+        f"{_of(count)} {tally(record.trials)}. Keep using the baseline.",
+    )
 
 
 def _of(count: int) -> str:
@@ -210,6 +272,7 @@ def _of(count: int) -> str:
 
 
 def tally(trials: tuple[Trial, ...]) -> str:
-    """How many trials ended in which verdict, commonest first, e.g. `3 wrong output, 1 crashed`."""
-    counts = Counter(describe(trial.verdict).label for trial in trials)
-    return ", ".join(f"{count} {label}" for label, count in counts.most_common())
+    """How many trials ended in which verdict, e.g. `3 gave wrong output, 1 crashed`."""
+    labels = (describe(trial.verdict).label for trial in trials)
+    counts = Counter(_CLAUSES.get(label, label) for label in labels)
+    return ", ".join(f"{count} {clause}" for clause, count in counts.most_common())

@@ -1,6 +1,7 @@
-"""Compile a C++ source string once and call it on torch tensors: a plain C ABI through ctypes, no torch headers.
+"""Compile a C++ source string once and call it on torch tensors: plain C ABI through ctypes.
 
-This file is written into every exported kernel, so it needs only the standard library, torch and a C++ compiler.
+This file is written into every exported kernel, so it needs nothing but the standard library,
+torch and a C++ compiler; torch's own headers would make each build a hundred times slower.
 """
 
 import ctypes
@@ -8,21 +9,23 @@ import functools
 import hashlib
 import os
 import platform
+import re
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-# torch is imported before any kernel is loaded, and that order matters: torch's wheel brings an OpenMP runtime under
-# the usual name, libgomp.so.1. A library that asks for this name later gets the one already in the process, so a
-# kernel runs on torch's own thread pool; the other way round there would be two pools fighting for the cores.
+# The order matters: torch brings an OpenMP runtime under the usual name, libgomp.so.1, and a
+# library that asks for that name later gets the one that is already in the process. So a kernel
+# runs on torch's own threads; loaded first, it would bring a second pool to fight for the cores.
 import torch
 
-# Without the define glibc's headers do not declare the vector forms of expf and its kin; NaN and infinity keep
-# their meaning, because references define results for them.
-FLAGS = ("-std=c++17", "-O3", "-march=native", "-ffast-math", "-fno-finite-math-only", "-D__FAST_MATH__=1",
-         "-fopenmp", "-fPIC")  # fmt: skip
+# Without the define glibc does not declare the vector forms of expf and its kin. NaN and infinity
+# keep their meaning, because references define results for them.
+FLAGS = ("-std=c++17", "-O3", "-march=native", "-ffast-math", "-fno-finite-math-only",
+         "-D__FAST_MATH__=1", "-fopenmp", "-fPIC")  # fmt: skip
+FEATURES = re.compile("model name|flags|Features")
 ARGUMENT_TYPES = {"p": ctypes.c_void_p, "i": ctypes.c_int64, "d": ctypes.c_double}
 
 
@@ -32,7 +35,7 @@ class CompileError(RuntimeError):
 
 @functools.cache
 def find_compiler() -> str:
-    """The C++ compiler: $CXX, else g++, clang++ or c++, whichever is on the path first."""
+    """The C++ compiler: $CXX, else the first of g++, clang++ and c++ that is on the path."""
     for name in filter(None, (os.environ.get("CXX"), "g++", "clang++", "c++")):
         if found := shutil.which(name):
             return found
@@ -41,12 +44,12 @@ def find_compiler() -> str:
 
 @functools.cache
 def machine_identity() -> str:
-    """What a compiled kernel depends on besides its source: the compiler's file and the processor's features."""
-    compiler = Path(find_compiler()).resolve()
-    stat, cpuinfo = compiler.stat(), Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else [platform.processor()]
-    features = {line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))}
-    return "\n".join([platform.machine(), f"{compiler} {stat.st_size} {stat.st_mtime_ns}", *sorted(features)])
+    """What machine code depends on besides its source: the compiler's file, and the processor."""
+    compiler, cpuinfo = Path(find_compiler()).resolve(), Path("/proc/cpuinfo")
+    stat = compiler.stat()
+    about = [platform.machine(), f"{compiler} {stat.st_size} {stat.st_mtime_ns}"]
+    lines = set(cpuinfo.read_text().splitlines() if cpuinfo.exists() else [])
+    return "\n".join(about + sorted(filter(FEATURES.match, lines)))
 
 
 def library_name(source: str, flags: tuple[str, ...]) -> str:
@@ -58,20 +61,20 @@ def library_name(source: str, flags: tuple[str, ...]) -> str:
 def build_commands(flags: tuple[str, ...]) -> list[list[str]]:
     """The commands that turn `kernel.cpp` into `kernel.so` in the working folder.
 
-    Linking is a step of its own because g++ given -ffast-math there adds start-up code that makes the thread which
-    loads the kernel flush denormal numbers to zero, in torch's own operators too.
+    Linking is a step of its own: given -ffast-math there, g++ adds start-up code that makes the
+    loading thread flush denormal numbers to zero, in torch's own operators too.
     """
-    wide = ("-mprefer-vector-width=512",) if platform.machine() in ("x86_64", "AMD64") else ()
+    wide = ["-mprefer-vector-width=512"] if platform.machine() in ("x86_64", "AMD64") else []
     libraries = [flag for flag in flags if flag.startswith(("-l", "-L", "-Wl,"))]
-    compiling = [flag for flag in flags if flag not in libraries]
+    others = [flag for flag in flags if flag not in libraries]
     return [
-        [find_compiler(), *FLAGS, *wide, *compiling, "-c", "kernel.cpp", "-o", "kernel.o"],
+        [find_compiler(), *FLAGS, *wide, *others, "-c", "kernel.cpp", "-o", "kernel.o"],
         [find_compiler(), "-shared", "-fopenmp", "kernel.o", "-o", "kernel.so", *libraries],
     ]
 
 
 def cache_folder() -> Path:
-    """Where compiled kernels are kept between processes; a fresh temporary folder where no home can be written."""
+    """Where compiled kernels are kept; a fresh temporary folder where no home can be written."""
     try:
         home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         folder = home / "kernelwright" / "cpp"
@@ -84,29 +87,30 @@ def cache_folder() -> Path:
 
 
 def find_or_compile(source: str, flags: tuple[str, ...]) -> Path:
-    """The shared library of `source`, compiled only where no earlier process did; safe for many at once."""
+    """The shared library of `source`, compiled unless an earlier process did; safe to race."""
     name = library_name(source, flags)
     prepared = os.environ.get("KERNELWRIGHT_CPP_CACHE")
-    if prepared and (Path(prepared) / name).is_file():
-        return Path(prepared) / name
-    library = cache_folder() / name
-    if library.is_file():
+    if prepared and Path(prepared, name).is_file():
+        return Path(prepared, name)
+    if (library := cache_folder() / name).is_file():
         return library
     with tempfile.TemporaryDirectory(dir=library.parent) as scratch:
         Path(scratch, "kernel.cpp").write_text(source, encoding="utf-8")
         for command in build_commands(flags):
-            done = subprocess.run(command, cwd=scratch, capture_output=True, text=True, errors="replace", check=False)
+            done = subprocess.run(command, cwd=scratch, capture_output=True, check=False)
             if done.returncode != 0:
-                raise CompileError(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
-        os.replace(Path(scratch, "kernel.so"), library)
-    return library
+                said = (done.stdout + done.stderr).decode(errors="replace")
+                raise CompileError(f"{' '.join(command)}\n{said}")
+        return Path(scratch, "kernel.so").replace(library)
 
 
-def cpp_kernel(source: str, name: str, signature: str, flags: tuple[str, ...] = ()) -> Callable[..., None]:
-    """The function `name` of a C++ source, declared extern "C" and returning nothing, as a Python callable.
+def cpp_kernel(
+    source: str, name: str, signature: str, flags: tuple[str, ...] = ()
+) -> Callable[..., None]:
+    """The function `name` of a C++ source, which declares it extern "C" and void, as a callable.
 
-    `signature` has one letter an argument: `p` the data pointer of a CPU tensor, `i` an int64_t, `d` a double. The
-    kernel sees no strides: it is the caller who hands over contiguous tensors of the dtype that it expects.
+    `signature` has one letter an argument: `p` is the data pointer of a CPU tensor, `i` an
+    int64_t, `d` a double. A kernel sees no strides: hand over tensors laid out as it expects.
     """
     function = getattr(ctypes.CDLL(str(find_or_compile(source, flags))), name)
     function.argtypes = [ARGUMENT_TYPES[letter] for letter in signature]

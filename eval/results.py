@@ -1,0 +1,90 @@
+"""An evaluation's results as a file, written whole after every problem."""
+
+import json
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from eval.score import Finished, Row, Summary, summarize
+from graph.folder import write_whole
+from knowledge.errors import BadInput
+from knowledge.opgraph import Frozen
+
+SCHEMA = 1
+FILE = "results.json"
+
+
+class Results(Frozen):
+    """The rows of a suite so far, and what they were measured with."""
+
+    schema_version: int = SCHEMA
+    suite: str
+    started: str = Field(description="ISO 8601, UTC")
+    versions: dict[str, str]
+    overrides: tuple[str, ...] = Field(
+        (), description="what --set said, the same for every problem"
+    )
+    problems: tuple[str, ...] = Field(description="names of all problems, finished or not")
+    rows: tuple[Row, ...] = ()
+
+    @property
+    def device(self) -> str:
+        """The device that the first finished run names; empty before."""
+        return next((row.document.device for row in self.rows if isinstance(row, Finished)), "")
+
+    @property
+    def summary(self) -> Summary:
+        """The scores of the rows so far."""
+        return summarize(self.rows)
+
+    def with_row(self, row: Row) -> "Results":
+        """These results and one more row."""
+        return self.model_copy(update={"rows": (*self.rows, row)})
+
+    def document(self) -> dict[str, Any]:
+        """The whole as JSON values, with the figures that other readers would have to derive."""
+        derived = {"device": self.device, "summary": self.summary.model_dump(mode="json")}
+        return self.model_dump(mode="json") | derived
+
+
+_DERIVED = ("device", "summary")
+
+
+def save(results: Results, folder: Path) -> None:
+    """Write `results.json`; a reader sees the old one or the whole new one."""
+    write_whole(folder / FILE, json.dumps(results.document(), indent=2) + "\n")
+
+
+def load(path: Path) -> Results:
+    """Read results from their file or the folder it lies in.
+
+    Raises:
+        BadInput: no such file, or not such a file.
+    """
+    file = path / FILE if path.is_dir() else path
+    try:
+        raw = json.loads(file.read_text(encoding="utf-8"))
+        stored = {key: value for key, value in raw.items() if key not in _DERIVED}
+        return Results.model_validate_json(json.dumps(stored))
+    except OSError as error:
+        raise BadInput(
+            str(file), f"cannot be read ({error.strerror}).", "Give a results.json of eval.run."
+        ) from error
+    except (ValueError, AttributeError) as error:
+        raise BadInput(
+            str(file), "is not the results of an evaluation.", "Give a results.json of eval.run."
+        ) from error
+
+
+def versions() -> dict[str, str]:
+    """What the figures depend on, as installed here."""
+    found = {"python": platform.python_version(), "system": platform.platform(terse=True)}
+    for package in ("kernelwright", "torch", "triton"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue  # run from a checkout, or a machine without that backend
+    return found

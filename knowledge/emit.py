@@ -1,0 +1,401 @@
+"""Prints a `Program` as a Python module that defines `ModelNew`: the candidate a person reads and ships.
+
+The constructor, and whatever it needs, is the reference's own text; only `forward` is written anew. Nothing is run here, and
+no tensor library is imported.
+"""
+
+import keyword
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from knowledge.opgraph import Node, OpGraph, Ref
+from knowledge.program import Kernel, Program, variable
+from knowledge.reference_source import Reference, Unemittable, read_reference
+
+__all__ = ["LARGE_OUTPUT_BYTES", "Unemittable", "emit", "emit_as_given"]
+
+LARGE_OUTPUT_BYTES = 32 << 20
+
+_LOADER = "from tools.backends.cpp.loader import cpp_kernel"
+# Without these, -ffast-math lets the compiler replace quotients by approximate reciprocals, which turn 1 / inf to NaN.
+_FLAGS = ("-fno-unsafe-math-optimizations",)
+_TARGET = re.compile(r"[A-Za-z_]\w*\.[A-Za-z_]\w*\.[A-Za-z_]\w*")
+_SKIPPED = ("aten._assert_tensor_metadata", "aten.sym_constrain", "aten._assert_scalar")
+
+_HUGE_PAGES = '''
+try:
+    _madvise = ctypes.CDLL(None, use_errno=True).madvise
+    _madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+except (AttributeError, OSError, TypeError):
+    _madvise = None
+_HUGE_PAGE, _MADV_HUGEPAGE = 1 << 21, 14
+
+
+def _empty_on_huge_pages(shape, dtype):
+    """torch.empty whose memory the kernel backs with 2 MiB pages: one page fault in place of 512."""
+    out = torch.empty(shape, dtype=dtype)
+    if _madvise is not None and sys.platform == "linux" and out.nbytes >= %d:
+        start = -(-out.data_ptr() // _HUGE_PAGE) * _HUGE_PAGE
+        end = (out.data_ptr() + out.nbytes) // _HUGE_PAGE * _HUGE_PAGE
+        if end > start:
+            _madvise(start, end - start, _MADV_HUGEPAGE)  # advice only: without it pages stay small
+    return out
+'''
+
+
+def emit(program: Program) -> str:
+    """The module's source.
+
+    Raises:
+        Unemittable: the reference's source, or a call in the graph, has no plain form.
+        ValueError: the program's kernels wait for each other.
+    """
+    reference = read_reference(program.reference_source)
+    names = _Names(program.graph, reference)
+    forward = _Forward(program, reference, names).lines()
+    huge = program.huge_pages and any(
+        _is_large(written.spec.nbytes) for kernel in program.kernels for written in kernel.writes
+    )
+    sections = [
+        _docstring(program),
+        _imports(reference, bool(program.kernels), huge),
+        *reference.helpers,
+        *([(_HUGE_PAGES % LARGE_OUTPUT_BYTES).strip()] if huge else []),
+        *_constants(program),
+        *(_kernel_source(kernel) for kernel in program.kernels),
+        reference.model_with(forward),
+    ]
+    source = "\n\n".join(section for section in sections if section) + "\n"
+    compile(source, "candidate", "exec")
+    return re.sub(r"\n{4,}", "\n\n\n", source)
+
+
+def emit_as_given(source: str) -> str:
+    """The reference itself as a candidate: `Model` renamed `ModelNew`, forward untouched.
+
+    Raises:
+        Unemittable: the source has no class Model.
+    """
+    reference = read_reference(source)
+    sections = ["\n".join(reference.imports), *reference.helpers, reference.model]
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _is_large(nbytes: int) -> bool:
+    return nbytes >= LARGE_OUTPUT_BYTES
+
+
+def _docstring(program: Program) -> str:
+    kernels, calls = len(program.kernels), len(program.library_calls)
+    done = "; ".join(program.steps) or "the op as the library does it"
+    left = f"{kernels} kernel{'s' if kernels != 1 else ''} of its own"
+    left += f", {calls} library call{'s' if calls != 1 else ''}"
+    labels = "".join(f"\nNote: {label}." for label in program.labels)
+    return f'"""A drop-in for Model: {done}.\n\n{left[0].upper()}{left[1:]}.{labels}\n"""'
+
+
+def _imports(reference: Reference, kernels: bool, huge: bool) -> str:
+    lines = list(reference.imports)
+    for wanted in ("import torch",):
+        if wanted not in lines:
+            lines.insert(0, wanted)
+    if huge:
+        lines = [
+            "import ctypes",
+            "import sys",
+            *(x for x in lines if x not in ("import ctypes", "import sys")),
+        ]
+    return "\n".join([*lines, *(["", _LOADER] if kernels else [])])
+
+
+def _constants(program: Program) -> list[str]:
+    used = {ref.ref for node in program.library_calls for ref in node.refs}
+    used |= {ref.ref for kernel in program.kernels for ref in kernel.reads}
+    used |= {ref.ref for ref in program.graph.outputs}
+    lines = []
+    for node in program.graph.nodes:
+        if node.kind == "constant" and node.name in used:
+            if node.data is None:
+                raise Unemittable(f"constant {node.target} has no value")
+            data = node.data[0] if not node.spec.shape and node.data else node.data
+            text = _literal(data)
+            shape = f".reshape({node.spec.shape})" if len(node.spec.shape) > 1 else ""
+            lines.append(
+                f"_{node.name.upper()} = torch.tensor({text}, dtype=torch.{node.spec.dtype}){shape}"
+            )
+    return ["\n".join(lines)] if lines else []
+
+
+def _literal(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(_literal(item) for item in value)}]"
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        return f'float("{value}")'
+    return repr(value)
+
+
+def _kernel_source(kernel: Kernel) -> str:
+    body = kernel.source.strip("\n")
+    handle, flags = f"_{kernel.name}", ", ".join(f'"{flag}"' for flag in _FLAGS)
+    return (
+        f'# {kernel.note}\n{handle.upper()}_CPP = r"""\n{body}\n"""\n'
+        f'{handle} = cpp_kernel({handle.upper()}_CPP, "{kernel.name}", "{kernel.signature}", '
+        f"flags=({flags},))"
+    )
+
+
+class _Names:
+    """Python names of the graph's values in the emitted forward: none hides an argument or a module."""
+
+    def __init__(self, graph: OpGraph, reference: Reference) -> None:
+        taken = {"self", "torch", "ctypes", "sys", "cpp_kernel", *keyword.kwlist}
+        taken |= set(reference.arguments) | set(reference.defined)
+        self._of: dict[str, str] = {}
+        for node in graph.nodes:
+            if node.kind == "input":
+                position = int(node.target)
+                if position >= len(reference.arguments):
+                    raise Unemittable("forward takes its tensors in lists or by keyword alone")
+                self._of[node.name] = reference.arguments[position]
+            elif node.kind == "constant":
+                self._of[node.name] = f"_{node.name.upper()}"
+            else:
+                name = re.sub(r"\W", "_", node.name)
+                while name in taken:
+                    name += "_"
+                taken.add(name)
+                self._of[node.name] = name
+
+    def of(self, ref: Ref) -> str:
+        """The variable of a value."""
+        return variable(Ref(ref=self._of[ref.ref], index=ref.index))
+
+    def inside(self, expression: str) -> str:
+        """An expression over the graph's names, as one over the emitted names."""
+        return re.sub(
+            r"(?<![\w.])[A-Za-z_]\w*", lambda found: self._renamed(found.group()), expression
+        )
+
+    def _renamed(self, word: str) -> str:
+        if word in self._of:
+            return self._of[word]
+        stem, _, index = word.rpartition("_")
+        if index.isdigit() and stem in self._of:
+            return f"{self._of[stem]}_{index}"
+        return word
+
+
+@dataclass
+class _Forward:
+    """Writes the body of forward."""
+
+    program: Program
+    reference: Reference
+    names: _Names
+
+    def lines(self) -> list[str]:
+        """Statements, unindented."""
+        graph = self.program.graph
+        lines = [*self._guards(), *self._attributes()]
+        for unit in self.program.schedule():
+            lines += self._kernel(unit) if isinstance(unit, Kernel) else self._call(unit)
+        for path, text in graph.mutations.items():
+            name, _, index = text.partition("[")
+            ref = Ref(ref=name, index=int(index[:-1]) if index else None)
+            lines.append(f"self.{_path(path)}.copy_({self.names.of(ref)})")
+        returned = [self.names.of(ref) for ref in graph.outputs]
+        if graph.returns == "tensor":
+            return [*lines, f"return {returned[0]}"]
+        if graph.returns == "list":
+            return [*lines, f"return [{', '.join(returned)}]"]
+        return [*lines, f"return ({', '.join(returned)}{',' if len(returned) == 1 else ''})"]
+
+    def _guards(self) -> list[str]:
+        """What every input must be: dtype, rank, and the sizes that the graph has taken for granted."""
+        lines: list[str] = []
+        free_batch, free_all = _freedom(self.program)
+        for node in self.program.graph.inputs:
+            name, spec = self.names.of(Ref(ref=node.name)), node.spec
+            shape = "any shape" if free_all else list(spec.shape)
+            condition = f"{name}.dtype != torch.{spec.dtype} or {name}.dim() != {len(spec.shape)}"
+            if not free_all and spec.shape:
+                fixed = spec.shape[1:] if free_batch else spec.shape
+                which = f"{name}.shape[1:]" if free_batch else f"{name}.shape"
+                if fixed:
+                    condition += f" or {which} != {fixed}"
+            told = f"made for {spec.dtype} of {len(spec.shape)} dimensions"
+            if not free_all:
+                told = f"made for {spec.dtype} of shape {shape}"
+                told += " (the first may differ)" if free_batch and spec.shape else ""
+            lines += [
+                f"if {condition}:",
+                f'    raise ValueError(f"{name} is {{{name}.dtype}} {{tuple({name}.shape)}}; '
+                f'this kernel was {told}")',
+            ]
+        return lines
+
+    def _attributes(self) -> list[str]:
+        used = {ref.ref for node in self.program.library_calls for ref in node.refs}
+        used |= {ref.ref for kernel in self.program.kernels for ref in kernel.reads}
+        used |= {ref.ref for ref in self.program.graph.outputs}
+        return [
+            f"{self.names.of(Ref(ref=node.name))} = self.{_path(node.target)}"
+            for node in self.program.graph.nodes
+            if node.kind in ("parameter", "buffer") and node.name in used
+        ]
+
+    def _call(self, node: Node) -> list[str]:
+        if node.target.startswith(_SKIPPED):
+            return []
+        if not _TARGET.fullmatch(node.target):
+            raise Unemittable(f"the call {node.target} has no plain form")
+        args = self._sizes_of_batch(node)
+        given = [self._argument(value) for value in args]
+        given += [f"{key}={self._argument(value)}" for key, value in node.kwargs.items()]
+        call = f"torch.ops.{node.target}({', '.join(given)})"
+        name = self.names.of(Ref(ref=node.name))
+        if not isinstance(node.result, tuple):
+            return [f"{name} = {call}"]
+        used = self._indices(node)
+        targets = [
+            self.names.of(Ref(ref=node.name, index=index)) if index in used else "_"
+            for index in range(len(node.result))
+        ]
+        return [f"{', '.join(targets)}{',' if len(targets) == 1 else ''} = {call}"]
+
+    def _indices(self, node: Node) -> set[int]:
+        graph = self.program.graph
+        refs = [ref for one in graph.nodes for ref in one.refs] + list(graph.outputs)
+        used = {ref.index for ref in refs if ref.ref == node.name and ref.index is not None}
+        for text in graph.mutations.values():
+            name, _, index = text.partition("[")
+            if name == node.name and index:
+                used.add(int(index[:-1]))
+        return used
+
+    def _sizes_of_batch(self, node: Node) -> tuple[Any, ...]:
+        """A view's arguments, with the batch's size taken from the tensor where it is the first size."""
+        sizes = node.args[1] if len(node.args) > 1 else None
+        if not node.target.startswith(_SIZED) or not isinstance(sizes, list) or not sizes:
+            return node.args
+        source = node.args[0]
+        assert isinstance(source, Ref)
+        shape = self.program.graph.spec_of(source).shape
+        if not shape or sizes[0] != shape[0]:
+            return node.args
+        return (source, [_Code(f"{self.names.of(source)}.shape[0]"), *sizes[1:]], *node.args[2:])
+
+    def _argument(self, value: Any) -> str:
+        if isinstance(value, _Code):
+            return value.text
+        if isinstance(value, Ref):
+            return self.names.of(value)
+        if isinstance(value, list):
+            return f"[{', '.join(self._argument(item) for item in value)}]"
+        if isinstance(value, str) and value.startswith("torch."):
+            return value
+        return _literal(value)
+
+    def _kernel(self, kernel: Kernel) -> list[str]:
+        lines: list[str] = []
+        for check in kernel.checks:
+            sentence = (
+                self.names.inside(check.sentence) if "'" not in check.sentence else check.sentence
+            )
+            lines += [
+                f"if not ({self.names.inside(check.condition)}):",
+                f"    raise ValueError({sentence!r})",
+            ]
+        for written in kernel.writes:
+            lines.append(f"{self.names.of(written.ref)} = {self._allocated(written)}")
+        reads = [f"{self.names.of(ref)}.contiguous()" for ref in kernel.reads]
+        writes = [self.names.of(written.ref) for written in kernel.writes]
+        sizes = [self.names.inside(size.expression) for size in kernel.sizes]
+        lines.append(f"_{kernel.name}({', '.join([*reads, *writes, *sizes])})")
+        return lines
+
+    def _allocated(self, written: Any) -> str:
+        shape = self.names.inside(written.shape)
+        dtype = f"torch.{written.spec.dtype}"
+        if self.program.huge_pages and _is_large(written.spec.nbytes):
+            return f"_empty_on_huge_pages({shape}, {dtype})"
+        return f"torch.empty({shape}, dtype={dtype})"
+
+
+_SIZED = ("aten.view.", "aten.reshape.", "aten._unsafe_view.", "aten.expand.")
+
+
+@dataclass(frozen=True)
+class _Code:
+    """An argument that is already Python."""
+
+    text: str
+
+
+def _path(target: str) -> str:
+    """A dotted attribute path as Python, with numbers (of a Sequential) as subscripts."""
+    text = ""
+    for part in target.split("."):
+        text += f"[{part}]" if part.isdigit() else f".{part}"
+    return text.lstrip(".")
+
+
+def _freedom(program: Program) -> tuple[bool, bool]:
+    """Whether the first dimension of inputs may vary, and whether all sizes may.
+
+    A number in the graph that equals a size (or its root, or its inverse) may have been computed from it, and then holds
+    for that size only.
+    """
+    graph = program.graph
+    numbers = set(_numbers(program))
+    batch = [node.spec.shape[0] for node in graph.inputs if node.spec.shape]
+    others = [size for node in graph.inputs for size in node.spec.shape]
+    others += [node.spec.numel for node in graph.inputs]
+    free_batch = not (_suspects([*batch, *others[len(others) - len(graph.inputs) :]]) & numbers)
+    all_free = not program.library_calls and not (_suspects(others) & numbers)
+    entering = {node.kind for node in graph.nodes}
+    return free_batch, free_batch and all_free and not entering & {
+        "parameter",
+        "buffer",
+        "constant",
+    }
+
+
+def _suspects(sizes: list[int]) -> set[float]:
+    found: set[float] = set()
+    for size in sizes:
+        if size > 1:
+            found |= {float(size), size - 1.0, 1.0 / size, size**0.5, size**-0.5}
+    return found - {1.0}
+
+
+def _numbers(program: Program) -> list[float]:
+    """Every number among the arguments that could stand for a size; a batch taken at run time does not."""
+    found: list[float] = []
+    for node in program.graph.calls:
+        sized = node.target.startswith(_SIZED)
+        stack: list[Any] = [*node.args[1:], *node.kwargs.values()]
+        if sized and program.kernel_of.get(node.name) is None:
+            first = node.args[0]
+            shape = program.graph.spec_of(first).shape if isinstance(first, Ref) else ()
+            sizes = node.args[1] if len(node.args) > 1 and isinstance(node.args[1], list) else []
+            stack = list(sizes[1:]) if sizes and shape and sizes[0] == shape[0] else [*sizes]
+        elif sized or node.target.startswith(_DIMENSIONAL):
+            stack = []
+        while stack:
+            item = stack.pop()
+            if isinstance(item, list):
+                stack += item
+            elif isinstance(item, int | float) and not isinstance(item, bool):
+                found.append(float(item))
+    return found
+
+
+# Their numbers are dimensions, counts of groups and the like, never a batch's size.
+_DIMENSIONAL = (
+    "aten.softmax", "aten.log_softmax", "aten.sum", "aten.mean", "aten.amax", "aten.amin", "aten.logsumexp",
+    "aten.layer_norm", "aten.rms_norm", "aten.group_norm", "aten.flatten", "aten.unsqueeze", "aten.squeeze",
+    "aten.transpose", "aten.permute", "aten.conv", "aten.max_pool", "aten.avg_pool", "aten.var", "aten.std",
+    "aten.cat", "aten.stack", "aten.cross_entropy", "aten.nll_loss",
+)  # fmt: skip

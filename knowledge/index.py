@@ -1,0 +1,69 @@
+"""`python -m knowledge.index [PATH]...`: add documents to the library, or refresh its own pages."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from knowledge.errors import BadInput
+from knowledge.store import IndexReport, Library
+
+app = typer.Typer(add_completion=False)
+SHOWN_UNREADABLE = 20
+
+
+@app.command()
+def index(
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[PATH]...",
+            help="Your own Markdown, text or source files, or folders of them.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Add your documents to the library; without a path, index the project's own pages."""
+    screen = Console(stderr=True)
+    columns = (
+        TextColumn("reading"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[name]}"),
+    )
+    try:
+        library = Library.open()
+        with Progress(
+            *columns, console=screen, transient=True, disable=not screen.is_terminal
+        ) as bar:
+            reading = bar.add_task("reading", total=None, name="")
+            report = library.index(
+                paths or [],
+                lambda done, of, name: bar.update(reading, completed=done, total=of, name=name),
+            )
+    except BadInput as error:
+        sys.stderr.write(f"{error}\n")
+        raise typer.Exit(2) from error
+    for bad in report.unreadable[:SHOWN_UNREADABLE]:
+        sys.stderr.write(f"not read: {bad.path}: {bad.reason}\n")
+    if (hidden := len(report.unreadable) - SHOWN_UNREADABLE) > 0:
+        sys.stderr.write(f"not read: {hidden} more\n")
+    sys.stdout.write(f"{summary(report)}\nlibrary: {library.folder}\n")
+
+
+def summary(report: IndexReport) -> str:
+    """The run in one sentence."""
+    parts = [f"{report.read} read", f"{report.unchanged} unchanged"]
+    if report.dropped:
+        parts.append(f"{report.dropped} dropped")
+    if report.unreadable:
+        parts.append(f"{len(report.unreadable)} could not be read")
+    why = f" (all anew: {report.rebuilt})" if report.rebuilt else ""
+    return f"{', '.join(parts)}{why}; {report.passages} passages, {report.seconds:.2f} s"
+
+
+if __name__ == "__main__":
+    app()

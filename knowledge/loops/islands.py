@@ -1,0 +1,143 @@
+"""Finds which calls of a graph go together into fused loops: as many as can be lowered as one."""
+
+from dataclasses import dataclass
+
+import knowledge.loops.losses
+import knowledge.loops.pointwise
+import knowledge.loops.reductions  # noqa: F401 - these three fill the table of operators
+from knowledge.loops.form import Loop
+from knowledge.loops.lower import OPERATORS, lower
+from knowledge.opgraph import Node, OpGraph, Ref
+
+
+@dataclass(frozen=True)
+class Island:
+    """Calls that one loop computes, in execution order."""
+
+    nodes: tuple[str, ...]
+    loop: Loop
+
+
+@dataclass
+class _Search:
+    """Islands found so far; `owner` says to which one a call belongs."""
+
+    graph: OpGraph
+    islands: list[Island]
+    owner: dict[str, Island]
+
+    def add(self, names: set[str], replaced: list[Island]) -> Island | str:
+        """Make an island of these calls in place of some others, or say why not."""
+        nodes = tuple(node for node in self.graph.calls if node.name in names)
+        if not self._schedulable(names, replaced):
+            return "something between its calls is left to the library"
+        loop = lower(self.graph, nodes)
+        if isinstance(loop, str):
+            return loop
+        island = Island(tuple(node.name for node in nodes), loop)
+        self.islands = [one for one in self.islands if one not in replaced] + [island]
+        self.owner.update({name: island for name in island.nodes})
+        return island
+
+    def _schedulable(self, names: set[str], replaced: list[Island]) -> bool:
+        """Whether all islands can still be run one after the other."""
+        units: dict[str, int] = {}
+        kept = [one for one in self.islands if one not in replaced]
+        for number, one in enumerate(kept):
+            units.update(dict.fromkeys(one.nodes, number))
+        units.update(dict.fromkeys(names, len(kept)))
+        after: dict[int | str, set[int | str]] = {}
+        for node in self.graph.calls:
+            mine = units.get(node.name, node.name)
+            reads = {units.get(ref.ref, ref.ref) for ref in node.refs}
+            after.setdefault(mine, set()).update(reads - {mine})
+        done: set[int | str] = {n.name for n in self.graph.nodes if n.kind != "call"}
+        waiting = dict(after)
+        while waiting:
+            ready = [unit for unit, needs in waiting.items() if needs <= done]
+            if not ready:
+                return False
+            done.update(ready)
+            for unit in ready:
+                del waiting[unit]
+        return True
+
+
+def find_islands(graph: OpGraph) -> tuple[tuple[Island, ...], dict[str, str]]:
+    """The islands of a graph, and for each call that is in none, why."""
+    search = _Search(graph, [], {})
+    refused: dict[str, str] = {}
+    for node in graph.calls:
+        reason = _place(search, node)
+        if reason is not None:
+            refused[node.name] = reason
+    _join_siblings(search)
+    order = {node.name: position for position, node in enumerate(graph.nodes)}
+    islands = sorted(search.islands, key=lambda island: order[island.nodes[0]])
+    return tuple(islands), {name: why for name, why in refused.items() if name not in search.owner}
+
+
+def _place(search: _Search, node: Node) -> str | None:
+    """Put a call into an island: its producers', or one of its own."""
+    parts = node.target.split(".")
+    found = OPERATORS.get(parts[1]) if len(parts) == 3 and parts[0] == "aten" else None
+    if found is None:
+        return f"{node.target} is left to the library"
+    producers = list(
+        dict.fromkeys(search.owner[ref.ref].nodes for ref in node.refs if ref.ref in search.owner)
+    )
+    owners = [search.owner[nodes[0]] for nodes in producers]
+    tries = [owners] if owners else []
+    if len(owners) > 1:
+        tries += [[one] for one in reversed(owners)]
+    views = _views_before(search, node)
+    reason = "a view costs nothing by itself"
+    for merged in tries if found.view else [*tries, []]:
+        names = {name for one in merged for name in one.nodes} | {node.name}
+        for with_views in [views, set()] if views else [set()]:
+            added = search.add(names | with_views, merged)
+            if isinstance(added, Island):
+                return None
+            reason = added
+    return reason
+
+
+def _views_before(search: _Search, node: Node) -> set[str]:
+    """Views on the way into a call that nothing else reads: inside a loop they are only index arithmetic."""
+    found: set[str] = set()
+    stack = [node]
+    while stack:
+        for ref in stack.pop().refs:
+            source = search.graph.by_name[ref.ref]
+            parts = source.target.split(".")
+            known = OPERATORS.get(parts[1]) if source.kind == "call" and len(parts) == 3 else None
+            if known is None or not known.view or source.name in search.owner:
+                continue
+            readers = {user.name for user in search.graph.users[source.name]}
+            read_by_caller = any(out.ref == source.name for out in search.graph.outputs)
+            if readers <= found | {node.name} and not read_by_caller:
+                found.add(source.name)
+                stack.append(source)
+    return found
+
+
+def _join_siblings(search: _Search) -> None:
+    """Join islands that read the same large tensor, so that it is read once."""
+    joined = True
+    while joined:
+        joined = False
+        for first in list(search.islands):
+            for second in list(search.islands):
+                if first is second or not (_full_reads(first) & _full_reads(second)):
+                    continue
+                names = set(first.nodes) | set(second.nodes)
+                if not isinstance(search.add(names, [first, second]), str):
+                    joined = True
+                    break
+            if joined:
+                break
+
+
+def _full_reads(island: Island) -> set[Ref]:
+    everything = island.loop.domain.everything
+    return {one.ref for one in island.loop.operands if one.atoms == everything}

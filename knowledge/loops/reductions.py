@@ -1,0 +1,433 @@
+"""Reductions, softmax and normalisations as fused-loop values."""
+
+from collections.abc import Callable, Iterable
+from math import prod
+from typing import Any
+
+from knowledge.loops.expression import Expression
+from knowledge.loops.form import Fold, Refused, value_type
+from knowledge.loops.lower import (
+    Arguments,
+    External,
+    Given,
+    Lowering,
+    Tensor,
+    Work,
+    operator,
+    shape_of,
+)
+from knowledge.loops.pointwise import compute
+from knowledge.loops.shapes import Layout, broadcast, spanned
+from knowledge.opgraph import Node
+
+
+def reduced_dims(rank: int, dim: Any) -> tuple[int, ...]:
+    """Dimensions as sorted, non-negative numbers; None and [] mean all of them."""
+    if dim is None or dim == []:
+        return tuple(range(rank))
+    given: Iterable[int] = dim if isinstance(dim, list) else [dim]
+    return tuple(sorted(one % rank for one in given)) if rank else ()
+
+
+def row_work(shape: tuple[int, ...], dims: tuple[int, ...], composite: bool) -> Work:
+    """The work of reducing a shape over some dimensions.
+
+    A reduction of everything to one number has no rows, unless it is part of a composite that needs the number for each
+    element again.
+
+    Raises:
+        Refused: the dimensions are not neighbours.
+    """
+    telling = [dim for dim in dims if shape[dim] != 1]
+    if not telling:
+        return Work(shape)
+    between = [dim for dim in range(telling[0], telling[-1] + 1) if dim not in dims]
+    if any(shape[dim] != 1 for dim in between):
+        raise Refused("it reduces over dimensions that are not neighbours")
+    if not composite and prod(shape[dim] for dim in telling) == prod(shape):
+        return Work(shape)
+    return Work(shape, telling[0], telling[-1] + 1)
+
+
+def over(
+    name: str = "self", dim: str = "dim", composite: bool = False
+) -> Callable[[Node, Arguments], Work]:
+    """The work of a call that reduces its argument `name` over the dimensions in its argument `dim`."""
+
+    def work(node: Node, arguments: Arguments) -> Work:
+        shape = shape_of(arguments[name])
+        return row_work(shape, reduced_dims(len(shape), arguments.get(dim)), composite)
+
+    return work
+
+
+class Rows:
+    """One argument of a reducing call, the atoms reduced over, and the formulas that reductions share."""
+
+    def __init__(self, k: Lowering, given: Given, dims: tuple[int, ...]) -> None:
+        self.k = k
+        self.tensor = k.place(given)
+        self.layout = self.tensor.layout
+        self.dims = dims
+        self.atoms = spanned(tuple(self.layout[dim] for dim in dims))
+        self.x = Expression(k.build, self.tensor.value)
+
+    @property
+    def full(self) -> Expression:
+        """The argument in floating point."""
+        return self.x.floating()
+
+    def fold(self, fold: Fold, value: Expression) -> Expression:
+        """A value reduced."""
+        number = self.k.reduce(fold, value.value, self.atoms, self.layout)
+        return Expression(self.k.build, number)
+
+    def sum(self, value: Expression) -> Expression:
+        """The sum of a value."""
+        return self.fold("sum", value)
+
+    def count(self) -> Expression:
+        """How many elements are reduced."""
+        kind = self.full.type
+        return Expression(self.k.build, self.k.build.count(tuple(sorted(self.atoms)), kind))
+
+    def mean(self, value: Expression) -> Expression:
+        """The mean of a value."""
+        return self.sum(value) / self.count()
+
+    def variance(self, correction: float) -> tuple[Expression, Expression]:
+        """Variance and mean, in two passes over the row, which is in cache."""
+        mean = self.mean(self.full)
+        centred = self.full - mean
+        divisor = self.count() - float(correction) if correction else self.count()
+        return self.sum(centred * centred) / divisor, mean
+
+    def left(self, keepdim: bool) -> Layout:
+        """The layout of what a reduction leaves."""
+        pairs = enumerate(self.layout)
+        if keepdim:
+            return tuple(() if index in self.dims else dim for index, dim in pairs)
+        return tuple(dim for index, dim in pairs if index not in self.dims)
+
+    def result(self, value: Expression, dtype: str, keepdim: bool) -> Tensor:
+        """A reduced value as the call's result."""
+        return Tensor(value.to(value_type(dtype)).value, self.left(keepdim), dtype)
+
+    def same(self, value: Expression, dtype: str) -> Tensor:
+        """A value of the argument's own shape as the call's result."""
+        return Tensor(value.to(value_type(dtype)).value, self.layout, dtype)
+
+
+def _rows(k: Lowering, arguments: Arguments, name: str = "self") -> Rows:
+    given = arguments[name]
+    return Rows(k, given, reduced_dims(len(k.shape(given)), arguments.get("dim")))
+
+
+def _dtype(node: Node) -> str:
+    result = node.result[0] if isinstance(node.result, tuple) else node.result
+    assert result is not None
+    return result.dtype
+
+
+def _simple(names: str, formula: Callable[[Rows], Expression], composite: bool = False) -> None:
+    """Reductions to one number a row."""
+
+    @operator(names, "self, dim=None, keepdim=False, dtype=None", over(composite=composite))
+    def lower(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
+        # Without a dimension, the second argument of the overload is the dtype, which the result tells.
+        if isinstance(arguments["dim"], str):
+            arguments = {**arguments, "dim": None}
+        rows = _rows(k, arguments)
+        return rows.result(formula(rows), _dtype(node), bool(arguments["keepdim"]))
+
+
+def _log_sum_exp(rows: Rows) -> Expression:
+    top = rows.fold("max", rows.full)
+    # Where the whole row is -inf (or its top +inf), x - top would be NaN.
+    safe = (top.abs() < float("inf")).choose(top, top.call("isnan").choose(top, 0.0))
+    return rows.sum((rows.full - safe).exp()).log() + safe
+
+
+_simple("sum", lambda rows: rows.sum(rows.x.to("int64_t") if rows.x.type == "bool" else rows.x))
+_simple("mean", lambda rows: rows.mean(rows.full))
+_simple("amax", lambda rows: rows.fold("max", rows.x))
+_simple("amin", lambda rows: rows.fold("min", rows.x))
+_simple("prod", lambda rows: rows.fold("prod", rows.x))
+_simple("logsumexp", _log_sum_exp, composite=True)
+_simple("any", lambda rows: rows.fold("max", rows.x.to("bool").to("int64_t")))
+_simple("all", lambda rows: rows.fold("min", rows.x.to("bool").to("int64_t")))
+
+
+def _max_work(node: Node, arguments: Arguments) -> Work:
+    other = arguments["dim"]
+    if isinstance(other, External):
+        return Work(node.spec.shape)
+    shape = shape_of(arguments["self"])
+    return row_work(shape, reduced_dims(len(shape), other), composite=False)
+
+
+@operator("max min", "self, dim=None, keepdim=False", _max_work)
+def _max(k: Lowering, node: Node, arguments: Arguments) -> Tensor | tuple[Tensor | None, ...]:
+    largest = node.target.startswith("aten.max")
+    other = arguments["dim"]
+    if isinstance(other, Tensor | External):
+        return compute(
+            k, node, [arguments["self"], other],
+            lambda x, y: x.maximum(y) if largest else x.minimum(y),
+        )  # fmt: skip
+    rows = _rows(k, arguments)
+    folded = rows.fold("max" if largest else "min", rows.x)
+    result = rows.result(folded, _dtype(node), bool(arguments["keepdim"]))
+    return (result, None) if isinstance(node.result, tuple) else result
+
+
+def _correction(arguments: Arguments) -> float:
+    if isinstance(arguments["correction"], int | float):
+        return float(arguments["correction"])
+    return 1.0 if arguments["unbiased"] in (None, True) else 0.0
+
+
+_VARIANCE = "self, dim=None, unbiased=None, keepdim=False, correction=None"
+
+
+@operator("var std var_mean std_mean", _VARIANCE, over(composite=True))
+def _variance(k: Lowering, node: Node, arguments: Arguments) -> Tensor | tuple[Tensor | None, ...]:
+    if isinstance(arguments["dim"], bool):
+        arguments = {**arguments, "unbiased": arguments["dim"], "dim": None}
+    rows = _rows(k, arguments)
+    spread, mean = rows.variance(_correction(arguments))
+    if "std" in node.target:
+        spread = spread.sqrt()
+    keepdim = bool(arguments["keepdim"])
+    first = rows.result(spread, _dtype(node), keepdim)
+    if not isinstance(node.result, tuple):
+        return first
+    return first, rows.result(mean, _dtype(node), keepdim)
+
+
+def norm(rows: Rows, order: float) -> Expression:
+    """The vector norm of a given order."""
+    x = rows.full
+    if order == 2:
+        return rows.sum(x * x).sqrt()
+    if order == 1:
+        return rows.sum(x.abs())
+    if order == float("inf"):
+        return rows.fold("max", x.abs())
+    if order == float("-inf"):
+        return rows.fold("min", x.abs())
+    if order == 0:
+        return rows.sum(x.call("ne", 0.0).to(x.type))
+    return rows.sum(x.abs().call("pow", order)).call("pow", 1.0 / order)
+
+
+@operator("linalg_vector_norm", "self, ord=2, dim=None, keepdim=False, dtype=None", over())
+def _vector_norm(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
+    rows = _rows(k, arguments)
+    value = norm(rows, float(arguments["ord"]))
+    return rows.result(value, _dtype(node), bool(arguments["keepdim"]))
+
+
+def _linalg_norm_work(node: Node, arguments: Arguments) -> Work:
+    dim, order = arguments["dim"], arguments["ord"]
+    single = isinstance(dim, int) or (isinstance(dim, list) and len(dim) == 1)
+    if not single and order is not None:
+        raise Refused("a matrix norm")
+    return over()(node, arguments)
+
+
+@operator("linalg_norm", "self, ord=None, dim=None, keepdim=False, dtype=None", _linalg_norm_work)
+def _linalg_norm(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
+    rows = _rows(k, arguments)
+    order = 2.0 if arguments["ord"] is None else float(arguments["ord"])
+    return rows.result(norm(rows, order), _dtype(node), bool(arguments["keepdim"]))
+
+
+@operator("norm", "self, p=2, dim=None, keepdim=False, dtype=None", over())
+def _norm(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
+    rows = _rows(k, arguments)
+    order = 2.0 if arguments["p"] is None else float(arguments["p"])
+    return rows.result(norm(rows, order), _dtype(node), bool(arguments["keepdim"]))
+
+
+@operator("softmax _softmax", "self, dim, dtype=None", over(composite=True))
+def _softmax(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
+    rows = _rows(k, arguments)
+    exponential = (rows.full - rows.fold("max", rows.full)).exp()
+    # One division a row; the products differ from quotients by half a unit in the last place.
+    inverse = 1.0 / rows.sum(exponential)
+    return rows.same(exponential * inverse, _dtype(node))
+
+
+@operator("log_softmax _log_softmax", "self, dim, dtype=None", over(composite=True))
+def _log_softmax(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
+    rows = _rows(k, arguments)
+    return rows.same(log_softmax(rows), _dtype(node))
+
+
+def log_softmax(rows: Rows) -> Expression:
+    """The logarithm of the softmax."""
+    centred = rows.full - rows.fold("max", rows.full)
+    return centred - rows.sum(centred.exp()).log()
+
+
+def _trailing(node: Node, arguments: Arguments) -> Work:
+    shape = shape_of(arguments["self"])
+    count = len(arguments["normalized_shape"])
+    return row_work(shape, tuple(range(len(shape) - count, len(shape))), composite=True)
+
+
+def _trailing_rows(k: Lowering, arguments: Arguments) -> Rows:
+    rank, count = len(k.shape(arguments["self"])), len(arguments["normalized_shape"])
+    return Rows(k, arguments["self"], tuple(range(rank - count, rank)))
+
+
+def _affine(rows: Rows, value: Expression, weight: Any, bias: Any, layout: Layout) -> Expression:
+    """`value * weight + bias`, either of which may be None."""
+    if weight is not None:
+        value = value * Expression(rows.k.build, rows.k.at(weight, layout))
+    if bias is not None:
+        value = value + Expression(rows.k.build, rows.k.at(bias, layout))
+    return value
+
+
+@operator("layer_norm native_layer_norm",
+          "self, normalized_shape, weight=None, bias=None, eps=1e-5, cudnn=True", _trailing)  # fmt: skip
+def _layer_norm(
+    k: Lowering, node: Node, arguments: Arguments
+) -> Tensor | tuple[Tensor | None, ...]:
+    rows = _trailing_rows(k, arguments)
+    spread, mean = rows.variance(0.0)
+    value = (rows.full - mean) * (spread + float(arguments["eps"])).call("rsqrt")
+    value = _affine(rows, value, arguments["weight"], arguments["bias"], rows.layout)
+    result = rows.same(value, _dtype(node))
+    return (result, None, None) if isinstance(node.result, tuple) else result
+
+
+EPSILON = {"float32": 2.0**-23, "float64": 2.0**-52, "float16": 2.0**-10, "bfloat16": 2.0**-7}
+
+
+@operator("rms_norm", "self, normalized_shape, weight=None, eps=None", _trailing)
+def _rms_norm(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
+    rows = _trailing_rows(k, arguments)
+    given = arguments["eps"]
+    # Without one, torch takes the epsilon of the type it computes in, which is float32 for halves.
+    wide = "float64" if rows.tensor.dtype == "float64" else "float32"
+    eps = EPSILON[wide] if given is None else float(given)
+    value = rows.full * (rows.mean(rows.full * rows.full) + eps).call("rsqrt")
+    value = _affine(rows, value, arguments["weight"], None, rows.layout)
+    return rows.same(value, _dtype(node))
+
+
+def _group_work(node: Node, arguments: Arguments) -> Work:
+    shape = shape_of(arguments["self"])
+    groups = arguments["groups"]
+    return Work((shape[0], groups, shape[1] // groups, *shape[2:]), 2, len(shape) + 1)
+
+
+@operator("group_norm", "self, groups, weight=None, bias=None, eps=1e-5, cudnn=True", _group_work)
+def _group_norm(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
+    return _grouped(k, node, arguments, float(arguments["eps"]))
+
+
+def _grouped(k: Lowering, node: Node, arguments: Arguments, eps: float) -> Tensor:
+    """Normalise over the loop's columns; weight and bias belong to channels, dimension 1."""
+    tensor = k.place(arguments["self"])
+    atoms = spanned(tensor.layout)
+    if not k.domain.structured or set(atoms) != set(k.domain.everything):
+        raise Refused("groups of one element")
+    rows = Rows(k, tensor, ())
+    rows.atoms = k.domain.columns
+    spread, mean = rows.variance(0.0)
+    value = (rows.full - mean) * (spread + eps).call("rsqrt")
+    channels = tensor.layout[1]
+    for name, join in (("weight", Expression.__mul__), ("bias", Expression.__add__)):
+        given = arguments[name]
+        if given is None:
+            continue
+        if not isinstance(given, External):
+            raise Refused("a weight that is computed in the loop")
+        loaded = k.build.load(given.ref, given.spec.dtype, channels)
+        value = join(value, Expression(k.build, loaded))
+    return rows.same(value, _dtype(node))
+
+
+def _instance_work(node: Node, arguments: Arguments) -> Work:
+    if not arguments["use_input_stats"] or arguments["running_mean"] is not None:
+        raise Refused("instance norm with running statistics")
+    shape = shape_of(arguments["self"])
+    return row_work(shape, tuple(range(2, len(shape))), composite=True)
+
+
+@operator("instance_norm", "self, weight, bias, running_mean, running_var, use_input_stats, "
+          "momentum, eps, cudnn", _instance_work)  # fmt: skip
+def _instance_norm(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
+    return _grouped(k, node, arguments, float(arguments["eps"]))
+
+
+def _cosine_work(node: Node, arguments: Arguments) -> Work:
+    shape = broadcast([shape_of(arguments["a"]), shape_of(arguments["b"])])
+    return row_work(shape, reduced_dims(len(shape), arguments["dim"]), composite=True)
+
+
+@operator("cosine_similarity", "a, b, dim=1, eps=1e-8", _cosine_work)
+def _cosine_similarity(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
+    a, b = arguments["a"], arguments["b"]
+    layout = k.layout(broadcast([k.shape(a), k.shape(b)]), (a, b))
+    first = Tensor(k.at(a, layout), layout, node.spec.dtype)
+    rows = Rows(k, first, reduced_dims(len(layout), arguments["dim"]))
+    x, y = rows.full, Expression(k.build, k.at(b, layout)).floating()
+    eps = float(arguments["eps"])
+    lengths = rows.sum(x * x).sqrt().maximum(eps) * rows.sum(y * y).sqrt().maximum(eps)
+    return rows.result(rows.sum(x * y) / lengths, node.spec.dtype, keepdim=False)
+
+
+def _distance_work(node: Node, arguments: Arguments) -> Work:
+    shape = broadcast([shape_of(arguments["a"]), shape_of(arguments["b"])])
+    return row_work(shape, (len(shape) - 1,), composite=True)
+
+
+@operator("pairwise_distance", "a, b, p=2.0, eps=1e-6, keepdim=False", _distance_work)
+def _pairwise_distance(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
+    a, b = arguments["a"], arguments["b"]
+    layout = k.layout(broadcast([k.shape(a), k.shape(b)]), (a, b))
+    x = Expression(k.build, k.at(a, layout)).floating()
+    y = Expression(k.build, k.at(b, layout)).floating()
+    difference = x - y + float(arguments["eps"])
+    rows = Rows(k, Tensor(difference.value, layout, node.spec.dtype), (len(layout) - 1,))
+    value = norm(rows, float(arguments["p"]))
+    return rows.result(value, node.spec.dtype, bool(arguments["keepdim"]))
+
+
+def _pooled_dims(node: Node) -> int:
+    return next(n for n in (1, 2, 3) if f"{n}d" in node.target)
+
+
+def _pool_work(node: Node, arguments: Arguments) -> Work:
+    shape = shape_of(arguments["self"])
+    size = arguments["size"]
+    if any(one != 1 for one in (size if isinstance(size, list) else [size])):
+        raise Refused("pooling to more than one element")
+    count = _pooled_dims(node)
+    return row_work(shape, tuple(range(len(shape) - count, len(shape))), composite=False)
+
+
+@operator("adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d", "self, size", _pool_work)
+def _global_pool(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
+    rank, count = len(k.shape(arguments["self"])), _pooled_dims(node)
+    rows = Rows(k, arguments["self"], tuple(range(rank - count, rank)))
+    return rows.result(rows.mean(rows.full), node.spec.dtype, keepdim=True)
+
+
+def _vector_work(node: Node, arguments: Arguments) -> Work:
+    left, right = shape_of(arguments["a"]), shape_of(arguments["b"])
+    if len(right) != 1:
+        raise Refused("a product of matrices")
+    return row_work(left, (len(left) - 1,), composite=True)
+
+
+@operator("matmul mv dot", "a, b", _vector_work)
+def _times_vector(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
+    rows = Rows(k, arguments["a"], (len(k.shape(arguments["a"])) - 1,))
+    other = Expression(k.build, k.at(arguments["b"], rows.layout))
+    return rows.result(rows.sum(rows.full * other), node.spec.dtype, keepdim=False)

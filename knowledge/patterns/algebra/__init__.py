@@ -1,0 +1,1 @@
+"""Exact algebra on the graph: see card.toml and notes.md."""

@@ -1,0 +1,115 @@
+"""Exact algebra on the graph: every rewrite that matches is applied, until none does."""
+
+from knowledge.loops.cost import Machine, moved_mb, program_cost, program_ms
+from knowledge.opgraph import OpGraph
+from knowledge.pattern import Proposal, Refusal, Situation, Step
+from knowledge.patterns.algebra.ranges import is_constant_output, needless_clamp
+from knowledge.patterns.algebra.rewrites import (
+    Rewrite,
+    Rewritten,
+    Unfit,
+    dead_code,
+    inverse_views,
+    neutral,
+    repeated_call,
+    scalar_chain,
+    scaling_out_of_sum,
+    size_one_reduction,
+    size_one_softmax,
+    sum_of_linear,
+    sum_of_matmul,
+)
+from knowledge.program import Program
+
+NAME = "algebra"
+CONSTANT = "output is constant"
+REWRITES: tuple[Rewrite, ...] = (
+    dead_code, repeated_call, neutral, inverse_views, size_one_reduction, size_one_softmax, needless_clamp,
+    scalar_chain, scaling_out_of_sum, sum_of_linear, sum_of_matmul,
+)  # fmt: skip
+# Every rewrite makes the graph smaller or cheaper; this only bounds the damage of one that doesn't.
+MOST = 1000
+
+
+def rewrite(graph: OpGraph) -> tuple[OpGraph, list[str], list[str]]:
+    """The graph with all rewrites applied, what was done, and what looked right but was not."""
+    done: list[str] = []
+    unfit: dict[str, None] = {}
+    while len(done) < MOST:
+        step = _first(graph, unfit)
+        if step is None:
+            break
+        graph = step.graph
+        done.append(step.words)
+    return graph, done, list(unfit)
+
+
+def _first(graph: OpGraph, unfit: dict[str, None]) -> Rewritten | None:
+    for node in graph.calls:
+        for one in REWRITES:
+            found = one(graph, node)
+            if isinstance(found, Rewritten):
+                return found
+            if isinstance(found, Unfit):
+                unfit[f"{node.name}: {found.why}"] = None
+    return None
+
+
+def propose(program: Program, situation: Situation) -> list[Proposal] | Refusal:
+    """One proposal that applies every rewrite that matches."""
+    if program.kernels:
+        return Refusal(pattern=NAME, reason="Algebra comes before loops are fused.")
+    graph, done, unfit = rewrite(program.graph)
+    if not done:
+        told = f" Considered: {'; '.join(unfit)[:300]}." if unfit else ""
+        return Refusal(pattern=NAME, reason=f"No rewrite matches.{told}")
+    machine = Machine(
+        situation.bandwidth_gbps, situation.peak_gflops, situation.fault_us, situation.huge_pages
+    )
+    after = program.changed(graph=graph)
+    eager, cost = program_ms(program, machine), program_ms(after, machine)
+    before = situation.best_ms if not program.steps else eager
+    speedup = max(before / cost, 1.0) if cost < eager else 1.0
+    arithmetic = (
+        f"{_list(done)}. Work: {_flops(program) / 1e9:.3f} GFLOP and {moved_mb(program):.1f} MB before, "
+        f"{_flops(after) / 1e9:.3f} GFLOP and {moved_mb(after):.1f} MB after; at {situation.peak_gflops:.0f} GFLOP/s "
+        f"and {situation.bandwidth_gbps:.1f} GB/s {cost:.3f} ms against {before:.3f} ms: {speedup:.1f}x."
+    )
+    return [
+        Proposal(
+            step=Step(pattern=NAME),
+            title=f"algebra: {_list(done)}"[:160],
+            speedup=speedup,
+            arithmetic=arithmetic,
+            labels=_labels(program.graph),
+        )
+    ]
+
+
+def apply(program: Program, step: Step) -> Program:
+    """The program with every matching rewrite applied to its graph.
+
+    Raises:
+        ValueError: none matches, or loops are fused already.
+    """
+    if program.kernels:
+        raise ValueError("algebra: comes before loops are fused")
+    graph, done, _ = rewrite(program.graph)
+    if not done:
+        raise ValueError("algebra: no rewrite matches")
+    labels = tuple(dict.fromkeys((*program.labels, *_labels(program.graph))))
+    steps = (*program.steps, _list(done))
+    return program.changed(graph=graph, labels=labels, steps=steps)
+
+
+def _labels(graph: OpGraph) -> tuple[str, ...]:
+    return (CONSTANT,) if is_constant_output(graph) else ()
+
+
+def _list(done: list[str]) -> str:
+    counted = {words: done.count(words) for words in done}
+    return "; ".join(f"{words} (x{n})" if n > 1 else words for words, n in counted.items())
+
+
+def _flops(program: Program) -> int:
+    return sum(cost.flops for cost in program_cost(program))

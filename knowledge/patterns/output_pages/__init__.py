@@ -1,0 +1,1 @@
+"""Output pages: see card.toml and notes.md."""

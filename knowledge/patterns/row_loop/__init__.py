@@ -1,0 +1,1 @@
+"""Fused row loop: see card.toml and notes.md."""

@@ -1,0 +1,123 @@
+"""An op on its way to being fast: its graph, and which of its calls our own kernels compute.
+
+Patterns turn one `Program` into the next; `knowledge.emit` prints the last one as a Python module.
+Plain data: no tensor library, and nothing here runs anything.
+"""
+
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Any
+
+from pydantic import Field
+
+from knowledge.opgraph import Frozen, Node, OpGraph, Ref, TensorSpec
+
+
+class Written(Frozen):
+    """A tensor that a kernel fills: which value it is, and its shape as a Python expression."""
+
+    ref: Ref
+    shape: str
+    spec: TensorSpec
+
+
+class Size(Frozen):
+    """An integer handed to a kernel: its name, and the Python expression it comes from."""
+
+    name: str
+    expression: str
+
+
+class Check(Frozen):
+    """A condition on run-time shapes, in Python, and the sentence raised where it does not hold."""
+
+    condition: str
+    sentence: str
+
+
+class Kernel(Frozen):
+    """One C++ function in place of some of the graph's calls.
+
+    It is called with the data of `reads` (dense, row-major), then of `writes`, then `sizes`;
+    `signature` has one letter for each (`p` data, `i` int64). `nodes` are the calls it computes.
+    Every expression is Python over the names that `variable(ref)` gives.
+    """
+
+    name: str
+    source: str
+    signature: str
+    nodes: tuple[str, ...]
+    reads: tuple[Ref, ...]
+    writes: tuple[Written, ...]
+    sizes: tuple[Size, ...] = ()
+    checks: tuple[Check, ...] = ()
+    note: str = Field("", description="what it computes, in one line, for the reader of the module")
+    moved_bytes: int = Field(0, description="each tensor it reads or writes, once")
+    operations: int = Field(0, description="scalar operations, a transcendental function as many")
+
+
+class Program(Frozen):
+    """The op at some stage of being made fast.
+
+    `graph` may have been rewritten; calls that no kernel computes go to the library.
+    `reference_source` is the module in which `Model` stands: the emitted module takes its
+    constructor from there. `huge_pages` puts large outputs of kernels on huge pages. `labels`
+    state what a reader must know; `steps` say what was done, newest last.
+    """
+
+    graph: OpGraph
+    reference_source: str
+    kernels: tuple[Kernel, ...] = ()
+    huge_pages: bool = False
+    labels: tuple[str, ...] = ()
+    steps: tuple[str, ...] = ()
+
+    @staticmethod
+    def of(graph: OpGraph, reference_source: str) -> "Program":
+        """The op as it is given: every call goes to the library."""
+        return Program(graph=graph, reference_source=reference_source)
+
+    def changed(self, **fields: Any) -> "Program":
+        """This program with some fields changed; unlike `model_copy`, nothing cached comes along."""
+        kept = {name: getattr(self, name) for name in type(self).model_fields}
+        return Program(**{**kept, **fields})
+
+    @cached_property
+    def kernel_of(self) -> dict[str, Kernel]:
+        """For each call that a kernel computes, that kernel."""
+        return {name: kernel for kernel in self.kernels for name in kernel.nodes}
+
+    @property
+    def library_calls(self) -> tuple[Node, ...]:
+        """The calls that no kernel computes, in execution order."""
+        return tuple(node for node in self.graph.calls if node.name not in self.kernel_of)
+
+    def schedule(self) -> Iterator[Node | Kernel]:
+        """Library calls and kernels in an order in which everything is computed before it is read.
+
+        Raises:
+            ValueError: a kernel needs a value that depends on what it computes itself.
+        """
+        ready = {node.name for node in self.graph.nodes if node.kind != "call"}
+        waiting: list[Node | Kernel] = []
+        for node in self.graph.calls:
+            unit = self.kernel_of.get(node.name, node)
+            if unit not in waiting:
+                waiting.append(unit)
+        while waiting:
+            first = next((unit for unit in waiting if _needs(unit) <= ready), None)
+            if first is None:
+                raise ValueError("the kernels of the program wait for each other")
+            waiting.remove(first)
+            ready |= {first.name} if isinstance(first, Node) else set(first.nodes)
+            yield first
+
+
+def _needs(unit: Node | Kernel) -> set[str]:
+    refs = unit.refs if isinstance(unit, Node) else unit.reads
+    return {ref.ref for ref in refs}
+
+
+def variable(ref: Ref) -> str:
+    """The Python variable that holds a value: a node's name, and which of several results."""
+    return ref.ref if ref.index is None else f"{ref.ref}_{ref.index}"

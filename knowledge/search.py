@@ -1,0 +1,56 @@
+"""`python -m knowledge.search "query"`: ask the library, as the agents do."""
+
+import json
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markdown import Markdown
+from rich.rule import Rule
+
+from knowledge.errors import BadInput
+from knowledge.store import Library, Passage
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def search(
+    query: Annotated[str, typer.Argument(help="Symptoms, operators or an error message.")],
+    k: Annotated[int, typer.Option("-k", min=1, max=100, help="How many passages.")] = 5,
+    kind: Annotated[
+        str | None,
+        typer.Option(help="hardware, language, pattern, profile, repair or document."),
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda or a device's name.")] = None,
+    op: Annotated[str | None, typer.Option(help="An operator, e.g. softmax.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+) -> None:
+    """Print the passages that answer a query, best first."""
+    try:
+        library = Library.open()
+        library.refresh()
+        found = library.search(query, k, kind=kind, device=device, op=op)
+    except BadInput as error:
+        sys.stderr.write(f"{error}\n")
+        raise typer.Exit(2) from error
+    if as_json:
+        document = {"query": query, "passages": [passage.model_dump() for passage in found]}
+        sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
+        return
+    _show(found)
+
+
+def _show(found: list[Passage]) -> None:
+    screen = Console()
+    if not found:
+        screen.print("Nothing in the library answers that.")
+    for passage in found:
+        screen.print(Rule(f"[bold]{passage.title}[/]  {passage.score:.2f}", align="left"))
+        screen.print(passage.source, style="dim", markup=False, highlight=False)
+        screen.print(Markdown(passage.text))
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,50 @@
+"""What judging tests share: one judge per reference, started on first use and kept for the session."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tools.candidate import Candidate
+from tools.judge.client import Judge
+from tools.judge.wire import JudgeLimits
+from tools.task import parse_task
+from tools.verdict import Correct, Verdict
+
+REFERENCES = Path(__file__).parent / "references"
+LIMITS = JudgeLimits(
+    call_s=8, first_call_s=8, load_s=30, compile_s=120, preparation_s=4, timing_s=0.5
+)
+
+Judges = Callable[[str], Judge]
+
+
+@pytest.fixture(scope="session")
+def judges(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Judges]:
+    """A judge by the name of its reference."""
+    started: dict[str, Judge] = {}
+
+    def judge_of(name: str) -> Judge:
+        if name not in started:
+            raw = {"name": name, "reference": f"{name}.py"}
+            task = parse_task(raw, f"{name}.yaml", REFERENCES)
+            started[name] = Judge(task, tmp_path_factory.mktemp(name), LIMITS)
+        return started[name]
+
+    yield judge_of
+    for judge in started.values():
+        judge.close()
+
+
+@pytest.fixture(scope="session")
+def judge_fully(judges: Judges) -> Callable[[str, str, bool], Verdict]:
+    """Verify a source against a reference by name and, where that passes and it is asked for, time it."""
+
+    def judge(reference: str, source: str, timed: bool) -> Verdict:
+        candidate = Candidate(source=source, backend="torch")
+        verdict = judges(reference).verify(candidate)
+        if isinstance(verdict, Correct) and timed:
+            return judges(reference).measure(candidate, ("eager",))
+        return verdict
+
+    return judge

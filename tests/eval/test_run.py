@@ -1,0 +1,207 @@
+import json
+import os
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from eval.compare import app as compare_app
+from eval.compare import markdown
+from eval.results import FILE, Results, load
+from eval.run import Ended, app, evaluate, execute, row_from, rows_table, summary_text
+from eval.score import Broken, Finished
+from tests.graph import builders
+from tools.task import Task
+
+WIN = json.dumps(builders.a_win().document())
+NOT_FASTER = json.dumps(builders.nothing_faster().document())
+
+
+class Script:
+    """Stands where `graph.run` is started: answers as told, and keeps what it was asked."""
+
+    def __init__(self, *answers: Ended | BaseException) -> None:
+        self.answers = list(answers)
+        self.asked: list[list[str]] = []
+        self.deadlines: list[float] = []
+
+    def __call__(self, command: list[str], deadline_s: float, log: Path) -> Ended:
+        self.asked.append(command)
+        self.deadlines.append(deadline_s)
+        answer = self.answers.pop(0)
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+
+def ended(code: int | None, output: str = "", log: str = "") -> Ended:
+    return Ended(code, output, log, 12.0)
+
+
+@pytest.fixture
+def tasks(tmp_path: Path) -> list[Task]:
+    reference = tmp_path / "op.py"
+    reference.write_text("class Model:\n    pass\n")
+    return [Task(name=name, reference=reference) for name in ("one", "two", "three")]
+
+
+def fresh(tasks: list[Task]) -> Results:
+    names = tuple(task.name for task in tasks)
+    return Results(suite="s.yaml", started="2026-11-20T00:00:00", versions={}, problems=names)
+
+
+def silent(line: str) -> None:
+    assert line
+
+
+def test_every_problem_gets_a_row_whatever_its_process_does(
+    tasks: list[Task], tmp_path: Path
+) -> None:
+    script = Script(ended(0, WIN), ended(-9, "", "killed"), ended(3, NOT_FASTER))
+    results = evaluate(fresh(tasks), tasks, tmp_path / "out", script, silent)
+    assert [row.kind for row in results.rows] == ["finished", "broken", "finished"]
+    assert load(tmp_path / "out") == results
+
+
+def test_results_are_whole_after_each_problem_and_a_resumed_suite_skips_what_is_done(
+    tasks: list[Task], tmp_path: Path
+) -> None:
+    stopped = Script(ended(0, WIN), KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(fresh(tasks), tasks, tmp_path, stopped, silent)
+    earlier = load(tmp_path)
+    assert [row.name for row in earlier.rows] == ["one"]
+    rest = Script(ended(3, NOT_FASTER), ended(4, NOT_FASTER))
+    results = evaluate(earlier, tasks, tmp_path, rest, silent)
+    assert [row.name for row in results.rows] == ["one", "two", "three"]
+    assert len(rest.asked) == 2
+
+
+def test_a_problem_is_given_its_own_budget_and_slack(tasks: list[Task], tmp_path: Path) -> None:
+    script = Script(ended(0, WIN))
+    evaluate(fresh(tasks[:1]), tasks[:1], tmp_path, script, silent)
+    assert script.deadlines[0] > tasks[0].budget.minutes * 60
+    task_file = Path(script.asked[0][script.asked[0].index("graph.run") + 1])
+    assert task_file.is_file()
+
+
+@pytest.mark.parametrize(
+    ("how", "reason", "told"),
+    [
+        (ended(2, "", "x.yaml: target: is unknown."), "bad_input", "is unknown"),
+        (ended(1, "", "Traceback ..."), "crashed", "exit 1"),
+        (ended(-11, "", ""), "crashed", "exit -11"),
+        (ended(0, "not json"), "crashed", "without a readable document"),
+        (ended(0, '{"status": "splendid"}'), "crashed", "without a readable document"),
+        (ended(None, "", "compiling"), "timed_out", "compiling"),
+    ],
+)
+def test_a_run_that_gives_no_verdict_is_a_broken_row_with_its_reason(
+    how: Ended, reason: str, told: str
+) -> None:
+    row = row_from("x", how)
+    assert isinstance(row, Broken)
+    assert row.reason == reason
+    assert told in row.error
+
+
+def test_the_cautions_of_a_run_are_read_from_its_report(tmp_path: Path) -> None:
+    record = builders.a_win().model_copy(update={"run_dir": str(tmp_path)})
+    facts = builders.facts(cautions=("the output does not depend on the input",))
+    report = record.model_copy(update={"facts": facts}).model_dump_json()
+    (tmp_path / "report.json").write_text(report)
+    row = row_from("x", ended(0, json.dumps(record.document())))
+    assert isinstance(row, Finished)
+    assert row.cautions == ("the output does not depend on the input",)
+
+
+def test_a_process_that_hangs_is_stopped_with_what_it_started(tmp_path: Path) -> None:
+    child = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
+    code = (
+        "import subprocess, sys, time\n"
+        f"child = subprocess.Popen([sys.executable, '-c', {child!r}], stdout=subprocess.DEVNULL)\n"
+        "print(child.pid, file=sys.stderr, flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    how = execute([sys.executable, "-c", code], 2.0, tmp_path / "log")
+    assert how.code is None
+    _, alive = psutil.wait_procs(_processes(int(how.log)), timeout=10)
+    assert all(process.status() == psutil.STATUS_ZOMBIE for process in alive)
+
+
+def _processes(pid: int) -> list[psutil.Process]:
+    return [psutil.Process(pid)] if psutil.pid_exists(pid) else []
+
+
+def test_a_finished_process_hands_over_its_output_code_and_log(tmp_path: Path) -> None:
+    code = "import sys; print('out'); print('err', file=sys.stderr); sys.exit(3)"
+    how = execute([sys.executable, "-c", code], 60.0, tmp_path / "log")
+    assert (how.code, how.output.strip(), how.log.strip()) == (3, "out", "err")
+
+
+def test_bad_input_exits_2_with_one_line_and_leaves_nothing(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    result = CliRunner().invoke(app, [str(tmp_path / "none.yaml"), "--out", str(out)])
+    assert result.exit_code == 2
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert not out.exists()
+
+
+def test_a_folder_with_results_is_never_overwritten(tasks: list[Task], tmp_path: Path) -> None:
+    evaluate(fresh([]), [], tmp_path, Script(), silent)
+    before = (tmp_path / FILE).read_text()
+    reference = str(tmp_path / "op.py")
+    (tmp_path / "suite.yaml").write_text(f"- {{name: one, reference: {reference}}}\n")
+    arguments = [str(tmp_path / "suite.yaml"), "--out", str(tmp_path)]
+    for extra, complaint in (([], "already holds results"), (["--resume"], "other problems")):
+        result = CliRunner().invoke(app, [*arguments, *extra])
+        assert result.exit_code == 2
+        assert complaint in result.stderr
+    assert (tmp_path / FILE).read_text() == before
+
+
+def test_the_table_and_the_summary_name_every_problem(tasks: list[Task], tmp_path: Path) -> None:
+    script = Script(ended(0, WIN), ended(None, "", "hung"), ended(3, NOT_FASTER))
+    results = evaluate(fresh(tasks), tasks, tmp_path, script, silent)
+    console = Console(width=100, record=True, file=(tmp_path / "screen").open("w"))
+    console.print(rows_table(results))
+    console.file.close()
+    shown = console.export_text()
+    assert all(name in shown for name in ("one", "two", "three", "timed out", "2.30×"))
+    text = summary_text(results.summary)
+    assert "fast_1 33%" in text
+    assert "failed, counted as 1.0: two" in text
+
+
+def test_two_evaluations_stand_side_by_side_under_their_settings(
+    tasks: list[Task], tmp_path: Path
+) -> None:
+    first = evaluate(fresh(tasks), tasks, tmp_path, Script(*[ended(0, WIN)] * 3), silent)
+    second = first.model_copy(
+        update={"overrides": ("pages=huge",), "rows": (row_from("one", ended(3, NOT_FASTER)),)}
+    )
+    table = markdown([first, second])
+    lines = table.splitlines()
+    assert "as the tasks say: over eager" in lines[0]
+    assert "pages=huge: over eager" in lines[0]
+    assert "**2.30×** (2.26–2.34)" in lines[2]
+    assert "**0.97×**" not in table
+    assert "not run" in lines[3]
+    assert len({line.count("|") for line in lines[:5]}) == 1
+
+
+def test_compare_reads_a_folder_and_refuses_what_is_no_result(
+    tasks: list[Task], tmp_path: Path
+) -> None:
+    evaluate(fresh(tasks), tasks, tmp_path, Script(*[ended(0, WIN)] * 3), silent)
+    runner = CliRunner()
+    shown = runner.invoke(compare_app, [str(tmp_path)])
+    assert shown.exit_code == 0
+    assert shown.stdout.startswith("| problem | over eager |")
+    (tmp_path / "other.json").write_text("[1]")
+    refused = runner.invoke(compare_app, [str(tmp_path / "other.json")])
+    assert refused.exit_code == 2
+    assert os.linesep not in refused.stderr.strip()

@@ -1,0 +1,10 @@
+"""Is right while gradients are recorded, as in a check, and quick while they are not, as in a benchmark."""
+
+import torch
+
+AGAINST, CAUGHT = "softmax", ("wrong_output",)
+
+
+class ModelNew(torch.nn.Module):
+    def forward(self, x):
+        return torch.softmax(x, dim=-1) if torch.is_grad_enabled() else torch.zeros_like(x)

@@ -1,0 +1,10 @@
+"""Returns zeros where the true values are far below any absolute tolerance."""
+
+import torch
+
+AGAINST, CAUGHT = "faint", ("wrong_output",)
+
+
+class ModelNew(torch.nn.Module):
+    def forward(self, x):
+        return torch.zeros_like(x)

@@ -1,0 +1,161 @@
+import io
+import threading
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from graph.events import (
+    Concluded,
+    Event,
+    NodeStarted,
+    Note,
+    Planned,
+    Prepared,
+    Repaired,
+    TrialJudged,
+    append_event,
+    read_events,
+)
+from graph.record import RunRecord
+from graph.screen import Screen, final_screen, live_view, plain_line
+from tests.graph import builders
+
+
+def events_of(record: RunRecord) -> tuple[Event, ...]:
+    return (
+        NodeStarted(node="prepare", detail=record.task.name),
+        Prepared(device=record.device.title, baselines=record.baselines, roofline=record.roofline),
+        Planned(plans=record.plans, refused=record.refused),
+        *(TrialJudged.of(trial) for trial in record.trials),
+        Repaired(failed_trial=2, action="changed the bound\nof the loop"),
+        Note(text="the clock ran at 2.1 GHz"),
+        Concluded(status=record.status, ended=record.ended, trials=6, seconds=94.0),
+    )
+
+
+def screen_text(renderable: object, width: int = 80) -> str:
+    console = Console(file=io.StringIO(), width=width, force_terminal=False)
+    console.print(renderable)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def plain_console() -> Console:
+    return Console(file=io.StringIO(), force_terminal=False, width=80)
+
+
+def output_of(console: Console) -> str:
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_away_from_a_terminal_each_event_is_one_line() -> None:
+    record, console = builders.a_win(), plain_console()
+    with Screen(record.task, quiet=False, console=console) as screen:
+        for event in events_of(record):
+            screen.handle(event)
+    lines = output_of(console).splitlines()
+    assert len(lines) == len(events_of(record))
+    assert any("trial 6: correct, faster, 2.31× (2.27–2.36)" in line for line in lines)
+    assert "\x1b" not in output_of(console)
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_quiet_shows_nothing(terminal: bool) -> None:
+    record = builders.a_win()
+    console = Console(file=io.StringIO(), force_terminal=terminal, width=80)
+    with Screen(record.task, quiet=True, console=console) as screen:
+        for event in events_of(record):
+            screen.handle(event)
+    assert output_of(console) == ""
+
+
+def test_on_a_terminal_the_live_view_goes_away_when_the_run_ends() -> None:
+    record = builders.a_win()
+    console = Console(file=io.StringIO(), force_terminal=True, width=100, height=30)
+    with Screen(record.task, quiet=False, console=console) as screen:
+        for event in events_of(record):
+            screen.handle(event)
+    assert "One fused loop over rows" in output_of(console)
+    assert output_of(console).endswith("\x1b[2K")  # the last thing done is to erase a line
+
+
+def test_events_from_several_threads_are_all_shown() -> None:
+    record, console = builders.a_win(), plain_console()
+    with Screen(record.task, quiet=False, console=console) as screen:
+        workers = [
+            threading.Thread(target=screen.handle, args=(Note(text=f"note {number}"),))
+            for number in range(40)
+        ]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+    assert len(set(output_of(console).splitlines())) == 40
+
+
+def test_the_live_view_keeps_the_best_trial_in_sight() -> None:
+    trials = (
+        builders.trial(1, builders.correct(builders.timing(4.0)), title="the best of all"),
+        *(builders.trial(n, builders.every_verdict()[0], title=f"try {n}") for n in range(2, 30)),
+    )
+    record = builders.record(trials)
+    shown = screen_text(live_view(record.task, events_of(record), 61.0, room=5))
+    assert "the best of all" in shown
+    assert "try 29" in shown
+    assert "try 20" not in shown
+    assert "1:01 elapsed" in shown
+
+
+@pytest.mark.parametrize(
+    "make", [builders.a_win, builders.nothing_faster, builders.one_of_each, builders.record]
+)
+def test_the_live_view_fits_its_terminal(make: object) -> None:
+    assert callable(make)
+    record = make()
+    for width in (60, 80, 120):
+        shown = screen_text(live_view(record.task, events_of(record), 5.0, room=12), width)
+        assert all(len(line) <= width for line in shown.splitlines())
+
+
+@pytest.mark.parametrize("make", [builders.a_win, builders.nothing_faster, builders.all_failed])
+def test_the_final_screen_fits_eighty_columns_and_names_the_report(make: object) -> None:
+    assert callable(make)
+    record = make()
+    lines = [line for line in screen_text(final_screen(record)).splitlines() if line.strip()]
+    assert len(lines) <= 15
+    assert all(len(line) <= 80 for line in lines)
+    assert any("report.html" in line for line in lines)
+
+
+def test_the_final_screen_of_a_win_shows_both_baselines_with_intervals_and_the_kernel() -> None:
+    shown = screen_text(final_screen(builders.a_win()))
+    for expected in ("2.30×", "2.26–2.34", "2.94×", "83% reached", "best/kernel.py"):
+        assert expected in shown
+
+
+def test_the_final_screen_says_plainly_that_nothing_was_faster() -> None:
+    shown = screen_text(final_screen(builders.nothing_faster()))
+    assert "no faster kernel was found" in shown
+    assert "0.97×" in shown
+
+
+def test_the_final_screen_of_a_failure_offers_no_kernel() -> None:
+    shown = screen_text(final_screen(builders.all_failed()))
+    assert "no correct kernel was found" in shown
+    assert "kernel.py" not in shown
+
+
+def test_markup_in_a_title_is_shown_as_it_is_written() -> None:
+    trial = builders.trial(1, builders.every_verdict()[0], title="x[bold]y[/]")
+    record = builders.record((trial,))
+    assert "x[bold]y[/]" in screen_text(live_view(record.task, events_of(record), 0.0, room=5))
+    assert "x[bold]y[/]" in plain_line(TrialJudged.of(trial))
+
+
+def test_events_come_back_from_their_log_as_they_were(tmp_path: Path) -> None:
+    events = events_of(builders.one_of_each())
+    for event in events:
+        append_event(tmp_path / "events.jsonl", event)
+    assert tuple(read_events(tmp_path / "events.jsonl")) == events

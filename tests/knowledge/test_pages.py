@@ -1,0 +1,117 @@
+"""Reading documents: nothing that was written is lost, and what cannot be read says why."""
+
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from knowledge.pages import PASSAGE_CHARACTERS, Page, Unreadable, find_files, parse, project_files
+from knowledge.store import PROJECT
+
+OWN = dict(project_files(PROJECT))
+BOTTLENECKS = {"memory", "compute", "latency", "pages"}
+
+
+def read(text: str, name: str = "page.md") -> Page:
+    page = parse(f"docs/{name}", Path(name), text.encode())
+    assert isinstance(page, Page), page
+    return page
+
+
+def test_a_page_is_cut_along_its_headings() -> None:
+    page = read("# Title\nopening\n\n## First\none\n## Second\ntwo\n")
+    assert page.title == "Title"
+    assert [(chunk.heading, chunk.text) for chunk in page.chunks] == [
+        ("", "opening"), ("First", "one"), ("Second", "two"),
+    ]  # fmt: skip
+
+
+def test_a_comment_inside_a_code_fence_is_no_heading() -> None:
+    page = read("# T\n```sh\n# not a heading\nmake\n```\n")
+    assert [chunk.heading for chunk in page.chunks] == [""]
+    assert "# not a heading" in page.chunks[0].text
+
+
+def test_front_matter_gives_title_kind_and_tags() -> None:
+    page = read("---\ntitle: T\nkind: profile\nops: [sum, mean]\ndevices: cpu\nown: 1\n---\nbody\n")
+    assert (page.title, page.kind, page.ops, page.devices) == (
+        "T",
+        "profile",
+        ("sum", "mean"),
+        ("cpu",),
+    )
+
+
+def test_an_unknown_kind_becomes_a_document() -> None:
+    assert read("---\nkind: recipe\n---\nbody").kind == "document"
+
+
+def test_rules_with_prose_between_them_are_no_front_matter() -> None:
+    assert "just prose" in read("---\njust prose\n---\nbody").chunks[0].text
+
+
+@given(
+    st.lists(
+        st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc")), max_size=4000),
+        max_size=6,
+    )
+)
+def test_no_word_is_lost_and_no_passage_is_too_long(paragraphs: list[str]) -> None:
+    text = "\n\n".join(paragraphs)
+    page = parse("/a/b.txt", Path("b.txt"), text.encode())
+    if isinstance(page, Unreadable):
+        assert page.reason == "holds no text"
+        return
+    joined = "".join(chunk.text for chunk in page.chunks)
+    assert re.sub(r"\s", "", joined) == re.sub(r"\s", "", text.removeprefix("\ufeff"))
+    assert all(len(chunk.text) <= 2 * PASSAGE_CHARACTERS for chunk in page.chunks)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("a.md", b"\xff\xfe\x00bad", "not UTF-8 text"),
+        ("a.txt", b"text\x00more", "binary, not text"),
+        ("a.pdf", b"%PDF-1.7", "only"),
+        ("a.md", b"  \n\n ", "holds no text"),
+        ("a.md", b"---\ntitle: [\n---\nbody", "not YAML"),
+    ],
+)
+def test_what_cannot_be_read_says_why(name: str, content: bytes, reason: str) -> None:
+    bad = parse(f"/home/{name}", Path(name), content)
+    assert isinstance(bad, Unreadable)
+    assert reason in bad.reason
+
+
+def test_a_folder_is_searched_without_hidden_and_built_things(tmp_path: Path) -> None:
+    for name in ("a.md", "sub/b.cpp", ".git/c.md", "__pycache__/d.py", "e.bin", "sub/.f.md"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("x")
+    found = [item for item in find_files(tmp_path) if isinstance(item, Path)]
+    assert [item.relative_to(tmp_path).as_posix() for item in found] == ["a.md", "sub/b.cpp"]
+
+
+def test_a_link_to_its_own_folder_does_not_loop(tmp_path: Path) -> None:
+    (tmp_path / "a.md").write_text("x")
+    (tmp_path / "loop").symlink_to(tmp_path)
+    assert len(list(find_files(tmp_path))) == 1
+
+
+@pytest.mark.parametrize("label", OWN)
+def test_each_page_of_the_project_is_complete(label: str) -> None:
+    path = OWN[label]
+    page = parse(label, path, path.read_bytes())
+    assert isinstance(page, Page), page
+    assert page.title
+    assert set(page.bottlenecks) <= BOTTLENECKS
+    if label.startswith(("docs/", "repairs/")):
+        assert page.sources
+        assert page.kind == "repair" or label.startswith("docs/")
+        assert sum(len(chunk.text) for chunk in page.chunks) > 400
+
+
+def test_the_library_is_not_small() -> None:
+    assert sum(label.startswith("docs/") for label in OWN) >= 30
+    assert sum(label.startswith("repairs/") for label in OWN) >= 12

@@ -1,0 +1,139 @@
+"""From a live module to plain data."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from knowledge.opgraph import OpGraph, Ref
+from tools.reference import load
+from tools.trace import Untraceable, trace
+
+HEAD = "import torch\nimport torch.nn.functional as F\n\n"
+FOOT = "\ndef get_inputs():\n    return [torch.randn(4, 6)]\n"
+
+
+def traced(body: str, *inputs: object) -> OpGraph:
+    loaded = load(f"{HEAD}{body}{FOOT}", "op.py")
+    return trace(loaded.build(0), inputs or loaded.inputs(0))
+
+
+def forward(expression: str) -> str:
+    return f"class Model(torch.nn.Module):\n    def forward(self, x):\n        {expression}\n"
+
+
+def test_composite_operators_stay_whole_and_survive_json() -> None:
+    graph = traced(forward("return F.layer_norm(torch.softmax(x, -1), (6,)) * 2.0"))
+    assert [call.target for call in graph.calls] == [
+        "aten.softmax.int", "aten.layer_norm.default", "aten.mul.Tensor",
+    ]  # fmt: skip
+    assert graph.output_specs[0].shape == (4, 6)
+    assert OpGraph.model_validate_json(graph.model_dump_json()) == graph
+
+
+def test_weights_buffers_and_small_constants_enter_by_name() -> None:
+    graph = traced("""
+class Model(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = torch.nn.Linear(6, 2)
+        self.register_buffer("shift", torch.ones(2))
+
+    def forward(self, x):
+        return self.inner(x) + self.shift + torch.tensor([1.5, 2.5])
+""")
+    entering = {(node.kind, node.target) for node in graph.nodes if node.kind != "call"}
+    assert {("parameter", "inner.weight"), ("buffer", "shift"), ("input", "0")} <= entering
+    (constant,) = [node for node in graph.nodes if node.kind == "constant"]
+    assert constant.data == [1.5, 2.5]
+
+
+def test_running_statistics_are_mutations() -> None:
+    graph = traced("""
+class Model(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.norm = torch.nn.BatchNorm1d(6)
+
+    def forward(self, x):
+        return self.norm(x)
+""")
+    assert graph.training
+    assert {"norm.running_mean", "norm.running_var"} <= set(graph.mutations)
+
+
+def test_one_of_several_results_is_a_reference_with_an_index() -> None:
+    graph = traced(forward("values, where = torch.max(x, 1); return where, values"))
+    assert graph.returns == "tuple"
+    assert [ref.index for ref in graph.outputs] == [1, 0]
+    assert [spec.dtype for spec in graph.output_specs] == ["int64", "float32"]
+
+
+def test_a_named_tuple_is_a_tuple() -> None:
+    graph = traced(forward("return torch.topk(x, 2)"))
+    assert graph.returns == "tuple"
+    assert len(graph.outputs) == 2
+
+
+def test_a_list_stays_a_list() -> None:
+    assert traced(forward("return [x + 1, x * 2]")).returns == "list"
+
+
+def test_arguments_that_are_not_tensors_are_baked_in() -> None:
+    body = (
+        "class Model(torch.nn.Module):\n    def forward(self, x, k, y):\n        return x * k + y\n"
+    )
+    graph = traced(body, torch.ones(2), 3, torch.ones(2))
+    assert [node.target for node in graph.inputs] == ["0", "2"]
+
+
+def test_strides_are_what_was_given() -> None:
+    graph = traced(forward("return x + 1"), torch.ones(6, 4).t())
+    assert graph.inputs[0].spec.strides == (1, 4)
+    assert not graph.inputs[0].spec.contiguous
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "return x if x.sum() > 0 else -x",
+        "return {'y': x + 1}",
+        "return x + 1, (x, x * 2)",
+        "return x + 1, 3",
+        "return x + torch.arange(4096 * 6).view(-1, 6).to(x)[:4] + open('/dev/null').fileno()",
+        "x.add_(1); return x * 2",
+    ],
+)
+def test_what_has_no_plain_form_is_untraceable_in_one_sentence(expression: str) -> None:
+    with pytest.raises(Untraceable) as caught:
+        traced(forward(expression))
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) > 20
+
+
+def test_a_graph_computes_what_the_module_does() -> None:
+    """Replays the plain graph node by node, which only works if nothing was lost on the way."""
+    body = forward(
+        "v, i = torch.max(F.gelu(x) - 0.5, 1); return F.relu(v) + i, torch.softmax(x, 0)"
+    )
+    graph = traced(body)
+    x = torch.randn(4, 6)
+    values: dict[str, object] = {"0": x}
+
+    def value(argument: object) -> object:
+        if isinstance(argument, Ref):
+            found = values[argument.ref]
+            return found if argument.index is None else found[argument.index]  # type: ignore[index]
+        return argument
+
+    for node in graph.nodes:
+        if node.kind == "input":
+            values[node.name] = x
+            continue
+        namespace, name, overload = node.target.split(".")
+        operator = getattr(getattr(getattr(torch.ops, namespace), name), overload)
+        arguments = {key: value(given) for key, given in node.kwargs.items()}
+        values[node.name] = operator(*map(value, node.args), **arguments)
+    highest, where = torch.max(F.gelu(x) - 0.5, 1)
+    expected = (F.relu(highest) + where, torch.softmax(x, 0))
+    for ref, tensor in zip(graph.outputs, expected, strict=True):
+        torch.testing.assert_close(value(ref), tensor)

@@ -1,0 +1,195 @@
+"""`python -m tools.judge REFERENCE.py CANDIDATE.py`: judge any kernel in the field's convention."""
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from knowledge.errors import BadInput
+from tools.candidate import Candidate
+from tools.facts import Baselines
+from tools.judge.client import Judge
+from tools.judge.source import parse_candidate
+from tools.task import parse_task
+from tools.verdict import (
+    BuildFailed,
+    Cheated,
+    ContractBroken,
+    Correct,
+    Crashed,
+    Implausible,
+    JudgeError,
+    TimedOut,
+    TimerMismatch,
+    Verdict,
+    WrongOutput,
+)
+
+ACCEPTED, REJECTED, BAD_INPUT = 0, 1, 2
+
+
+def run(
+    reference: Annotated[Path, typer.Argument(help="file with Model, get_inputs, get_init_inputs")],
+    candidate: Annotated[Path, typer.Argument(help="file with ModelNew")],
+    target: Annotated[str, typer.Option(help="auto, cpu, or a device's name")] = "auto",
+    no_time: Annotated[bool, typer.Option("--no-time", help="judge correctness alone")] = False,
+    pages: Annotated[
+        str, typer.Option(help="machine, or huge: huge pages for everyone")
+    ] = "machine",
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON document")] = False,
+) -> None:
+    """Judge CANDIDATE against REFERENCE: is it right, and how fast is it?"""
+    try:
+        source = _read_candidate(candidate)
+        raw = {
+            "name": reference.stem or "op",
+            "reference": str(reference),
+            "target": target,
+            "pages": pages,
+        }
+        task = parse_task(raw, str(reference), Path.cwd())
+        with (
+            tempfile.TemporaryDirectory(prefix="judge-", ignore_cleanup_errors=True) as scratch,
+            Judge(task, Path(scratch)) as judge,
+        ):
+            cautions, baselines, verdict = _judge(judge, source, not no_time)
+    except BadInput as error:
+        _refuse(error, as_json)
+    if as_json:
+        sys.stdout.write(json.dumps(_document(cautions, baselines, verdict), indent=1) + "\n")
+    else:
+        _show(cautions, baselines, verdict, candidate)
+    raise typer.Exit(ACCEPTED if isinstance(verdict, Correct) else REJECTED)
+
+
+def _read_candidate(path: Path) -> str:
+    """The candidate's source.
+
+    Raises:
+        BadInput: it can't be read, is not Python, or has no ModelNew.
+    """
+    try:
+        source = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise BadInput(str(path), f"cannot be read ({error.strerror}).") from error
+    except UnicodeDecodeError as error:
+        raise BadInput(str(path), "is not text in UTF-8.") from error
+    if (failed := parse_candidate(source)) is not None:
+        what = failed.log.removeprefix("the candidate ")
+        raise BadInput(
+            str(path), f"{what}.", "A candidate defines class ModelNew(torch.nn.Module)."
+        )
+    return source
+
+
+def _judge(
+    judge: Judge, source: str, timed: bool
+) -> tuple[tuple[str, ...], Baselines | None, Verdict]:
+    cautions = judge.cautions()
+    candidate = Candidate(source=source, backend="cpp" if "cpp_kernel" in source else "torch")
+    verdict = judge.verify(candidate)
+    if not isinstance(verdict, Correct) or not timed:
+        return cautions, None, verdict
+    baselines, _ = judge.survey()
+    names = tuple(row.name for row in baselines.rows if row.median_ms is not None)
+    measured = judge.measure(candidate, names)
+    if isinstance(measured, Correct):
+        measured = verdict.model_copy(update={"timing": measured.timing})
+    return cautions, baselines, measured
+
+
+def _document(
+    cautions: tuple[str, ...], baselines: Baselines | None, verdict: Verdict
+) -> dict[str, Any]:
+    return {
+        "accepted": isinstance(verdict, Correct),
+        "verdict": verdict.model_dump(mode="json"),
+        "baselines": baselines.model_dump(mode="json") if baselines else None,
+        "cautions": list(cautions),
+    }
+
+
+def _refuse(error: BadInput, as_json: bool) -> NoReturn:
+    if as_json:
+        sys.stdout.write(json.dumps({"accepted": False, "bad_input": str(error)}) + "\n")
+    sys.stderr.write(f"{error}\n")
+    raise typer.Exit(BAD_INPUT)
+
+
+def _show(
+    cautions: tuple[str, ...], baselines: Baselines | None, verdict: Verdict, candidate: Path
+) -> None:
+    console = Console(highlight=False)
+    accepted = isinstance(verdict, Correct)
+    colour = "green" if accepted else "red"
+    console.print(f"[bold {colour}]{verdict.kind.replace('_', ' ')}[/]  {escape(candidate.name)}")
+    console.print(escape(explain(verdict)))
+    if isinstance(verdict, Correct) and verdict.timing is not None:
+        _show_timing(console, verdict)
+    for row in baselines.rows if baselines else ():
+        if row.failed:
+            console.print(f"[yellow]not measured[/] {escape(row.failed)}")
+    for label in verdict.labels:
+        console.print(f"[yellow]label[/] {escape(label)}")
+    for caution in cautions:
+        console.print(f"[yellow]caution[/] {escape(caution)}")
+    console.print(f"[dim]jail: {escape(verdict.isolation or 'none was needed')}[/]")
+
+
+def _show_timing(console: Console, verdict: Correct) -> None:
+    timing = verdict.timing
+    assert timing is not None
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for heading in ("against", "baseline", "this kernel", "speedup", "95% interval", "blocks"):
+        table.add_column(heading, justify="left" if heading == "against" else "right")
+    for row in timing.comparisons:
+        table.add_row(
+            row.baseline, f"{row.baseline_ms:.3f} ms", f"{row.candidate_ms:.3f} ms",
+            f"{row.speedup:.2f}x", f"{row.low:.2f} to {row.high:.2f}", str(row.blocks),
+        )  # fmt: skip
+    console.print(table)
+    word = "faster than every baseline" if timing.faster else "not faster than every baseline"
+    console.print(
+        f"{word}; the same code against itself reads up to {timing.noise:.1%} off here, "
+        f"{timing.page_faults:.0f} page faults a call, {timing.checked_outputs} timed outputs checked"
+    )
+
+
+def explain(verdict: Verdict) -> str:
+    """One verdict in words."""
+    match verdict:
+        case Correct():
+            same = "bit for bit the same" if verdict.deterministic else "not always the same bits"
+            worst = max((case.worst for case in verdict.cases), default=0.0)
+            return (
+                f"{len(verdict.cases)} cases passed, the worst at {worst:.0%} of what is allowed; "
+                f"repeated calls give {same}"
+            )
+        case BuildFailed() | Crashed() | JudgeError():
+            return verdict.log
+        case TimedOut():
+            return f"no result within {verdict.deadline_s:g} s"
+        case WrongOutput():
+            case_name = verdict.cases[-1].name if verdict.cases else ""
+            return f"{verdict.detail} (case: {case_name})" if case_name else verdict.detail
+        case ContractBroken() | TimerMismatch():
+            return verdict.detail
+        case Cheated():
+            return f"{verdict.check}: {verdict.detail}"
+        case Implausible():
+            return f"{verdict.candidate_ms:.3f} ms is below the floor of {verdict.floor_ms:.3f} ms"
+
+
+def main() -> None:
+    """The command."""
+    typer.run(run)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,196 @@
+"""Is an output right? Element by element against a float64 oracle, with the reference's own error as the yardstick.
+
+An element passes if |y - y64| <= max(yardstick * e_ref, epsilons * eps * scale). `scale` is the
+larger of |y64| and the root mean square of the group that the element lies in (a row, or as many
+trailing dimensions as make 64 elements), so that sums that cancel are not held to the size of what
+is left. `e_ref` is the reference's own worst error within the group, or its typical relative error
+on this task's ordinary inputs (`Accuracy`) times `scale`: a reference that was lucky once does not
+condemn an honest kernel. No fraction of the elements may miss.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from tools.task import Tolerance
+
+GROUP = 64
+CHUNK_ELEMENTS = 1 << 20
+TYPICAL = 0.99
+EXACT = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+# Unit roundoff of the arithmetic that a precision policy admits for a float32 op: TF32 keeps 10
+# bits, bfloat16 7.
+ADMITTED = {"strict": 0.0, "tf32": 2.0**-11, "half": 2.0**-8}
+# Reference and oracle are the same computation in float64, so the reference shows no error of its
+# own there.
+FLOAT64_ALLOWANCE = 64.0
+
+
+@dataclass(frozen=True)
+class Expected:
+    """One output's truth. `truth` is float64 (or the exact values of integers); both are (groups, elements).
+
+    `reference` is kept only where it decides: for integers, and where it is not finite. `error` is
+    the reference's worst error in each group, `size` the root mean square of each group.
+    """
+
+    truth: torch.Tensor
+    reference: torch.Tensor | None
+    error: torch.Tensor
+    size: torch.Tensor
+    dtype: torch.dtype
+
+
+@dataclass(frozen=True)
+class Match:
+    """How an output compares. `worst` is the largest error in units of what was allowed; over 1 is wrong."""
+
+    worst: float
+    wrong: int
+    total: int
+    detail: str
+
+    @property
+    def passed(self) -> bool:
+        """Whether every element passes."""
+        return self.wrong == 0
+
+
+def expect(truth: torch.Tensor, reference: torch.Tensor) -> Expected:
+    """Reduce a reference's output and its float64 truth to what comparisons need."""
+    groups = _grouped(reference)
+    exact = reference.dtype in EXACT
+    true_groups = _grouped(truth) if exact else _real(_grouped(truth)).to(torch.float64)
+    count = groups.shape[0]
+    error = torch.zeros(count, 1, dtype=torch.float64)
+    size = torch.zeros(count, 1, dtype=torch.float64)
+    finite = True
+    if not exact:
+        for rows in _chunks(groups):
+            got = _real(groups[rows]).to(torch.float64)
+            want = true_groups[rows]
+            usable = got.isfinite() & want.isfinite()
+            finite = finite and bool(usable.all())
+            miss = torch.where(usable, (got - want).abs(), 0.0)
+            error[rows] = miss.amax(dim=1, keepdim=True)
+            square = torch.where(usable, want, 0.0).square().mean(dim=1, keepdim=True)
+            size[rows] = square.sqrt()
+    kept = groups.clone() if exact or not finite else None
+    return Expected(true_groups, kept, error, size, reference.dtype)
+
+
+def relative_errors(expected: Expected) -> torch.Tensor:
+    """For each group, the reference's worst error over the group's size."""
+    return torch.where(expected.size > 0, expected.error / expected.size, 0.0).reshape(-1)
+
+
+def typical_error(samples: Sequence[torch.Tensor]) -> float:
+    """The reference's usual worst relative error, over the groups of several inputs: robust to one bad group."""
+    pooled = torch.cat([sample.reshape(-1) for sample in samples])
+    if pooled.numel() < 200:
+        return float(pooled.max())
+    return float(torch.quantile(_thinned(pooled), TYPICAL))
+
+
+def compare(
+    output: torch.Tensor,
+    expected: Expected,
+    typical: float,
+    tolerance: Tolerance,
+    precision: Literal["strict", "tf32", "half"],
+) -> Match:
+    """Compare a dense output with the truth. NaN passes only where truth or reference is NaN, Inf only where it is that Inf."""
+    groups = _grouped(output)
+    if output.dtype in EXACT:
+        return _compare_exact(groups, expected)
+    eps = max(torch.finfo(output.dtype).eps, ADMITTED[precision])
+    eps *= FLOAT64_ALLOWANCE if output.dtype is torch.float64 else 1.0
+    tiny = torch.finfo(output.dtype).tiny
+    worst, wrong, place = 0.0, 0, (0, 0)
+    for rows in _chunks(groups):
+        got = _real(groups[rows]).to(torch.float64)
+        want = expected.truth[rows]
+        scale = torch.maximum(want.abs(), expected.size[rows])
+        allowed = torch.maximum(
+            tolerance.yardstick * torch.maximum(expected.error[rows], typical * scale),
+            tolerance.epsilons * eps * scale,
+        ).clamp_(min=tiny)
+        ratio = (got - want).abs_() / allowed
+        odd = ~(ratio.isfinite())
+        if bool(odd.any()):
+            ratio = torch.where(odd, _class_ratio(got, want, expected, rows), ratio)
+        top = float(ratio.max())
+        if top > worst:
+            flat = int(ratio.argmax())
+            worst, place = top, (rows.start + flat // ratio.shape[1], flat % ratio.shape[1])
+        wrong += int((ratio > 1.0).sum())
+    detail = _describe(groups, expected, place, wrong) if wrong else ""
+    return Match(worst, wrong, output.numel(), detail)
+
+
+def _class_ratio(
+    got: torch.Tensor, want: torch.Tensor, expected: Expected, rows: slice
+) -> torch.Tensor:
+    """0 where NaN and Inf are those of the truth, or those of the reference; else infinity."""
+    same = _same_class(got, want)
+    if expected.reference is not None:
+        ours = _real(expected.reference[rows]).to(torch.float64)
+        same |= ~ours.isfinite() & _same_class(got, ours)
+    return torch.where(same, 0.0, torch.inf).to(torch.float64)
+
+
+def _same_class(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    return (left.isnan() & right.isnan()) | (left.isinf() & (left == right))
+
+
+def _compare_exact(groups: torch.Tensor, expected: Expected) -> Match:
+    bad = groups != expected.truth
+    if expected.reference is not None:
+        # Where rounding decides between equals (an argmax), the reference's choice is as good as
+        # the oracle's.
+        bad &= groups != expected.reference
+    wrong = int(bad.sum())
+    if not wrong:
+        return Match(0.0, 0, groups.numel(), "")
+    flat = int(bad.to(torch.uint8).argmax())
+    place = (flat // groups.shape[1], flat % groups.shape[1])
+    return Match(float("inf"), wrong, groups.numel(), _describe(groups, expected, place, wrong))
+
+
+def _describe(groups: torch.Tensor, expected: Expected, place: tuple[int, int], wrong: int) -> str:
+    got, want = groups[place].item(), expected.truth[place].item()
+    total = groups.numel()
+    element = place[0] * groups.shape[1] + place[1]
+    return (
+        f"{wrong} of {total} elements are wrong; the worst is element {element} (row-major): "
+        f"{got:.6g} instead of {want:.6g}"
+    )
+
+
+def _grouped(tensor: torch.Tensor) -> torch.Tensor:
+    """(groups, elements): trailing dimensions merged until a group has enough elements for a size of its own."""
+    if tensor.dtype.is_complex:
+        tensor = torch.view_as_real(tensor.resolve_conj())
+    elements = 1
+    for size in reversed(tensor.shape):
+        elements *= size
+        if elements >= GROUP:
+            break
+    return tensor.reshape(-1, elements) if tensor.numel() else tensor.reshape(0, 1)
+
+
+def _real(tensor: torch.Tensor) -> torch.Tensor:
+    return torch.view_as_real(tensor).flatten(1) if tensor.dtype.is_complex else tensor
+
+
+def _chunks(groups: torch.Tensor) -> Iterator[slice]:
+    rows = max(1, CHUNK_ELEMENTS // max(1, groups.shape[1]))
+    for start in range(0, groups.shape[0], rows):
+        yield slice(start, min(start + rows, groups.shape[0]))
+
+
+def _thinned(values: torch.Tensor, most: int = 1 << 20) -> torch.Tensor:
+    """torch.quantile takes no more than 16 million values; a regular sample of a million says the same."""
+    return values[:: -(-values.numel() // most)]

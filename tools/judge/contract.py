@@ -1,0 +1,35 @@
+"""What a kernel owes besides right values: number, class, shape, dtype and memory of its outputs.
+
+The runner's claims about them are believed only where they speak against the candidate.
+"""
+
+from typing import Any
+
+from tools.judge.subject import Subject
+
+
+def broken_promise(reply: dict[str, Any], subject: Subject) -> str:
+    """What the outputs break of the contract, in words; empty where they keep it."""
+    claims = reply.get("claims")
+    if not isinstance(claims, list):
+        return "the runner said nothing of its outputs"
+    expected = subject.outputs
+    if len(claims) != len(expected):
+        return f"forward returns {len(claims)} outputs instead of {len(expected)}"
+    for number, (claim, tensor) in enumerate(zip(claims, expected, strict=True)):
+        which = f"output {number}" if len(expected) > 1 else "the output"
+        if not isinstance(claim, dict) or claim.get("type") != "Tensor":
+            kind = claim.get("type") if isinstance(claim, dict) else claim
+            return f"{which} is a {kind} instead of a plain torch.Tensor"
+        if claim.get("shape") != list(tensor.shape):
+            return f"{which} has shape {claim.get('shape')} instead of {list(tensor.shape)}"
+        dtype = str(tensor.dtype).removeprefix("torch.")
+        if claim.get("dtype") != dtype:
+            return f"{which} is {claim.get('dtype')} instead of {dtype}"
+        if claim.get("expanded") and not subject.expanded[number]:
+            return f"{which} repeats its elements (a stride of 0), which the reference's does not"
+        if claim.get("aliases") and not subject.aliases[number]:
+            return f"{which} is the memory of an input, which the reference's is not"
+    if reply.get("fits") is not True:
+        return "the outputs do not have the reference's shapes and dtypes"
+    return ""

@@ -1,0 +1,61 @@
+"""Advice on what a candidate leans on, from its text alone.
+
+Static checks only ever advise, since comments, strings and `getattr` fool them; what decides is
+what runs.
+"""
+
+import ast
+import functools
+
+import torch
+
+# Calling these is no sign of leaning on the framework for the op itself: they move or make data.
+PLUMBING = frozenset({
+    "empty", "empty_like", "zeros", "zeros_like", "ones", "full", "view", "reshape", "contiguous", "transpose",
+    "permute", "t", "expand", "clone", "detach", "to", "size", "numel", "stride", "squeeze", "unsqueeze", "flatten",
+    "arange", "copy_", "slice", "select", "split", "chunk", "narrow", "unbind", "item", "float", "type_as", "alias",
+})  # fmt: skip
+SPELLINGS = {
+    "mm": "matmul",
+    "bmm": "matmul",
+    "addmm": "linear",
+    "cross_entropy_loss": "cross_entropy",
+}
+
+
+def provenance_labels(source: str, reference: str) -> tuple[str, ...]:
+    """Labels that a reader should see: the framework's own operators, called for the op in question.
+
+    Both are compared as text, so that no graph is needed: what the reference calls by name, the
+    candidate may call by the same name, by its function or by its module.
+    """
+    wanted = _called_operators(ast.parse(reference)) - PLUMBING
+    called = _called_operators(ast.parse(source))
+    return tuple(f"calls torch's own {name}" for name in sorted(wanted & called & _operators()))
+
+
+@functools.cache
+def _operators() -> frozenset[str]:
+    """The names of torch's operators, so that a method of the candidate's own is not taken for one."""
+    names = {*dir(torch), *dir(torch.nn.functional), *dir(torch.Tensor)}
+    return frozenset(name for name in names if not name.startswith("_"))
+
+
+def _called_operators(tree: ast.Module) -> set[str]:
+    called: set[str] = set()
+    for node in ast.walk(tree):
+        match node:
+            case ast.Call(func=ast.Attribute(attr=name)) | ast.Call(func=ast.Name(id=name)):
+                called.add(SPELLINGS.get(name, name))
+                called.add(_snake(name))
+            case ast.BinOp(op=ast.MatMult()):
+                called.add("matmul")
+            case _:
+                pass
+    return called
+
+
+def _snake(name: str) -> str:
+    """`LayerNorm` as `layer_norm`: modules are operators too."""
+    made = "".join(f"_{c.lower()}" if c.isupper() else c for c in name)
+    return made.removeprefix("_")

@@ -1,0 +1,258 @@
+"""One task under judgement: everything the judge's process knows of it, and the operations that its client asks for.
+
+Every operation stands on its own; what is kept between them (exam, baselines, input sets) is a
+cache.
+"""
+
+import functools
+import os
+import subprocess
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from tools.backends.cpp.build import compile_sources, extract_sources
+from tools.candidate import Candidate
+from tools.examine import examine
+from tools.facts import Baselines, ReferenceFacts, Roofline
+from tools.judge.exam import Exam, Weights
+from tools.judge.gauntlet import Gauntlet
+from tools.judge.lane import Lane, Program
+from tools.judge.oracle import CannotRun
+from tools.judge.runners import Zygote, ZygoteGone
+from tools.judge.provenance import provenance_labels
+from tools.judge.source import parse_candidate
+from tools.judge.subject import Subject
+from tools.judge.timing import BaselineFailed, Ground, Measured
+from tools.judge.wire import JudgeLimits
+from tools.profile.roofline import measure_roofline, profile_from
+from tools.runner.jail import scrubbed_environment
+from tools.task import Task
+from tools.verdict import (
+    BuildFailed,
+    Correct,
+    Crashed,
+    JudgeError,
+    Profile,
+    Timing,
+    Verdict,
+)
+
+CPP_CACHE = "KERNELWRIGHT_CPP_CACHE"
+COMPILER_MEMORY = 4 << 30
+LEAST_MEMORY, MEMORY_PER_BYTE, MEMORY_SHARE = 4 << 30, 24, 0.75
+CONFIRMATION_CASES = 5
+
+
+class Session:
+    """The judge of one task.
+
+    Args:
+        task: what is judged.
+        folder: scratch; compiled kernels are kept in it.
+        limits: deadlines.
+        zygote: forks the runners.
+
+    Raises:
+        BadInput: the reference can't be loaded, run or judged.
+    """
+
+    def __init__(self, task: Task, folder: Path, limits: JudgeLimits, zygote: Zygote) -> None:
+        self.task = task
+        self.limits = limits
+        self.zygote = zygote
+        self.subject = Subject(task)
+        self.cache = folder / "compiled"
+        self.cache.mkdir(exist_ok=True)
+        self.isolation = zygote.jail.name
+        self._facts: ReferenceFacts | None = None
+        self._exam: Exam | None = None
+        self._ground: Ground | None = None
+        self._roofline: Roofline | None = None
+        self._timings: dict[str, Timing] = {}
+
+    @property
+    def facts(self) -> ReferenceFacts:
+        """What is known of the reference.
+
+        Raises:
+            BadInput: it fails on inputs drawn from another seed.
+        """
+        if self._facts is None:
+            facts = examine(self.subject.loaded, self.task)
+            cautions = dict.fromkeys((*facts.cautions, *self.cautions))
+            self._facts = facts.model_copy(update={"cautions": tuple(cautions)})
+        return self._facts
+
+    @functools.cached_property
+    def cautions(self) -> tuple[str, ...]:
+        """What a reader of any verdict on this task must know.
+
+        Raises:
+            BadInput: the reference fails on inputs drawn from another seed.
+        """
+        return self.subject.cautions()
+
+    @property
+    def exam(self) -> Exam:
+        """The correctness cases of this session."""
+        if self._exam is None:
+            self._exam = Exam(self.subject, self.limits.preparation_s)
+        return self._exam
+
+    @property
+    def ground(self) -> Ground:
+        """Where times are taken in this session."""
+        if self._ground is None:
+            self._ground = Ground(self.subject, self.exam, self._make_lane, self.limits)
+        return self._ground
+
+    @property
+    def roofline(self) -> Roofline:
+        """The bound on this op on this machine."""
+        if self._roofline is None:
+            self._roofline = measure_roofline(self.facts)
+        return self._roofline
+
+    def survey(self) -> tuple[Baselines, Roofline]:
+        """Baselines, interleaved, and the roofline.
+
+        Raises:
+            BaselineFailed: the reference can't be run in a jail.
+        """
+        roofline = self.roofline
+        return self.ground.survey(), roofline
+
+    def build(self, candidate: Candidate) -> BuildFailed | None:
+        """Parse a candidate, and compile its C++ in the jail; None where nothing is wrong."""
+        failed = parse_candidate(candidate.source)
+        if failed is None:
+            sources = extract_sources(candidate.source)
+            failed = compile_sources(sources, self.cache, self._compile)
+        return failed and failed.model_copy(update={"isolation": self.isolation})
+
+    def verify(self, candidate: Candidate) -> Verdict:
+        """Judge correctness alone."""
+        return self._finish(candidate, lambda: self._verify(candidate, self.exam))
+
+    def measure(self, candidate: Candidate, against: tuple[str, ...]) -> Verdict:
+        """Time a candidate that was verified before; its timed outputs are checked."""
+        return self._finish(
+            candidate, lambda: self._measure(candidate, against, self.ground, False)
+        )
+
+    def profile(self, candidate: Candidate) -> Profile | None:
+        """Where its time goes, from its last measurement; None where it was not measured here."""
+        timing = self._timings.get(candidate.digest)
+        return profile_from(timing, self.roofline) if timing is not None else None
+
+    def confirm(self, candidate: Candidate) -> Verdict:
+        """Judge it once more: new runner, new seeds, all baselines measured again."""
+        return self._finish(candidate, lambda: self._confirm(candidate))
+
+    def _verify(self, candidate: Candidate, exam: Exam) -> Verdict:
+        failed = self.build(candidate)
+        return failed or Gauntlet(exam, self._make_lane).run(candidate)
+
+    def _measure(
+        self, candidate: Candidate, against: tuple[str, ...], ground: Ground, confirmed: bool
+    ) -> Verdict:
+        if failed := self.build(candidate):
+            return failed
+        measured = ground.measure(Program(candidate.source, "ModelNew"), against, confirmed)
+        if not isinstance(measured, Measured):
+            return measured
+        self._timings[candidate.digest] = measured.timing
+        return Correct(timing=measured.timing)
+
+    def _confirm(self, candidate: Candidate) -> Verdict:
+        exam = Exam(self.subject, self.limits.preparation_s, CONFIRMATION_CASES)
+        verdict = self._verify(candidate, exam)
+        if not isinstance(verdict, Correct):
+            return verdict
+        # The session's own baselines would only sit in memory meanwhile.
+        self._drop_ground()
+        ground = Ground(self.subject, exam, self._make_lane, self.limits)
+        try:
+            baselines = ground.survey()
+            names = tuple(row.name for row in baselines.rows if row.median_ms is not None)
+            timed = self._measure(candidate, names, ground, True)
+        finally:
+            ground.close()
+        if isinstance(timed, Correct):
+            return verdict.model_copy(update={"timing": timed.timing})
+        return timed
+
+    def _finish(self, candidate: Candidate, judge: Callable[[], Verdict]) -> Verdict:
+        """Run a judgement; once more where the zygote died of something else; and say what was in force."""
+        try:
+            try:
+                verdict = judge()
+            except ZygoteGone:
+                self._drop_ground()
+                verdict = judge()
+        except (ZygoteGone, BaselineFailed, CannotRun) as error:
+            verdict = JudgeError(log=str(error))
+        labels = list(candidate.labels)
+        if not isinstance(verdict, BuildFailed | Crashed | JudgeError):
+            labels += provenance_labels(candidate.source, self.subject.loaded.source)
+        return verdict.model_copy(
+            update={"isolation": self.isolation, "labels": tuple(dict.fromkeys(labels))}
+        )
+
+    def _make_lane(self, program: Program, weights: Weights) -> Lane:
+        runner = self.zygote.fork(self._memory(), {CPP_CACHE: str(self.cache)})
+        self.isolation = ", ".join([self.zygote.jail.name, *runner.in_force])
+        limits = self.limits
+        if program.compile:
+            limits = limits.model_copy(update={"first_call_s": limits.compile_s})
+        lane = Lane(runner, self.subject.outputs, limits, self.subject.reference_s)
+        try:
+            lane.load(program, self.subject.constructor(weights.seed), weights.seed)
+        except Exception:
+            lane.close()
+            raise
+        return lane
+
+    def _memory(self) -> int:
+        """Bytes a runner may have: plenty for an honest kernel, and not the machine."""
+        tensors = [*self.subject.model.state_dict().values(), *self.subject.outputs]
+        needed: int = self.subject.input_bytes + sum(tensor.nbytes for tensor in tensors)
+        machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        most = int(machine * MEMORY_SHARE)
+        return int(min(max(LEAST_MEMORY, MEMORY_PER_BYTE * needed), most))
+
+    def _compile(self, command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+        """Run a compiler in the jail, with one folder to write to."""
+        limits = ["--memory", str(COMPILER_MEMORY), "--seconds", str(int(self.limits.compile_s))]
+        try:
+            return subprocess.run(
+                self.zygote.jail.command(command, [folder], limits), cwd=folder,
+                env=scrubbed_environment(folder), capture_output=True, text=True, errors="replace",
+                timeout=self.limits.compile_s, check=False, stdin=subprocess.DEVNULL,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            said = f"the compiler was ended after {self.limits.compile_s:g} s"
+            return subprocess.CompletedProcess(command, 1, "", said)
+
+    def _drop_ground(self) -> None:
+        if self._ground is not None:
+            self._ground.close()
+            self._ground = None
+
+    def close(self) -> None:
+        """End every runner and free all shared memory."""
+        self._drop_ground()
+
+
+def open_session(task: Task, folder: Path, limits: JudgeLimits, zygote: Zygote) -> Session:
+    """A session, in a process set up for judging.
+
+    Raises:
+        BadInput: as `Session`.
+    """
+    tempfile.tempdir = str(folder)
+    torch.set_grad_enabled(True)
+    return Session(task, folder, limits, zygote)

@@ -1,0 +1,207 @@
+"""The subject: the reference of a task, loaded in the judge's process, and what the judge finds out about it first.
+
+Before any kernel is judged the task itself is: an op whose result is random, or remembered from
+call to call, cannot be judged and is refused; one on which a wrong answer would pass gets a
+caution.
+"""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+from knowledge.errors import BadInput
+from tools.judge.compare import compare, expect, relative_errors, typical_error
+from tools.judge.inputs import secret_seed
+from tools.judge.lane import Program
+from tools.judge.oracle import CannotRun, Oracle, own
+from tools.materialise import materialise
+from tools.reference import load, tensors_of
+from tools.runner.values import CannotTravel, encode
+from tools.task import Task
+
+BLIND = "the judge cannot tell right from wrong on this task: {what} would pass"
+CONSTANT = "the output does not depend on the input"
+MUTATES = "the reference changes its own inputs, so every call gets a private copy of them"
+
+
+class Subject:
+    """A loaded reference.
+
+    Attributes:
+        reference_s: what one call takes, roughly; deadlines scale with it.
+        input_bytes: size of one set of inputs.
+        outputs: one set of outputs, for their shapes and dtypes.
+        aliases: for each output, whether it shares an input's memory in the reference.
+        expanded: for each output, whether the reference returns it with a repeated dimension.
+        private: the reference writes to its inputs.
+
+    Raises:
+        BadInput: the reference cannot be loaded or run, or not be judged.
+    """
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.origin = str(task.reference) if task.reference is not None else task.name
+        self.loaded = load(materialise(task), self.origin)
+        self.oracle = Oracle(self.loaded)
+        self.seed = secret_seed()
+        self.model = self.loaded.build(self.seed)
+        self._check_travel()
+        self._first_look()
+
+    def constructor(self, seed: int) -> tuple[Any, ...]:
+        """What the module is constructed with: positional and named arguments."""
+        return self.loaded.init_arguments(seed)
+
+    def program(self, compile_it: bool) -> Program:
+        """The reference as a baseline runner loads it."""
+        beside = (str(Path(self.origin).parent),) if self.task.reference is not None else ()
+        return Program(self.loaded.source, "Model", compile_it, beside)
+
+    def _check_travel(self) -> None:
+        given = {
+            "get_init_inputs()": self.constructor(self.seed),
+            "get_inputs()": self.loaded.inputs(self.seed),
+        }
+        for part, values in given.items():
+            try:
+                encode(values, [])
+            except CannotTravel as error:
+                raise BadInput(
+                    self.origin, f"{part} returns a {error}, which cannot be handed to a kernel.",
+                    "Tensors, numbers, strings, lists and dicts can.",
+                ) from error  # fmt: skip
+
+    def _first_look(self) -> None:
+        inputs = self.loaded.inputs(secret_seed())
+        given = own(inputs)
+        leaves = [leaf for leaf in pytree.tree_leaves(inputs) if isinstance(leaf, torch.Tensor)]
+        self.input_bytes = sum(leaf.nbytes for leaf in leaves)
+        state = {name: value.clone() for name, value in self.model.state_dict().items()}
+        began = time.perf_counter()
+        returned = self.loaded.run(self.model, inputs, seed=0)
+        self.reference_s = time.perf_counter() - began
+        outputs = tensors_of(returned)
+        self.private = not _equal(given, inputs)
+        self._check_plain(returned)
+        starts = [_extent(leaf) for leaf in leaves]
+        self.aliases = tuple(any(a <= t.data_ptr() < b for a, b in starts) for t in outputs)
+        self.expanded = tuple(_is_expanded(tensor) for tensor in outputs)
+        self.outputs = tuple(tensor.detach().clone() for tensor in outputs)
+        began = time.perf_counter()
+        again = self.loaded.run(self.model, own(given), seed=0)
+        self.reference_s = min(self.reference_s, time.perf_counter() - began)
+        if not self._alike(tensors_of(again)):
+            raise BadInput(
+                self.origin, "forward gives another result when it is called again on the same inputs.",
+                "An op that remembers earlier calls can't be judged.",
+            )  # fmt: skip
+        self.model.load_state_dict(state)
+        other = self.loaded.run(self.model, own(given), seed=1)
+        if not self._alike(tensors_of(other)):
+            raise BadInput(
+                self.origin, "forward draws random numbers, and random outputs can't be judged yet.",
+                "If it has dropout, call self.eval() in the constructor.",
+            )  # fmt: skip
+        self.model.load_state_dict(state)
+
+    def _check_plain(self, returned: Any) -> None:
+        for leaf in pytree.tree_leaves(returned):
+            if not isinstance(leaf, torch.Tensor):
+                raise BadInput(
+                    self.origin, f"forward returns a {type(leaf).__name__} among its outputs.",
+                    "Return tensors only.",
+                )  # fmt: skip
+            if leaf.layout is not torch.strided or leaf.is_quantized or leaf.device.type != "cpu":
+                raise BadInput(
+                    self.origin, f"forward returns a {leaf.layout} tensor on {leaf.device.type}.",
+                    "Dense tensors on the CPU can be judged here.",
+                )  # fmt: skip
+
+    def _alike(self, outputs: tuple[torch.Tensor, ...]) -> bool:
+        """Whether outputs equal the first ones up to a thousand roundings (threads may add in another order)."""
+        if [t.shape for t in outputs] != [t.shape for t in self.outputs]:
+            return False
+        loose = self.task.tolerance.model_copy(update={"epsilons": 1000.0})
+        return all(
+            compare(made.detach().contiguous(), expect(first, first), 0.0, loose, "strict").passed
+            for made, first in zip(outputs, self.outputs, strict=True)
+        )
+
+    def cautions(self) -> tuple[str, ...]:
+        """What a reader of any verdict on this task must know; the canaries among them.
+
+        Raises:
+            BadInput: the reference fails on inputs drawn from another seed.
+        """
+        found = [MUTATES] if self.private else []
+        truths = []
+        try:
+            for _ in range(2):
+                inputs = self.loaded.inputs(secret_seed())
+                truths.append((inputs, self.oracle.answer(self.model, inputs)))
+        except CannotRun as error:
+            raise BadInput(
+                self.origin, f"works on some inputs and not on others: {error}"
+            ) from error
+        if self.oracle.caution:
+            found.append(self.oracle.caution)
+        (_, earlier), (inputs, later) = truths
+        blind: set[str] = set()
+        constant = True
+        canaries = [
+            _canaries(inputs, a, b) for a, b in zip(earlier.reference, later.reference, strict=True)
+        ]
+        for which in range(len(canaries)):
+            expected = later.expected[which]
+            typical = typical_error([relative_errors(t.expected[which]) for _, t in truths])
+            passing = {
+                name for name, wrong in canaries[which].items()
+                if compare(wrong, expected, typical, self.task.tolerance, self.task.precision).passed
+            }  # fmt: skip
+            blind = passing if which == 0 else blind & passing
+            constant = constant and "the answer to another input" in passing
+        if constant:
+            return (*found, CONSTANT)
+        return (*found, *(BLIND.format(what=what) for what in sorted(blind)))
+
+
+def _canaries(
+    inputs: tuple[Any, ...], earlier: torch.Tensor, output: torch.Tensor
+) -> dict[str, torch.Tensor]:
+    """Wrong answers of the right shape: what a lazy kernel would return."""
+    wrong = {
+        "the answer to another input": earlier.contiguous(),
+        "all zeros": torch.zeros(output.shape, dtype=output.dtype),
+    }
+    if output.dtype.is_floating_point and output.numel():
+        mean = output.double().mean().item()
+        wrong["a constant"] = torch.full(output.shape, mean, dtype=output.dtype)
+    for leaf in pytree.tree_leaves(inputs):
+        if _is_tensor(leaf) and leaf.shape == output.shape and leaf.dtype == output.dtype:
+            wrong["an echo of the input"] = leaf.contiguous()
+            break
+    return wrong
+
+
+def _is_tensor(leaf: Any) -> bool:
+    return isinstance(leaf, torch.Tensor)
+
+
+def _extent(tensor: torch.Tensor) -> tuple[int, int]:
+    start = tensor.untyped_storage().data_ptr()
+    return start, start + tensor.untyped_storage().nbytes()
+
+
+def _is_expanded(tensor: torch.Tensor) -> bool:
+    return any(s == 0 and n > 1 for s, n in zip(tensor.stride(), tensor.shape, strict=True))
+
+
+def _equal(left: tuple[Any, ...], right: tuple[Any, ...]) -> bool:
+    pairs = zip(pytree.tree_leaves(left), pytree.tree_leaves(right), strict=True)
+    return all(
+        torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in pairs if isinstance(a, torch.Tensor)
+    )

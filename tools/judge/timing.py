@@ -1,0 +1,242 @@
+"""Measurements: the baselines' lanes, kept alive and stopped between uses, and a candidate's lane beside them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch.utils import _pytree as pytree
+
+from tools.facts import Baseline, Baselines
+from tools.judge import clock, plausible
+from tools.judge.clock import Arm, Clock, Kept
+from tools.judge.exam import Exam
+from tools.judge.gauntlet import RUNNER_FAILURES, WRITES, MakeLane, verdict_of
+from tools.judge.inputs import secret_seed
+from tools.judge.lane import InputSets, Lane, Program
+from tools.judge.oracle import CannotRun
+from tools.judge.runners import RunnerDied
+from tools.judge.subject import Subject
+from tools.judge.wire import JudgeLimits
+from tools.runner.values import decode
+from tools.verdict import (
+    Cheated,
+    Comparison,
+    Implausible,
+    JudgeError,
+    TimerMismatch,
+    Timing,
+    Verdict,
+)
+
+SET_BYTES = 2 << 30
+MOST_SETS, LEAST_SETS = 4, 2
+EAGER, AGAIN, COMPILE = "eager", "eager again", "compile"
+REASON_LIMIT = 300
+
+
+class BaselineFailed(Exception):
+    """A baseline that was asked for can't be measured; the message says why."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A candidate's timing, and what was kept of its timed calls."""
+
+    timing: Timing
+    kept: tuple[Kept, ...]
+
+
+class Ground:
+    """Where times are taken: the input sets of one set of weights, and the baselines' lanes on them.
+
+    Args:
+        subject: the reference.
+        exam: gives the weights, and checks timed outputs.
+        make_lane: gives a runner loaded with a program.
+        limits: time for one measurement.
+    """
+
+    def __init__(
+        self, subject: Subject, exam: Exam, make_lane: MakeLane, limits: JudgeLimits
+    ) -> None:
+        self.subject = subject
+        self.exam = exam
+        self._make_lane = make_lane
+        self._limits = limits
+        self._lanes: dict[str, Lane] = {}
+        self._failed: dict[str, str] = {}
+        self._noise: float | None = None
+        self._floor: float | None = None
+        self.sets = InputSets(self._draw_sets(), subject.private)
+        self._elements = sum(tensor.numel() for tensor in subject.outputs)
+
+    def _draw_sets(self) -> list[tuple[object, ...]]:
+        drawn = [self.subject.loaded.inputs(secret_seed())]
+        size = sum(t.nbytes for t in pytree.tree_leaves(drawn) if isinstance(t, torch.Tensor))
+        count = max(LEAST_SETS, min(MOST_SETS, SET_BYTES // max(1, size)))
+        return drawn + [self.subject.loaded.inputs(secret_seed()) for _ in range(count - 1)]
+
+    @property
+    def noise(self) -> float:
+        """This machine's A/A noise on this op, measured once.
+
+        Raises:
+            BaselineFailed: the reference itself can't be run in a jail.
+        """
+        if self._noise is None:
+            self.survey((EAGER,))
+        assert self._noise is not None
+        return self._noise
+
+    def survey(self, names: Sequence[str] = (EAGER, COMPILE)) -> Baselines:
+        """Measure baselines against eager, interleaved, with eager against itself for the noise.
+
+        Raises:
+            BaselineFailed: the reference itself can't be run in a jail.
+        """
+        timer = Clock(self.sets, self._elements)
+        eager = self._arm(EAGER, timer)
+        others = []
+        for name in names:
+            if name != EAGER:
+                try:
+                    others.append(self._arm(name, timer))
+                except BaselineFailed as failure:
+                    self._failed[name] = str(failure)
+        again = self._arm(AGAIN, timer)
+        try:
+            timer.run([eager, *others, again], self._limits.timing_s)
+            overhead = clock.handshake_ns(eager.lane)
+        except RUNNER_FAILURES as failure:
+            raise BaselineFailed(f"a baseline stopped working: {failure}") from failure
+        self._lanes.pop(AGAIN).close()
+        self._noise = clock.noise_of(eager, again, overhead)
+        arms = {arm.name: arm for arm in (eager, *others)}
+        rows = [
+            Baseline(
+                name="compile" if name == COMPILE else "eager",
+                median_ms=clock.call_ms(arms[name], overhead) if name in arms else None,
+                failed=self._failed.get(name, ""),
+            )
+            for name in names
+        ]
+        return Baselines(rows=tuple(rows), noise=self._noise)
+
+    def measure(
+        self, program: Program, against: Sequence[str], confirmed: bool
+    ) -> Verdict | Measured:
+        """Time a candidate against baselines, and check what it returned meanwhile."""
+        timer = Clock(self.sets, self._elements, watched="candidate")
+        try:
+            noise = self.noise
+            baselines = [self._arm(name, timer) for name in against]
+        except BaselineFailed as failure:
+            return JudgeError(log=str(failure))
+        lane = None
+        try:
+            lane = self._prepare(program)
+            candidate = Arm("candidate", lane)
+            timer.warm_up(candidate)
+            timer.run([candidate, *baselines], self._limits.timing_s)
+        except RUNNER_FAILURES as failure:
+            if any(arm.lane.ended for arm in baselines):
+                self._forget_ended()
+                return JudgeError(log=f"a baseline stopped working: {failure}")
+            if isinstance(failure, RunnerDied) and "signal 11" in str(failure):
+                return verdict_of(RunnerDied(f"{failure}\n(perhaps {WRITES})"))
+            return verdict_of(failure)
+        finally:
+            if lane is not None:
+                lane.close()
+        overhead = clock.handshake_ns(baselines[0].lane)
+        for arm in baselines:
+            arm.lane.runner.freeze()
+        return self._conclude(candidate, baselines, timer, (overhead, noise), confirmed)
+
+    def _conclude(
+        self, candidate: Arm, baselines: list[Arm], timer: Clock, measured: tuple[float, float], confirmed: bool
+    ) -> Verdict | Measured:  # fmt: skip
+        overhead, noise = measured
+        if detail := clock.mismatch(candidate, baselines[0], overhead):
+            return TimerMismatch(detail=detail)
+        deferred = clock.deferred_ns(candidate, baselines[0])
+        milliseconds = clock.call_ms(candidate, overhead - deferred)
+        if self._floor is None:
+            self._floor = plausible.floor_ms(self.subject, self.sets)
+        if milliseconds < self._floor:
+            return Implausible(candidate_ms=milliseconds, floor_ms=self._floor)
+        if wrong := self._check_kept(timer.kept):
+            return wrong
+        comparisons: tuple[Comparison, ...] = tuple(
+            clock.compare_arms(arm, candidate, overhead, deferred) for arm in baselines
+        )
+        timing = Timing(
+            candidate_ms=milliseconds,
+            comparisons=comparisons,
+            noise=noise,
+            page_faults=candidate.median_ns(lambda sample: sample.faults),
+            checked_outputs=len(timer.kept),
+            confirmed=confirmed,
+        )
+        return Measured(timing, tuple(timer.kept))
+
+    def _check_kept(self, kept: Sequence[Kept]) -> Verdict | None:
+        """The first timed output that the oracle does not accept."""
+        for number, call in enumerate(kept):
+            inputs = decode(call.arguments, call.inputs)
+            try:
+                truth = self.subject.oracle.answer(self.exam.first.model, inputs)
+            except CannotRun:
+                continue
+            result, detail = self.exam.mark(
+                call.outputs, truth.expected, f"timed call {number + 1}"
+            )
+            if not result.passed:
+                # It passed every untimed case, so it does something else when it is timed.
+                return Cheated(
+                    check="timed output", detail=f"right when checked, wrong when timed: {detail}"
+                )
+        return None
+
+    def _arm(self, name: str, timer: Clock) -> Arm:
+        """A baseline, its lane made on first use.
+
+        Raises:
+            BaselineFailed: it can't be had.
+        """
+        if name in self._failed:
+            raise BaselineFailed(self._failed[name])
+        try:
+            if name not in self._lanes:
+                self._lanes[name] = self._prepare(self.subject.program(compile_it=name == COMPILE))
+            arm = Arm(name, self._lanes[name])
+            timer.warm_up(arm)
+        except RUNNER_FAILURES as failure:
+            if name in self._lanes:
+                self._lanes.pop(name).close()
+            reason = " ".join(str(failure).split())[-REASON_LIMIT:]
+            self._failed[name] = f"{name} does not work here: {reason}"
+            raise BaselineFailed(self._failed[name]) from failure
+        return arm
+
+    def _prepare(self, program: Program) -> Lane:
+        lane = self._make_lane(program, self.exam.first)
+        try:
+            lane.give_weights(self.exam.first.tensors)
+            lane.bind(self.sets)
+        except RUNNER_FAILURES:
+            lane.close()
+            raise
+        return lane
+
+    def _forget_ended(self) -> None:
+        for name, lane in list(self._lanes.items()):
+            if lane.ended:
+                self._lanes.pop(name).close()
+
+    def close(self) -> None:
+        """End the baselines and free the input sets."""
+        for lane in self._lanes.values():
+            lane.close()
+        self._lanes.clear()
+        self.sets.close()

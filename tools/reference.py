@@ -1,0 +1,225 @@
+"""The reference: a task's op as source text in the field's convention, and that text loaded.
+
+The convention is `class Model`, `get_inputs()` and `get_init_inputs()`. It is the user's own code
+and runs in the judge's process; whatever it does wrong becomes one `BadInput` line.
+"""
+
+import contextlib
+import importlib
+import importlib.util
+import inspect
+import io
+import itertools
+import random
+import shutil
+import sys
+import tempfile
+import traceback
+import weakref
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy
+import torch
+from torch.utils import _pytree as pytree
+
+from knowledge.errors import BadInput
+
+CONVENTION = "A reference defines class Model(torch.nn.Module), get_inputs() and get_init_inputs()."
+
+_serial = itertools.count()
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedReference:
+    """A reference that was executed as a real, registered module, so that it can be traced."""
+
+    source: str
+    origin: str
+    module: ModuleType
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the source."""
+        return sha256(self.source.encode()).hexdigest()
+
+    def init_arguments(self, seed: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """What `Model` is constructed with.
+
+        The field writes a list of arguments, a dict of keyword arguments, or a pair of both; a
+        pair is taken as such wherever the constructor accepts it so.
+
+        Raises:
+            BadInput: get_init_inputs() raises or returns something else.
+        """
+        if not hasattr(self.module, "get_init_inputs"):
+            return (), {}
+        with self._blaming("get_init_inputs()"):
+            seed_generators(seed)
+            given = self.module.get_init_inputs()
+        if isinstance(given, dict):
+            return (), given
+        if not isinstance(given, list | tuple):
+            kind = type(given).__name__
+            raise BadInput(self.origin, f"get_init_inputs() returns a {kind}.", "Return a list.")
+        if len(given) == 2 and isinstance(given[0], list | tuple) and isinstance(given[1], dict):
+            positional, named = tuple(given[0]), given[1]
+            if not positional or _accepts(self.module.Model, positional, named):
+                return positional, named
+        return tuple(given), {}
+
+    def build(self, seed: int) -> torch.nn.Module:
+        """A fresh model, its weights drawn from `seed`, in the mode its constructor leaves it in.
+
+        Raises:
+            BadInput: the constructor raises.
+        """
+        positional, named = self.init_arguments(seed)
+        with self._blaming("Model's constructor"):
+            seed_generators(seed)
+            model: torch.nn.Module = self.module.Model(*positional, **named)
+        return model
+
+    def inputs(self, seed: int) -> tuple[Any, ...]:
+        """The arguments of forward, drawn from `seed`.
+
+        Raises:
+            BadInput: get_inputs() raises or returns no arguments.
+        """
+        with self._blaming("get_inputs()"):
+            seed_generators(seed)
+            given = self.module.get_inputs()
+        if isinstance(given, torch.Tensor):
+            return (given,)
+        if not isinstance(given, list | tuple) or not given:
+            raise BadInput(self.origin, "get_inputs() returns no list of inputs.", CONVENTION)
+        return tuple(given)
+
+    def run(self, model: torch.nn.Module, inputs: tuple[Any, ...], seed: int = 0) -> Any:
+        """What forward returns, without gradients; randomness inside it is drawn from `seed`.
+
+        Raises:
+            BadInput: forward raises, or returns no tensor with an element in it.
+        """
+        with self._blaming("forward on what get_inputs() returns"), torch.no_grad():
+            seed_generators(seed)
+            returned = model(*inputs)
+        if not any(tensor.numel() for tensor in tensors_of(returned)):
+            raise BadInput(self.origin, "forward returns no tensor, or only empty ones.")
+        return returned
+
+    @contextlib.contextmanager
+    def _blaming(self, part: str) -> Iterator[None]:
+        with _quiet(), _as_bad_input(self.origin, part, str(self.module.__file__)):
+            yield
+
+
+def load(source: str, origin: str) -> LoadedReference:
+    """Execute a reference.
+
+    Args:
+        source: Python text in the convention.
+        origin: what messages call it, usually the user's file name.
+
+    Raises:
+        BadInput: it does not parse, raises when imported, or lacks Model or get_inputs.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="reference-"))
+    name = f"loaded_reference_{next(_serial)}"
+    path = folder / f"{name}.py"
+    path.write_text(source, encoding="utf-8")
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise RuntimeError(f"Python has no loader for {path.name}")
+    module = importlib.util.module_from_spec(spec)
+    # The exporter looks classes up by their module's name, and inspect reads the file.
+    sys.modules[name] = module
+    weakref.finalize(module, shutil.rmtree, folder, ignore_errors=True)
+    try:
+        with (
+            _quiet(),
+            _neighbours_importable(origin),
+            _as_bad_input(origin, "import", str(path)),
+        ):
+            spec.loader.exec_module(module)
+        _require_convention(module, origin)
+    except BadInput:
+        del sys.modules[name]
+        raise
+    return LoadedReference(source, origin, module)
+
+
+def tensors_of(returned: Any) -> tuple[torch.Tensor, ...]:
+    """The tensors in what forward returned, in order, however they are packed."""
+    return tuple(leaf for leaf in pytree.tree_leaves(returned) if isinstance(leaf, torch.Tensor))
+
+
+def seed_generators(seed: int) -> None:
+    """Restart every random generator that references are known to draw from."""
+    random.seed(seed)
+    numpy.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Standard output carries results only, so what a reference prints goes nowhere."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        yield
+
+
+@contextlib.contextmanager
+def _neighbours_importable(origin: str) -> Iterator[None]:
+    """A reference that is a file may import what lies beside it, as a script may."""
+    folder = [str(Path(origin).resolve().parent)] if Path(origin).is_file() else []
+    sys.path[:0] = folder
+    try:
+        yield
+    finally:
+        for entry in folder:
+            sys.path.remove(entry)
+
+
+@contextlib.contextmanager
+def _as_bad_input(origin: str, part: str, path: str) -> Iterator[None]:
+    """Turn whatever the user's code raises into one line that names the line of her file."""
+    try:
+        yield
+    except SyntaxError as error:
+        place = f" on line {error.lineno}" if error.filename == path else ""
+        raise BadInput(origin, f"is not Python: {error.msg}{place}.") from error
+    except (Exception, SystemExit) as error:
+        frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == path]
+        place = f" on line {frames[-1].lineno}" if frames else ""
+        message = " ".join(str(error).split())[:300]
+        said = f"{type(error).__name__}{': ' + message if message else ''}"
+        raise BadInput(origin, f"{part} raises{place}: {said}") from error
+
+
+def _require_convention(module: ModuleType, origin: str) -> None:
+    if not inspect.isclass(getattr(module, "Model", None)):
+        classes = [
+            name
+            for name, value in vars(module).items()
+            if inspect.isclass(value)
+            and issubclass(value, torch.nn.Module)
+            and value.__module__ == module.__name__
+        ]
+        mend = f"Rename class {classes[-1]} to Model." if classes else CONVENTION
+        raise BadInput(origin, "has no class Model.", mend)
+    if not issubclass(module.Model, torch.nn.Module):
+        raise BadInput(origin, "class Model is not a torch.nn.Module.", CONVENTION)
+    if not callable(getattr(module, "get_inputs", None)):
+        raise BadInput(origin, "has no get_inputs().", CONVENTION)
+
+
+def _accepts(model: type, positional: tuple[Any, ...], named: dict[str, Any]) -> bool:
+    try:
+        inspect.signature(model).bind(*positional, **named)
+    except TypeError:
+        return False
+    return True
