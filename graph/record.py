@@ -89,7 +89,7 @@ class RunRecord(Frozen):
     @property
     def roofline_fraction(self) -> float | None:
         """Roofline time over the winner's confirmed time; 1 = at the bound."""
-        return self.roofline.floor_ms / self.timing.candidate_ms if self.timing else None
+        return self.roofline.fraction(self.timing.candidate_ms) if self.timing else None
 
     def document(self) -> dict[str, Any]:
         """What `--json` prints."""

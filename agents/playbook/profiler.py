@@ -26,9 +26,10 @@ class PlaybookProfiler:
         verdict, profile = trial.verdict, trial.profile
         if not isinstance(verdict, Correct) or verdict.timing is None or profile is None:
             raise ValueError(f"trial {trial.number} has no timing to explain")
-        headroom = profile.median_ms / brief.roofline.floor_ms
+        bound_ms = profile.median_ms * profile.roofline_fraction
+        headroom = 1.0 / profile.roofline_fraction
         evidence = (
-            f"{profile.median_ms:.3f} ms against a roofline of {brief.roofline.floor_ms:.3f} ms "
+            f"{profile.median_ms:.3f} ms against a roofline of {bound_ms:.3f} ms "
             f"({profile.roofline_fraction:.0%} of it)",
             f"{profile.achieved_gbps:.1f} of {brief.roofline.bandwidth_gbps:.1f} GB/s, "
             f"{profile.achieved_gflops:.1f} of {brief.roofline.peak_gflops:.0f} GFLOP/s",
