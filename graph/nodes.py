@@ -124,6 +124,8 @@ class RunNodes:
                 state["facts"].source,
                 confirmation,
                 bench.folder.best,
+                subject=state["task"].name,
+                device=state["device"].title,
             )
         write_report(record, bench.folder.path)
         remember(bench, record)

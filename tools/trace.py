@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 from torch.export.graph_signature import InputKind, OutputKind, TensorArgument
 
-from knowledge.opgraph import Argument, Node, OpGraph, Ref, TensorSpec
+from knowledge.opgraph import Argument, Atom, Node, OpGraph, Ref, TensorSpec
 
 EMBEDDED_CONSTANT_ELEMENTS = 4096
 
@@ -126,10 +126,17 @@ def _result(value: Any) -> TensorSpec | tuple[TensorSpec | None, ...] | None:
 
 
 def _argument(value: Any) -> Argument:
+    if not isinstance(value, list | tuple):
+        return _atom(value)
+    return [
+        [_atom(inner) for inner in item] if isinstance(item, list | tuple) else _atom(item)
+        for item in value
+    ]
+
+
+def _atom(value: Any) -> Atom:
     if isinstance(value, torch.fx.Node):
         return Ref(ref=value.name)
-    if isinstance(value, list | tuple):
-        return [_argument(item) for item in value]
     if isinstance(value, torch.dtype | torch.device | torch.layout | torch.memory_format):
         return str(value)
     if value is None or isinstance(value, bool | int | float | str):

@@ -138,11 +138,11 @@ template <typename T> static inline T vector_sigmoid(T x) { return T(1) / (T(1) 
 """
 
 _ERF_INLINE = """
-// erf in float: a quotient of polynomials in x squared; past 3.95 it is 1 to the last bit.
+// erf in float: a quotient of polynomials in x squared; past 3.95 it is 1 to the last bit, and has to be 1 exactly,
+// or a huge x times 1 - erf(x) would not be 0.
 static inline float vector_erf(float x) {
-    x = x > 3.95f ? 3.95f : x;
-    x = x < -3.95f ? -3.95f : x;
-    const float t = x * x;
+    const float a = x < 0.0f ? -x : x;
+    const float t = a > 3.95f ? 3.95f * 3.95f : x * x;
     float p = 2.02590749e-6f;
     p = std::fma(p, t, 2.84687463e-4f);
     p = std::fma(p, t, 3.80815598e-3f);
@@ -155,7 +155,8 @@ static inline float vector_erf(float x) {
     q = std::fma(q, t, 1.14559577e-1f);
     q = std::fma(q, t, 5.0308962e-1f);
     q = std::fma(q, t, 1.0f);
-    return x * p / q;
+    const float one = x < 0.0f ? -1.0f : 1.0f;
+    return a > 3.95f ? one : x * p / q;
 }
 static inline double vector_erf(double x) { return std::erf(x); }
 """

@@ -98,7 +98,12 @@ def _floor_divide(x: Expression, y: Expression) -> Expression:
 
 
 def _remainder(x: Expression, y: Expression) -> Expression:
-    return x - _floor_divide(x, y) * y
+    """What is left of x, with y's sign. By fmod, which is exact however large the quotient is."""
+    if x.type in ("int64_t", "bool") and y.type in ("int64_t", "bool"):
+        return x - _floor_divide(x, y) * y
+    rest = x.call("fmod", y)
+    crosses = (rest < 0.0).call("xor", y < 0.0).call("and", rest.call("ne", 0.0))
+    return crosses.choose(rest + y, rest)
 
 
 def _elu(x: Expression, alpha: Expression, scale: Expression, slope: Expression) -> Expression:

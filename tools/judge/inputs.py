@@ -96,7 +96,7 @@ class Perturbation:
 
     def __init__(self, tensors: Sequence[torch.Tensor], output_elements: int) -> None:
         self._chance = generator()
-        self._flat = [_storage(tensor) for tensor in tensors if tensor.numel() > 1]
+        self._flat = [storage(tensor) for tensor in tensors if tensor.numel() > 1]
         self._flat = [flat for flat in self._flat if not _ordered(flat)]
         total = sum(flat.numel() for flat in self._flat)
         self._folding = total > FOLDING * max(1, output_elements)
@@ -123,7 +123,7 @@ class Perturbation:
         flat[place] = float(sample.float().abs().mean()) * flat.numel() ** 0.5 / 4
 
 
-def _storage(tensor: torch.Tensor) -> torch.Tensor:
+def storage(tensor: torch.Tensor) -> torch.Tensor:
     """Every element that the tensor's span holds, in memory order."""
     span = 1 + sum((n - 1) * s for n, s in zip(tensor.shape, tensor.stride(), strict=True))
     return tensor.as_strided((span,), (1,))

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
+from tools.judge.inputs import storage
 from tools.judge.lane import InputSets
 from tools.judge.oracle import own
 from tools.judge.subject import Subject
@@ -21,7 +22,8 @@ from tools.judge.subject import Subject
 MARGIN = 0.5
 # Below this the handshake's own jitter is as large as what would be judged.
 LEAST_FLOOR_MS = 0.05
-PASSES = 7
+PASSES = 5
+PIECE_ELEMENTS = 1 << 18
 
 
 def floor_ms(subject: Subject, sets: InputSets) -> float:
@@ -70,24 +72,30 @@ def _read_shares(
 
 
 def _fastest_bytes_per_ms(sets: InputSets, outputs: Sequence[torch.Tensor]) -> float:
-    """The best of several sums and copies over the memory that kernels read."""
-    flats = [
-        tensor.as_strided((tensor.untyped_storage().nbytes() // tensor.itemsize,), (1,), 0)
-        for tensor in sets.bundles[0].tensors if tensor.numel() and tensor.dtype is torch.float32
-    ]  # fmt: skip
-    flats += [tensor.flatten() for tensor in outputs if tensor.dtype is torch.float32]
-    flats = flats or [torch.ones(1 << 20)]
-    size = sum(flat.nbytes for flat in flats)
-    targets = [torch.empty_like(flat) for flat in flats]
+    """What all cores could move at best: the fastest piece of several sums and copies, times cores.
+
+    One thread and short pieces, because a neighbour on the machine can then slow most of them down
+    but hardly all, and because cores never add up to more than their number.
+    """
+    pieces = [
+        piece
+        for tensor in (*sets.bundles[0].tensors, *outputs)
+        if tensor.numel() and tensor.dtype is torch.float32
+        for piece in storage(tensor).split(PIECE_ELEMENTS)
+    ] or [torch.ones(PIECE_ELEMENTS)]
+    target = torch.empty(PIECE_ELEMENTS)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     best = 0.0
-    for _ in range(PASSES):
-        began = time.perf_counter_ns()
-        for flat in flats:
-            flat.sum()
-        read = size / (time.perf_counter_ns() - began)
-        began = time.perf_counter_ns()
-        for flat, target in zip(flats, targets, strict=True):
-            target.copy_(flat)
-        copied = 2 * size / (time.perf_counter_ns() - began)
-        best = max(best, read, copied)
-    return best * 1e6
+    try:
+        for _ in range(PASSES):
+            for piece in pieces:
+                began = time.perf_counter_ns()
+                piece.sum()
+                read = time.perf_counter_ns()
+                target[: piece.numel()].copy_(piece)
+                copied = time.perf_counter_ns()
+                best = max(best, piece.nbytes / (read - began), 2 * piece.nbytes / (copied - read))
+    finally:
+        torch.set_num_threads(threads)
+    return best * threads * 1e6
