@@ -113,7 +113,7 @@ def _work(folder: RunFolder, task: Task, *, fresh: bool, quiet: bool) -> RunReco
     }
     try:
         with (
-            _checkpointer(folder) as saver,
+            checkpointer(folder) as saver,
             Screen(task, quiet) as screen,
             _terminate_like_interrupt(),
         ):
@@ -146,7 +146,8 @@ def _events(graph: Any, entry: RunInput | None, config: RunnableConfig) -> Itera
 
 
 @contextmanager
-def _checkpointer(folder: RunFolder) -> Iterator[SqliteSaver]:
+def checkpointer(folder: RunFolder) -> Iterator[SqliteSaver]:
+    """The run's checkpoints; reading them back makes no class but those that a run stores."""
     serializer = JsonPlusSerializer(
         allowed_msgpack_modules=[(cls.__module__, cls.__qualname__) for cls in STORED]
     )

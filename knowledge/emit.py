@@ -1,7 +1,7 @@
 """Prints a `Program` as a Python module that defines `ModelNew`: the candidate a person reads and ships.
 
-The constructor, and whatever it needs, is the reference's own text; only `forward` is written anew. Nothing is run here, and
-no tensor library is imported.
+The constructor, and whatever it needs, is the reference's own text; only `forward` is written anew.
+Nothing is run here, and no tensor library is imported.
 """
 
 import keyword
@@ -18,7 +18,8 @@ __all__ = ["LARGE_OUTPUT_BYTES", "Unemittable", "emit", "emit_as_given"]
 LARGE_OUTPUT_BYTES = 32 << 20
 
 _LOADER = "from tools.backends.cpp.loader import cpp_kernel"
-# Without these, -ffast-math lets the compiler replace quotients by approximate reciprocals, which turn 1 / inf to NaN.
+# Without these, -ffast-math lets the compiler replace quotients by approximate reciprocals, which
+# turn 1 / inf to NaN.
 _FLAGS = ("-fno-unsafe-math-optimizations",)
 _TARGET = re.compile(r"[A-Za-z_]\w*\.[A-Za-z_]\w*\.[A-Za-z_]\w*")
 _SKIPPED = ("aten._assert_tensor_metadata", "aten.sym_constrain", "aten._assert_scalar")
@@ -344,10 +345,12 @@ def _path(target: str) -> str:
 def _freedom(program: Program) -> tuple[bool, bool]:
     """Whether the first dimension of inputs may vary, and whether all sizes may.
 
-    A number in the graph that equals a size (or its root, or its inverse) may have been computed from it, and then holds
-    for that size only.
+    A number in the graph that equals a size (or its root, or its inverse) may have been computed
+    from it, and then holds for that size only.
     """
     graph = program.graph
+    if any(kernel.sizes and not _follows_inputs(kernel) for kernel in program.kernels):
+        return False, False
     numbers = set(_numbers(program))
     batch = [node.spec.shape[0] for node in graph.inputs if node.spec.shape]
     others = [size for node in graph.inputs for size in node.spec.shape]
@@ -360,6 +363,11 @@ def _freedom(program: Program) -> tuple[bool, bool]:
         "buffer",
         "constant",
     }
+
+
+def _follows_inputs(kernel: Kernel) -> bool:
+    """Whether a kernel's sizes come from a tensor at run time."""
+    return any(".shape" in size.expression or ".numel" in size.expression for size in kernel.sizes)
 
 
 def _suspects(sizes: list[int]) -> set[float]:

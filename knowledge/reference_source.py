@@ -19,8 +19,8 @@ _DROPPED = ("get_inputs", "get_init_inputs")
 class Reference:
     """A reference's parts, `Model` already renamed `ModelNew` in all of them.
 
-    `model` is the class as given; `head` and `tail` are its text before and after `forward`'s body. `arguments` names
-    forward's parameters after self; `defined` the module's own names.
+    `model` is the class as given; `head` and `tail` are its text before and after `forward`'s body.
+    `arguments` names forward's parameters after self; `defined` the module's own names.
     """
 
     imports: tuple[str, ...]
@@ -42,7 +42,8 @@ def read_reference(source: str) -> Reference:
     """The parts of a reference.
 
     Raises:
-        Unemittable: it doesn't parse, has no class Model, or forward takes arguments in a way that can't be kept.
+        Unemittable: it doesn't parse, has no class Model, or forward takes arguments in a way that
+        can't be kept.
     """
     source = _renamed(source)
     try:

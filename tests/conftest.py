@@ -1,4 +1,4 @@
-"""What judging tests share: one judge per reference, started on first use and kept for the session."""
+"""What judging tests share: one judge per reference, started on first use and kept."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -38,7 +38,7 @@ def judges(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Judges]:
 
 @pytest.fixture(scope="session")
 def judge_fully(judges: Judges) -> Callable[[str, str, bool], Verdict]:
-    """Verify a source against a reference by name and, where that passes and it is asked for, time it."""
+    """Verify a source against a reference by name and, where that passes, time it."""
 
     def judge(reference: str, source: str, timed: bool) -> Verdict:
         candidate = Candidate(source=source, backend="torch")

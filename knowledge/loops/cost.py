@@ -6,12 +6,13 @@ from math import prod
 from knowledge.opgraph import Node, OpGraph, Ref, TensorSpec
 from knowledge.program import Kernel, Program
 
-# glibc gives blocks of this size and more back to the system, so that every new one is faulted in page by page; smaller
-# ones are recycled from the heap.
+# glibc gives blocks of this size and more back to the system, so that every new one is faulted in
+# page by page; smaller ones are recycled from the heap.
 RETURNED_FROM = 32 << 20
 PAGE = 4096
 CALL_MS = 0.005
-# An inline exp takes 0.17 ns on a core that does 75 GFLOP/s: 13 operations of the peak, where a kernel counts 16.
+# An inline exp takes 0.17 ns on a core that does 75 GFLOP/s: 13 operations of the peak, where a
+# kernel counts 16.
 SCALAR_SHARE = 0.8
 
 _VIEWS = ("view", "t.", "transpose", "permute", "unsqueeze", "squeeze", "expand", "alias", "detach", "reshape",

@@ -1,13 +1,14 @@
 """Prints a fused loop as C++: one extern "C" function, rows in parallel, one vectorised sweep a level.
 
-Three schedules: `flat` (pointwise work on one run of elements, in chunks), `rows` (one row a task), and `lanes` (what is
-reduced is not innermost: a task is a run of neighbouring rows, side by side in vector lanes).
+Three schedules: `flat` (pointwise work on one run of elements, in chunks), `rows` (one row a task),
+and `lanes` (what is reduced is not innermost: a task is a run of neighbouring rows, side by side in
+vector lanes).
 """
 
 from dataclasses import dataclass, field
 from typing import Literal
 
-from knowledge.loops.form import Loop, Operand, Refused, Store, Value, ValueType
+from knowledge.loops.form import Loop, Refused, Store, Value, ValueType
 from knowledge.loops.lower import is_costly
 from knowledge.loops.mathematics import helpers
 from knowledge.loops.scalars import SCALARS
@@ -33,8 +34,9 @@ STORAGE = {
 class Options:
     """What can be tuned without changing what is computed.
 
-    `exp`: inline polynomials, or the library's functions. `accumulate`: the type in which a row is summed. `streaming`:
-    write large results past the caches. `prefetch`: ask for what the next row, or the next part of a long one, will need.
+    `exp`: inline polynomials, or the library's functions. `accumulate`: the type in which a row is
+    summed. `streaming`: write large results past the caches. `prefetch`: ask for what the next row,
+    or the next part of a long one, will need.
     """
 
     exp: Literal["inline", "libm"] = "inline"
@@ -564,8 +566,8 @@ class Printer:
     def _prefetches(self, limit: str) -> list[str]:
         """Prefetch lines for one sweep: where arithmetic lies between the loads, the hardware's prefetcher falls behind.
 
-        One sweep asks for what comes soon in its own row; of several, the costliest asks for the next row, as the row
-        itself is in cache by then.
+        One sweep asks for what comes soon in its own row; of several, the costliest asks for the
+        next row, as the row itself is in cache by then.
         """
         if (
             not self.options.prefetch

@@ -1,7 +1,7 @@
 """The fused-loop form: what one kernel computes, as values on a domain of outer x columns x inner.
 
-A value lives on some axes of the domain; its level is the number of row reductions on its path, and every level is one
-sweep over the row. Plain data; `knowledge.loops.cpp` prints it.
+A value lives on some axes of the domain; its level is the number of row reductions on its path, and
+every level is one sweep over the row. Plain data; `knowledge.loops.cpp` prints it.
 """
 
 from dataclasses import dataclass, field
@@ -48,10 +48,11 @@ def promote(types: list[ValueType]) -> ValueType:
 class Value:
     """One value of the loop, in static single assignment.
 
-    `op` is a scalar operator's name, or one of `constant` (`number`), `count` (elements over `atoms`), `load` (`operand`, laid
-    out over `atoms`), `gather` (`operand` at the column that args[0] says; args[1] then is the value to evaluate there),
-    `fold` (reduce args[0] over the columns) and `total` (reduce args[0] over the whole domain).
-    `stage` is where it is computed; `level` the sweep, for `row` and `element` values.
+    `op` is a scalar operator's name, or one of `constant` (`number`), `count` (elements over
+    `atoms`), `load` (`operand`, laid out over `atoms`), `gather` (`operand` at the column that
+    args[0] says; args[1] then is the value to evaluate there), `fold` (reduce args[0] over the
+    columns) and `total` (reduce args[0] over the whole domain). `stage` is where it is computed;
+    `level` the sweep, for `row` and `element` values.
     """
 
     op: str
@@ -94,7 +95,8 @@ class Store:
 class Domain:
     """The index space: sizes of its atoms, outermost first; atoms [first, last) are the columns of a row.
 
-    `structured` says that something is reduced row by row, so that the columns are not ours to choose.
+    `structured` says that something is reduced row by row, so that the columns are not ours to
+    choose.
     """
 
     sizes: tuple[int, ...]

@@ -36,7 +36,7 @@ class _Search:
             return loop
         island = Island(tuple(node.name for node in nodes), loop)
         self.islands = [one for one in self.islands if one not in replaced] + [island]
-        self.owner.update({name: island for name in island.nodes})
+        self.owner.update(dict.fromkeys(island.nodes, island))
         return island
 
     def _schedulable(self, names: set[str], replaced: list[Island]) -> bool:

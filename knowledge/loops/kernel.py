@@ -1,7 +1,7 @@
 """From a fused loop to a `Kernel` of a program: its C++, and the Python expressions for sizes, shapes and checks.
 
-Sizes are taken at run time from a tensor that spans the whole index space, so that a batch may grow; what could not be
-expressed that way is checked instead.
+Sizes are taken at run time from a tensor that spans the whole index space, so that a batch may
+grow; what could not be expressed that way is checked instead.
 """
 
 from knowledge.loops.cpp import Options, groups_of, print_cpp

@@ -1,7 +1,7 @@
 """From a group of the graph's calls to one fused loop, or the reason why they don't make one.
 
-The registry of operators is filled by `knowledge.loops.pointwise`, `reductions` and `losses`; here is what they share: the index
-space, how a tensor lies on it, and what has to be stored.
+The registry of operators is filled by `knowledge.loops.pointwise`, `reductions` and `losses`; here
+is what they share: the index space, how a tensor lies on it, and what has to be stored.
 """
 
 import ast

@@ -1,7 +1,8 @@
 """C++ helpers that kernels bring along: functions written so that compilers turn them into vector code.
 
-The inline exponential reduces its argument by Cody and Waite's two-part ln 2 and evaluates the Cephes polynomials (Moshier,
-expf, logf, tanhf, erff); within 2 units in the last place, checked against float64 in the tests.
+The inline exponential reduces its argument by Cody and Waite's two-part ln 2 and evaluates the
+Cephes polynomials (Moshier, expf, logf, tanhf, erff); within 2 units in the last place, checked
+against float64 in the tests.
 """
 
 import re
@@ -138,11 +139,12 @@ template <typename T> static inline T vector_sigmoid(T x) { return T(1) / (T(1) 
 """
 
 _ERF_INLINE = """
-// erf in float: a quotient of polynomials in x squared; past 3.95 it is 1 to the last bit, and has to be 1 exactly,
-// or a huge x times 1 - erf(x) would not be 0.
+// erf in float: a quotient of polynomials in x squared. At 4.05 the quotient lies just above 1, so
+// that the last bound makes it 1 exactly: a huge x times 1 - erf(x) has to be 0.
 static inline float vector_erf(float x) {
-    const float a = x < 0.0f ? -x : x;
-    const float t = a > 3.95f ? 3.95f * 3.95f : x * x;
+    x = 4.05f < x ? 4.05f : x;
+    x = -4.05f > x ? -4.05f : x;
+    const float t = x * x;
     float p = 2.02590749e-6f;
     p = std::fma(p, t, 2.84687463e-4f);
     p = std::fma(p, t, 3.80815598e-3f);
@@ -155,8 +157,9 @@ static inline float vector_erf(float x) {
     q = std::fma(q, t, 1.14559577e-1f);
     q = std::fma(q, t, 5.0308962e-1f);
     q = std::fma(q, t, 1.0f);
-    const float one = x < 0.0f ? -1.0f : 1.0f;
-    return a > 3.95f ? one : x * p / q;
+    float result = x * p / q;
+    result = 1.0f < result ? 1.0f : result;
+    return -1.0f > result ? -1.0f : result;
 }
 static inline double vector_erf(double x) { return std::erf(x); }
 """

@@ -72,7 +72,7 @@ def _number(x: Expression) -> float | int | bool:
 
 
 def _power(x: Expression, exponent: Expression) -> Expression:
-    """x to a power: by multiplication for small whole exponents, and by square roots for halves."""
+    """X to a power: by multiplication for small whole exponents, and by square roots for halves."""
     value = x.build.values[exponent.value]
     if value.op != "constant":
         return x.call("pow", exponent)
@@ -92,9 +92,10 @@ def _power(x: Expression, exponent: Expression) -> Expression:
 
 
 def _floor_divide(x: Expression, y: Expression) -> Expression:
+    """The quotient rounded down; like torch by way of the remainder, which is NaN for infinite x."""
     if x.type in ("int64_t", "bool") and y.type in ("int64_t", "bool"):
         return x.to("int64_t").call("floor_int", y)
-    return (x / y).call("floor")
+    return ((x - _remainder(x, y)) / y).call("round")
 
 
 def _remainder(x: Expression, y: Expression) -> Expression:
@@ -124,7 +125,7 @@ def _softplus(x: Expression, beta: Expression, threshold: Expression) -> Express
 
 
 def _mish(x: Expression) -> Expression:
-    """x * tanh(softplus(x)) with one exponential: tanh(log(1 + e)) = e(e + 2) / (e(e + 2) + 2)."""
+    """X * tanh(softplus(x)) with one exponential: tanh(log(1 + e)) = e(e + 2) / (e(e + 2) + 2)."""
     e = x.minimum(20.0).exp()
     n = e * (e + 2.0)
     return (x > 20.0).choose(x, x * (n / (n + 2.0)))
@@ -298,7 +299,8 @@ def _to_copy(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
         raise Refused("complex numbers")
 
     def formula(x: Expression) -> Expression:
-        # An explicit cast to a half type is meant to round; results of other operators are rounded where they are stored.
+        # An explicit cast to a half type is meant to round; results of other operators are rounded
+        # where they are stored.
         if node.spec.dtype in ("float16", "bfloat16"):
             return x.to("float").call(f"as_{node.spec.dtype}")
         return x

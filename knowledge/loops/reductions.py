@@ -32,8 +32,8 @@ def reduced_dims(rank: int, dim: Any) -> tuple[int, ...]:
 def row_work(shape: tuple[int, ...], dims: tuple[int, ...], composite: bool) -> Work:
     """The work of reducing a shape over some dimensions.
 
-    A reduction of everything to one number has no rows, unless it is part of a composite that needs the number for each
-    element again.
+    A reduction of everything to one number has no rows, unless it is part of a composite that needs
+    the number for each element again.
 
     Raises:
         Refused: the dimensions are not neighbours.
@@ -134,7 +134,8 @@ def _simple(names: str, formula: Callable[[Rows], Expression], composite: bool =
 
     @operator(names, "self, dim=None, keepdim=False, dtype=None", over(composite=composite))
     def lower(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
-        # Without a dimension, the second argument of the overload is the dtype, which the result tells.
+        # Without a dimension, the second argument of the overload is the dtype, which the result
+        # tells.
         if isinstance(arguments["dim"], str):
             arguments = {**arguments, "dim": None}
         rows = _rows(k, arguments)

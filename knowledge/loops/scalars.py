@@ -7,8 +7,9 @@ from dataclasses import dataclass
 class Scalar:
     """A scalar operator.
 
-    `cpp` is its expression with {0}, {1}, ... for the arguments. `floating` operators compute in floating point whatever
-    they are given; a `predicate` makes a bool. `costly` ones are worth keeping rather than computing twice.
+    `cpp` is its expression with {0}, {1}, ... for the arguments. `floating` operators compute in
+    floating point whatever they are given; a `predicate` makes a bool. `costly` ones are worth
+    keeping rather than computing twice.
     """
 
     cpp: str

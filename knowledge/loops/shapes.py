@@ -10,7 +10,8 @@ Layout = tuple[tuple[int, ...], ...]
 def refine(shapes: list[tuple[int, ...]]) -> tuple[int, ...]:
     """The sizes, outermost first, of the coarsest index space of which every shape is a grouping.
 
-    The shapes have the same number of elements. (8, 36) and (8, 4, 9) make (8, 4, 9); sizes of 1 vanish.
+    The shapes have the same number of elements. (8, 36) and (8, 4, 9) make (8, 4, 9); sizes of 1
+    vanish.
 
     Raises:
         Refused: the shapes cut the elements at places that don't nest, such as (4, 6) and (6, 4).

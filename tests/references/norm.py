@@ -1,4 +1,4 @@
-"""Batch norm in training mode: buffers that change with every call, and outputs that do not depend on them."""
+"""Batch norm in training mode: buffers change with every call, and outputs ignore them."""
 
 import torch
 

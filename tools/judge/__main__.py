@@ -157,7 +157,8 @@ def _show_timing(console: Console, verdict: Correct) -> None:
     word = "faster than every baseline" if timing.faster else "not faster than every baseline"
     console.print(
         f"{word}; the same code against itself reads up to {timing.noise:.1%} off here, "
-        f"{timing.page_faults:.0f} page faults a call, {timing.checked_outputs} timed outputs checked"
+        f"{timing.page_faults:.0f} page faults a call, "
+        f"{timing.checked_outputs} timed outputs checked"
     )
 
 

@@ -1,4 +1,4 @@
-"""The judge, as the rest of the house sees it: a process of its own, asked over a pipe. No torch in here.
+"""The judge, as the rest of the house sees it: another process, asked over a pipe. No torch here.
 
 If that process dies, another one is started and asked the same thing once; a second death is a
 `JudgeError`, which is never a pass, or, where only the reference was running, the reference's own
@@ -53,7 +53,7 @@ class JudgeDied(Exception):
 
 
 class Judge:
-    """A judge of one task. Thread-safe: requests wait for each other. Use it as a context manager, or close it.
+    """A judge of one task; thread-safe, since requests wait for each other. To be closed.
 
     Args:
         task: what is judged.
@@ -127,7 +127,7 @@ class Judge:
         return self._verdict(Verify(candidate=candidate))
 
     def measure(self, candidate: Candidate, against: tuple[str, ...]) -> Verdict:
-        """Time a candidate against baselines (`eager`, `compile`): `Correct` with timing, or the rejection.
+        """Time a candidate against `eager` or `compile`: `Correct` with timing, or the rejection.
 
         The cases of `verify` are not repeated, but outputs of timed calls are checked.
         """
@@ -221,7 +221,8 @@ class Judge:
         to_read, self._requests = os.pipe()
         self._replies, to_write = os.pipe()
         command = [
-            sys.executable, "-m", "tools.judge.service", str(self._folder), str(to_read), str(to_write),
+            sys.executable, "-m", "tools.judge.service",
+            str(self._folder), str(to_read), str(to_write),
             *(["--huge-pages"] if self._task.pages == "huge" else []),
         ]  # fmt: skip
         search = [str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])]

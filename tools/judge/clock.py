@@ -1,4 +1,4 @@
-"""Time: candidate and baselines interleaved in mirrored blocks, each in a process of its own, on the judge's clock.
+"""Time: candidate and baselines interleaved in mirrored blocks, on the judge's clock.
 
 A block runs every arm once in one order and once in the reverse, so that whatever drifts meanwhile
 cancels within it. Each call gets the next input set, changed a moment before; some outputs, drawn
@@ -89,7 +89,7 @@ class Clock:
         arm.lane.runner.freeze()
 
     def run(self, arms: Sequence[Arm], seconds: float) -> int:
-        """Blocks until the intervals of the first arm against all others are tight, or time is up; returns their number."""
+        """Blocks until the first arm's intervals are tight, or time is up; returns their number."""
         threads = torch.get_num_threads()
         # The judge's own thread pool would spin on the cores that the runners are timed on.
         torch.set_num_threads(1)
@@ -124,7 +124,7 @@ class Clock:
         return index
 
     def _maybe_keep(self, lane: Lane, index: int) -> None:
-        """Reservoir sampling: each call so far has the same chance to be checked, and nobody knows beforehand which."""
+        """Reservoir sampling: every call has the same chance, and nobody knows beforehand which."""
         self._seen += 1
         tensors = self._sets.bundles[index].tensors
         size = sum(t.nbytes for t in tensors) + sum(t.nbytes for t in lane.outputs)
@@ -171,7 +171,7 @@ def _interval(ratios: list[float]) -> tuple[float, float]:
     """95% bounds of the median, by bootstrap over blocks."""
     if max(ratios) == min(ratios):
         return ratios[0], ratios[0]
-    # Loaded on first use: it takes as long as torch, and judging correctness alone needs none of it.
+    # Loaded on first use: it takes as long as torch, and correctness alone needs none of it.
     stats = importlib.import_module("scipy.stats")
     found = stats.bootstrap(
         (ratios,), numpy.median, n_resamples=RESAMPLES, confidence_level=0.95, method="percentile"
@@ -182,7 +182,7 @@ def _interval(ratios: list[float]) -> tuple[float, float]:
 def compare_arms(
     baseline: Arm, candidate: Arm, overhead_ns: float, deferred_ns: float = 0.0
 ) -> Comparison:
-    """The candidate against one baseline; `deferred_ns` is charged to each of the candidate's calls."""
+    """The candidate against one baseline; `deferred_ns` is charged to each of its calls."""
     ratios = _log_ratios(baseline, candidate, overhead_ns, deferred_ns)
     low, high = _interval(ratios)
     return Comparison(
@@ -202,13 +202,13 @@ def call_ms(arm: Arm, overhead_ns: float) -> float:
 
 
 def noise_of(one: Arm, other: Arm, overhead_ns: float) -> float:
-    """How far from 1 the ratio of the same code to itself may read: the farther end of its interval."""
+    """How far from 1 the same code against itself may read: the farther end of the interval."""
     low, high = _interval(_log_ratios(one, other, overhead_ns, 0.0))
     return math.expm1(max(abs(low), abs(high)))
 
 
 def deferred_ns(candidate: Arm, baseline: Arm) -> float:
-    """How much longer the candidate's copies take than a baseline's: work that its calls left undone."""
+    """How much longer the candidate's copies take than a baseline's: work left undone."""
     ours = candidate.median_ns(lambda sample: sample.copy_ns)
     theirs = baseline.median_ns(lambda sample: sample.copy_ns)
     return max(0.0, ours - theirs * (1 + COPY_SLACK) - COPY_SLACK_NS)

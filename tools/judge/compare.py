@@ -1,4 +1,4 @@
-"""Is an output right? Element by element against a float64 oracle, with the reference's own error as the yardstick.
+"""Is an output right? By element, against a float64 oracle; the reference's error is the yardstick.
 
 An element passes if |y - y64| <= max(yardstick * e_ref, epsilons * eps * scale). `scale` is the
 larger of |y64| and the root mean square of the group that the element lies in (a row, or as many
@@ -18,7 +18,8 @@ from tools.task import Tolerance
 
 GROUP = 64
 CHUNK_ELEMENTS = 1 << 20
-TYPICAL = 0.99
+# Of the groups' worst errors; of too few to have a tail, the worst one.
+TYPICAL, FEW = 0.95, 20
 EXACT = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 # Unit roundoff of the arithmetic that a precision policy admits for a float32 op: TF32 keeps 10
 # bits, bfloat16 7.
@@ -30,7 +31,7 @@ FLOAT64_ALLOWANCE = 64.0
 
 @dataclass(frozen=True)
 class Expected:
-    """One output's truth. `truth` is float64 (or the exact values of integers); both are (groups, elements).
+    """One output's truth: float64, or the exact values of integers, as (groups, elements).
 
     `reference` is kept only where it decides: for integers, and where it is not finite. `error` is
     the reference's worst error in each group, `size` the root mean square of each group.
@@ -45,7 +46,7 @@ class Expected:
 
 @dataclass(frozen=True)
 class Match:
-    """How an output compares. `worst` is the largest error in units of what was allowed; over 1 is wrong."""
+    """How an output compares. `worst` is the largest error over what was allowed there."""
 
     worst: float
     wrong: int
@@ -87,9 +88,9 @@ def relative_errors(expected: Expected) -> torch.Tensor:
 
 
 def typical_error(samples: Sequence[torch.Tensor]) -> float:
-    """The reference's usual worst relative error, over the groups of several inputs: robust to one bad group."""
+    """The reference's usual worst relative error in a group; robust to one bad group."""
     pooled = torch.cat([sample.reshape(-1) for sample in samples])
-    if pooled.numel() < 200:
+    if pooled.numel() < FEW:
         return float(pooled.max())
     return float(torch.quantile(_thinned(pooled), TYPICAL))
 
@@ -101,7 +102,10 @@ def compare(
     tolerance: Tolerance,
     precision: Literal["strict", "tf32", "half"],
 ) -> Match:
-    """Compare a dense output with the truth. NaN passes only where truth or reference is NaN, Inf only where it is that Inf."""
+    """Compare a dense output with the truth.
+
+    NaN passes only where truth or reference is NaN, Inf only where one of them is that Inf.
+    """
     groups = _grouped(output)
     if output.dtype in EXACT:
         return _compare_exact(groups, expected)
@@ -170,7 +174,7 @@ def _describe(groups: torch.Tensor, expected: Expected, place: tuple[int, int], 
 
 
 def _grouped(tensor: torch.Tensor) -> torch.Tensor:
-    """(groups, elements): trailing dimensions merged until a group has enough elements for a size of its own."""
+    """(groups, elements): trailing dimensions merged until a group has a size of its own."""
     if tensor.dtype.is_complex:
         tensor = torch.view_as_real(tensor.resolve_conj())
     elements = 1
@@ -192,5 +196,5 @@ def _chunks(groups: torch.Tensor) -> Iterator[slice]:
 
 
 def _thinned(values: torch.Tensor, most: int = 1 << 20) -> torch.Tensor:
-    """torch.quantile takes no more than 16 million values; a regular sample of a million says the same."""
+    """A regular sample: torch.quantile takes no more than 16 million values."""
     return values[:: -(-values.numel() // most)]

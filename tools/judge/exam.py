@@ -57,18 +57,22 @@ class Case:
 
 
 class Exam:
-    """All cases. `first` are the weights that most cases use, `typical` the reference's usual relative error per output."""
+    """All cases.
 
-    def __init__(self, subject: Subject, seconds: float, most: int = 99) -> None:
+    `first` are the weights that most of them use, `typical` is the reference's usual relative error
+    for each output.
+    """
+
+    def __init__(self, subject: Subject, seconds: float) -> None:
         self.subject = subject
         seed = secret_seed()
         self.first = Weights(seed, subject.loaded.build(seed))
         self.cases: list[Case] = []
         self._chance = generator()
         self.few_changed: Case | None = None
-        self._write(seconds, most)
+        self._write(seconds)
 
-    def _write(self, seconds: float, most: int) -> None:
+    def _write(self, seconds: float) -> None:
         began = time.monotonic()
         samples: list[list[torch.Tensor]] = []
         held = 0
@@ -85,7 +89,7 @@ class Exam:
         self.few_changed = self._few_changed(self.cases[0]) if 2 * each < seconds else None
         for name, change in CHANGES:
             over = time.monotonic() - began + each > seconds
-            if over or held > MEMORY_LIMIT or len(self.cases) >= most:
+            if over or held > MEMORY_LIMIT:
                 return
             inputs = self.subject.loaded.inputs(secret_seed())
             if not has_floats(inputs):
@@ -99,7 +103,7 @@ class Exam:
                 held += self._add(name, self.first, inputs, truth)
 
     def _few_changed(self, case: Case) -> Case | None:
-        """The same inputs but for a few elements; None where the reference does not take them so."""
+        """The same inputs but for a few elements; None where the reference refuses them."""
         inputs = own(case.inputs)
         tensors: list[torch.Tensor] = [
             leaf for leaf in pytree.tree_leaves(inputs) if isinstance(leaf, torch.Tensor)
@@ -124,7 +128,7 @@ class Exam:
 
     @cached_property
     def rebuilt(self) -> Case:
-        """A case under another construction seed, for candidates whose weights cannot be given by name."""
+        """A case under another construction seed, for weights that cannot be given by name."""
         seed = secret_seed()
         weights = Weights(seed, self.subject.loaded.build(seed))
         inputs = self.subject.loaded.inputs(secret_seed())

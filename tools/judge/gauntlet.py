@@ -155,6 +155,7 @@ class Gauntlet:
         lane.call(1, slot=1)
         self._copy(lane, slot=0)
         result, _ = self.exam.mark(lane.outputs, self.exam.cases[0].expected, "held output")
+        self._copy(lane, slot=1)
         self.results.append(result)
         if not result.passed:
             detail = "an output that was returned earlier changes when forward is called again"
@@ -180,7 +181,7 @@ class Gauntlet:
         raise Rejected(WrongOutput(detail=detail, cases=tuple(self.results)))
 
     def _rebuilt(self, program: Program) -> None:
-        """For a candidate that names its weights differently: constructed anew under another seed."""
+        """For a candidate with other names for its weights: constructed under another seed."""
         case = self.exam.rebuilt
         sets = InputSets([case.inputs], self.exam.subject.private)
         lane = None
@@ -195,7 +196,10 @@ class Gauntlet:
             sets.close()
 
     def _writes_to_inputs(self, program: Program) -> bool:
-        """Whether a candidate that died of a write did so because it wrote to a sealed input: tried on private copies."""
+        """Whether a candidate that died of a write had written to a sealed input.
+
+        It is tried once more, on private copies that it may write to.
+        """
         case = self.exam.cases[0]
         sets = InputSets([case.inputs], private=True)
         lane = None

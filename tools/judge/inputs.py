@@ -1,4 +1,4 @@
-"""What forward is given: other values in every correctness case, and fresh ones in every timed call.
+"""What forward is given: other values in every case, and fresh ones in every timed call.
 
 Seeds come from the operating system's own generator and leave the judge's process in no form but
 the tensors themselves.
@@ -84,7 +84,7 @@ def redraw_weights(model: torch.nn.Module, chance: torch.Generator) -> None:
 
 
 class Perturbation:
-    """Small changes that keep a distribution, written into one set of inputs right before a timed call.
+    """Small changes that keep a distribution, written into a set right before a timed call.
 
     Swapping a few elements leaves pointers, sums and every sampled fingerprint but the values at
     those places as they were, which is what a cached answer would be found by.
@@ -130,7 +130,7 @@ def storage(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _ordered(flat: torch.Tensor) -> bool:
-    """Whether these are sorted integers (offsets, lengths), whose order is likely part of the op's contract."""
+    """Whether these are sorted integers (offsets, lengths), whose order is part of the op."""
     if flat.is_floating_point() or flat.is_complex() or flat.dtype is torch.bool:
         return False
     return bool((flat[1:] >= flat[:-1]).all()) and bool(flat[0] != flat[-1])

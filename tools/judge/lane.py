@@ -1,4 +1,4 @@
-"""A lane: one runner with the buffers it reads and writes, and the calls that the judge makes through them."""
+"""A lane: one runner, the buffers it reads and writes, and the judge's calls through them."""
 
 import time
 from collections.abc import Sequence
@@ -21,7 +21,10 @@ REFERENCE_MULTIPLE = 50.0
 
 @dataclass(frozen=True)
 class Program:
-    """What a runner is to load: a module's source, the class in it, whether torch.compile wraps it, extra import folders."""
+    """What a runner is to load.
+
+    `compile` has torch.compile wrap it; `search` are folders that its imports are looked up in.
+    """
 
     source: str
     class_name: str
@@ -31,7 +34,7 @@ class Program:
 
 @dataclass(frozen=True)
 class Sample:
-    """One timed call, in nanoseconds of the judge's clock; `claimed_ns` is the runner's own word."""
+    """One timed call, in nanoseconds by the judge; `claimed_ns` is the runner's own word."""
 
     call_ns: int
     copy_ns: int
@@ -59,7 +62,10 @@ class InputSets:
             self.bundles.append(bundle)
 
     def rewrite(self, index: int, values: tuple[Any, ...]) -> bool:
-        """Put other values into a set's buffers; False where its other arguments differ, so that it must be bound anew."""
+        """Put other values into a set's buffers.
+
+        False where arguments that are no tensors differ, so that the set must be bound anew.
+        """
         tensors: list[torch.Tensor] = []
         arguments = encode(values, tensors)
         self.bundles[index].fill(tensors)
@@ -172,17 +178,17 @@ class Lane:
     def collect(
         self, slot: int = 0, claims: bool = False, watch: bool = False
     ) -> tuple[dict[str, Any], int]:
-        """Have a slot's outputs copied into the buffers; the reply, and nanoseconds by the judge's clock."""
+        """Have a slot's outputs copied into the buffers; the reply, and the judge's nanoseconds."""
         message = {"op": "copy", "slot": slot, "into": 0, "claims": claims, "watch": watch}
         return self.runner.ask_timed(message, self._call_s)
 
     def poison(self, pattern: int) -> None:
-        """Overwrite the output buffers, so that nothing of an earlier call can pass for this one's."""
+        """Overwrite the output buffers, so that no earlier call's output passes for this one's."""
         for flat in self._flat:
             flat.fill_(POISONS[pattern % len(POISONS)])
 
     def sample(self, index: int, wake_s: float = SETTLE_SECONDS) -> Sample:
-        """One timed call with its copy, after which the process is stopped so that it disturbs no other."""
+        """One timed call with its copy; then the process is stopped, and disturbs no other."""
         self._poison_sparsely()
         self.runner.thaw()
         time.sleep(wake_s)
@@ -222,7 +228,7 @@ class Lane:
 
 
 def _spread(tensor: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The elements' bytes, one row each, and the numbers of a few rows from one end to the other."""
+    """The elements' bytes, one row each, and the numbers of a few rows from end to end."""
     rows = tensor.reshape(-1, 1).view(torch.uint8)
     places = torch.linspace(0, rows.shape[0] - 1, min(SPARSE_POISON, rows.shape[0])).long()
     return rows, places

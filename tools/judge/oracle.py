@@ -21,7 +21,10 @@ HIGHER = {
     torch.float16: torch.float64, torch.bfloat16: torch.float64, torch.float32: torch.float64,
     torch.complex64: torch.complex128,
 }  # fmt: skip
-NO_FLOAT64 = "the reference cannot be run in float64 ({reason}), so its own float32 result stands for the truth"
+NO_FLOAT64 = (
+    "the reference cannot be run in float64 ({reason}), "
+    "so its own float32 result stands for the truth"
+)
 
 
 class CannotRun(Exception):

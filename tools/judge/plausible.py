@@ -1,4 +1,4 @@
-"""The floor under every time: what the machine needs merely to read what the answer depends on, and to write the answer.
+"""The floor under every time: reading what the answer depends on, and writing the answer.
 
 Nothing here counts operations, since good algebra does a hundredth of them. An input counts with
 the share of its elements that the gradient shows to matter; the bandwidth is that of the fastest
@@ -81,7 +81,7 @@ def _fastest_bytes_per_ms(sets: InputSets, outputs: Sequence[torch.Tensor]) -> f
         piece
         for tensor in (*sets.bundles[0].tensors, *outputs)
         if tensor.numel() and tensor.dtype is torch.float32
-        for piece in storage(tensor).split(PIECE_ELEMENTS)
+        for piece in torch.split(storage(tensor), PIECE_ELEMENTS)
     ] or [torch.ones(PIECE_ELEMENTS)]
     target = torch.empty(PIECE_ELEMENTS)
     threads = torch.get_num_threads()

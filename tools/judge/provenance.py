@@ -11,9 +11,10 @@ import torch
 
 # Calling these is no sign of leaning on the framework for the op itself: they move or make data.
 PLUMBING = frozenset({
-    "empty", "empty_like", "zeros", "zeros_like", "ones", "full", "view", "reshape", "contiguous", "transpose",
-    "permute", "t", "expand", "clone", "detach", "to", "size", "numel", "stride", "squeeze", "unsqueeze", "flatten",
-    "arange", "copy_", "slice", "select", "split", "chunk", "narrow", "unbind", "item", "float", "type_as", "alias",
+    "empty", "empty_like", "zeros", "zeros_like", "ones", "full", "view", "reshape", "contiguous",
+    "transpose", "permute", "t", "expand", "clone", "detach", "to", "size", "numel", "stride",
+    "squeeze", "unsqueeze", "flatten", "arange", "copy_", "slice", "select", "split", "chunk",
+    "narrow", "unbind", "item", "float", "type_as", "alias",
 })  # fmt: skip
 SPELLINGS = {
     "mm": "matmul",
@@ -22,9 +23,11 @@ SPELLINGS = {
     "cross_entropy_loss": "cross_entropy",
 }
 
+NOT_THE_OP = ("get_inputs", "get_init_inputs")
+
 
 def provenance_labels(source: str, reference: str) -> tuple[str, ...]:
-    """Labels that a reader should see: the framework's own operators, called for the op in question.
+    """Labels that a reader should see: the framework's operators, called for the very op.
 
     Both are compared as text, so that no graph is needed: what the reference calls by name, the
     candidate may call by the same name, by its function or by its module.
@@ -36,14 +39,15 @@ def provenance_labels(source: str, reference: str) -> tuple[str, ...]:
 
 @functools.cache
 def _operators() -> frozenset[str]:
-    """The names of torch's operators, so that a method of the candidate's own is not taken for one."""
+    """The names of torch's operators: a candidate's own methods are not taken for them."""
     names = {*dir(torch), *dir(torch.nn.functional), *dir(torch.Tensor)}
     return frozenset(name for name in names if not name.startswith("_"))
 
 
 def _called_operators(tree: ast.Module) -> set[str]:
     called: set[str] = set()
-    for node in ast.walk(tree):
+    parts = [node for node in tree.body if getattr(node, "name", "") not in NOT_THE_OP]
+    for node in (inner for part in parts for inner in ast.walk(part)):
         match node:
             case ast.Call(func=ast.Attribute(attr=name)) | ast.Call(func=ast.Name(id=name)):
                 called.add(SPELLINGS.get(name, name))

@@ -39,7 +39,7 @@ class ZygoteGone(Exception):
 
 
 class RunnerDied(Exception):
-    """The process ended in the middle of a request; the message says how, with the end of its log."""
+    """The process ended within a request; the message says how, with the end of its log."""
 
 
 class RunnerLate(Exception):
@@ -136,7 +136,7 @@ class Runner:
             self._frozen = False
 
     def minor_faults(self) -> int:
-        """Page faults so far that needed no disk, counted by the kernel; 0 where it does not tell."""
+        """Page faults so far that needed no disk, by the kernel; 0 where it does not tell."""
         try:
             stat = Path(f"/proc/{self.pid}/stat").read_text()
         except OSError:

@@ -1,4 +1,4 @@
-"""The judge's process: reads requests from one pipe, writes replies to another, and owns the zygote.
+"""The judge's process: requests from one pipe, replies to another; it owns the zygote.
 
 Standard output and error are the user's own reference's, and go to a log. Whatever goes wrong in
 here ends the process: the client notices, starts another one and asks again, so that an error can
@@ -73,7 +73,7 @@ def main() -> None:
 
 
 def _end_with_client(requests: int) -> None:
-    """A client that is killed cannot say goodbye, and this process may be busy for minutes: watch for its end."""
+    """Watch for the client's end: killed, it cannot say goodbye, and this process may be busy."""
 
     def watch() -> None:
         poll = select.poll()

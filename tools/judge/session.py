@@ -1,4 +1,4 @@
-"""One task under judgement: everything the judge's process knows of it, and the operations that its client asks for.
+"""One task under judgement: all that is known of it, and the operations that a client asks for.
 
 Every operation stands on its own; what is kept between them (exam, baselines, input sets) is a
 cache.
@@ -21,8 +21,8 @@ from tools.judge.exam import Exam, Weights
 from tools.judge.gauntlet import Gauntlet
 from tools.judge.lane import Lane, Program
 from tools.judge.oracle import CannotRun
-from tools.judge.runners import Zygote, ZygoteGone
 from tools.judge.provenance import provenance_labels
+from tools.judge.runners import Zygote, ZygoteGone
 from tools.judge.source import parse_candidate
 from tools.judge.subject import Subject
 from tools.judge.timing import BaselineFailed, Ground, Measured
@@ -43,7 +43,6 @@ from tools.verdict import (
 CPP_CACHE = "KERNELWRIGHT_CPP_CACHE"
 COMPILER_MEMORY = 4 << 30
 LEAST_MEMORY, MEMORY_PER_BYTE, MEMORY_SHARE = 4 << 30, 24, 0.75
-CONFIRMATION_CASES = 5
 
 
 class Session:
@@ -168,25 +167,20 @@ class Session:
         return Correct(timing=measured.timing)
 
     def _confirm(self, candidate: Candidate) -> Verdict:
-        exam = Exam(self.subject, self.limits.preparation_s, CONFIRMATION_CASES)
-        verdict = self._verify(candidate, exam)
+        """Exam and ground are written anew, and are the session's from then on; baselines run on."""
+        self._exam = None
+        lanes = self._ground.hand_over() if self._ground is not None else {}
+        self._ground = Ground(self.subject, self.exam, self._make_lane, self.limits, lanes)
+        verdict = self._verify(candidate, self.exam)
         if not isinstance(verdict, Correct):
             return verdict
-        # The session's own baselines would only sit in memory meanwhile.
-        self._drop_ground()
-        ground = Ground(self.subject, exam, self._make_lane, self.limits)
-        try:
-            baselines = ground.survey()
-            names = tuple(row.name for row in baselines.rows if row.median_ms is not None)
-            timed = self._measure(candidate, names, ground, True)
-        finally:
-            ground.close()
+        timed = self._measure(candidate, self._ground.available(), self._ground, True)
         if isinstance(timed, Correct):
             return verdict.model_copy(update={"timing": timed.timing})
         return timed
 
     def _finish(self, candidate: Candidate, judge: Callable[[], Verdict]) -> Verdict:
-        """Run a judgement; once more where the zygote died of something else; and say what was in force."""
+        """Run a judgement, twice where the zygote died, and add what was in force."""
         try:
             try:
                 verdict = judge()

@@ -1,4 +1,4 @@
-"""What can be said of a candidate without running it: that it is Python and defines what it must."""
+"""What can be said of a candidate without running it: it is Python, and defines ModelNew."""
 
 import ast
 

@@ -1,4 +1,4 @@
-"""The subject: the reference of a task, loaded in the judge's process, and what the judge finds out about it first.
+"""The subject: a task's reference, loaded, and what the judge finds out about it first.
 
 Before any kernel is judged the task itself is: an op whose result is random, or remembered from
 call to call, cannot be judged and is refused; one on which a wrong answer would pass gets a
@@ -96,14 +96,16 @@ class Subject:
         self.reference_s = min(self.reference_s, time.perf_counter() - began)
         if not self._alike(tensors_of(again)):
             raise BadInput(
-                self.origin, "forward gives another result when it is called again on the same inputs.",
+                self.origin,
+                "forward gives another result when it is called again on the same inputs.",
                 "An op that remembers earlier calls can't be judged.",
             )  # fmt: skip
         self.model.load_state_dict(state)
         other = self.loaded.run(self.model, own(given), seed=1)
         if not self._alike(tensors_of(other)):
             raise BadInput(
-                self.origin, "forward draws random numbers, and random outputs can't be judged yet.",
+                self.origin,
+                "forward draws random numbers, and random outputs can't be judged yet.",
                 "If it has dropout, call self.eval() in the constructor.",
             )  # fmt: skip
         self.model.load_state_dict(state)
@@ -122,7 +124,7 @@ class Subject:
                 )  # fmt: skip
 
     def _alike(self, outputs: tuple[torch.Tensor, ...]) -> bool:
-        """Whether outputs equal the first ones up to a thousand roundings (threads may add in another order)."""
+        """Whether outputs equal the first ones up to a thousand roundings: threads may reorder."""
         if [t.shape for t in outputs] != [t.shape for t in self.outputs]:
             return False
         loose = self.task.tolerance.model_copy(update={"epsilons": 1000.0})
@@ -152,6 +154,7 @@ class Subject:
         (_, earlier), (inputs, later) = truths
         blind: set[str] = set()
         constant = True
+        task = self.task
         canaries = [
             _canaries(inputs, a, b) for a, b in zip(earlier.reference, later.reference, strict=True)
         ]
@@ -160,7 +163,7 @@ class Subject:
             typical = typical_error([relative_errors(t.expected[which]) for _, t in truths])
             passing = {
                 name for name, wrong in canaries[which].items()
-                if compare(wrong, expected, typical, self.task.tolerance, self.task.precision).passed
+                if compare(wrong, expected, typical, task.tolerance, task.precision).passed
             }  # fmt: skip
             blind = passing if which == 0 else blind & passing
             constant = constant and "the answer to another input" in passing

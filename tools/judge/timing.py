@@ -1,5 +1,6 @@
-"""Measurements: the baselines' lanes, kept alive and stopped between uses, and a candidate's lane beside them."""
+"""Measurements: the baselines' lanes, stopped between uses, and a candidate's beside them."""
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -47,23 +48,30 @@ class Measured:
 
 
 class Ground:
-    """Where times are taken: the input sets of one set of weights, and the baselines' lanes on them.
+    """Where times are taken: input sets for one state of the weights, and baselines' lanes.
 
     Args:
         subject: the reference.
         exam: gives the weights, and checks timed outputs.
         make_lane: gives a runner loaded with a program.
         limits: time for one measurement.
+        lanes: baselines' lanes of an earlier ground, taken over.
     """
 
     def __init__(
-        self, subject: Subject, exam: Exam, make_lane: MakeLane, limits: JudgeLimits
+        self,
+        subject: Subject,
+        exam: Exam,
+        make_lane: MakeLane,
+        limits: JudgeLimits,
+        lanes: dict[str, Lane] | None = None,
     ) -> None:
         self.subject = subject
         self.exam = exam
         self._make_lane = make_lane
         self._limits = limits
         self._lanes: dict[str, Lane] = {}
+        self._inherited = lanes or {}
         self._failed: dict[str, str] = {}
         self._noise: float | None = None
         self._floor: float | None = None
@@ -84,43 +92,65 @@ class Ground:
             BaselineFailed: the reference itself can't be run in a jail.
         """
         if self._noise is None:
-            self.survey((EAGER,))
+            self._measure_noise()
         assert self._noise is not None
         return self._noise
 
-    def survey(self, names: Sequence[str] = (EAGER, COMPILE)) -> Baselines:
-        """Measure baselines against eager, interleaved, with eager against itself for the noise.
+    def available(self, names: Sequence[str] = (EAGER, COMPILE)) -> tuple[str, ...]:
+        """Those of the baselines that work here."""
+        timer = Clock(self.sets, self._elements)
+        found = []
+        for name in names:
+            try:
+                self._arm(name, timer)
+            except BaselineFailed:
+                continue
+            found.append(name)
+        return tuple(found)
+
+    def survey(self) -> Baselines:
+        """Measure the baselines against eager, interleaved, with eager against itself for the noise.
 
         Raises:
             BaselineFailed: the reference itself can't be run in a jail.
         """
         timer = Clock(self.sets, self._elements)
-        eager = self._arm(EAGER, timer)
-        others = []
-        for name in names:
-            if name != EAGER:
-                try:
-                    others.append(self._arm(name, timer))
-                except BaselineFailed as failure:
-                    self._failed[name] = str(failure)
+        arms = {EAGER: self._arm(EAGER, timer)}
+        with contextlib.suppress(BaselineFailed):
+            arms[COMPILE] = self._arm(COMPILE, timer)
+        overhead = self._measure_noise(arms)
+        return Baselines(
+            rows=(
+                Baseline(name="eager", median_ms=clock.call_ms(arms[EAGER], overhead)),
+                Baseline(
+                    name="compile",
+                    median_ms=clock.call_ms(arms[COMPILE], overhead) if COMPILE in arms else None,
+                    failed=self._failed.get(COMPILE, ""),
+                ),
+            ),
+            noise=self.noise,
+        )
+
+    def _measure_noise(self, arms: dict[str, Arm] | None = None) -> float:
+        """Eager against itself, with other arms between; sets the noise, returns the handshake's cost.
+
+        Raises:
+            BaselineFailed: the reference itself can't be run in a jail.
+        """
+        timer = Clock(self.sets, self._elements)
+        seconds = self._limits.timing_s if arms else self._limits.timing_s / 2
+        arms = arms or {EAGER: self._arm(EAGER, timer)}
         again = self._arm(AGAIN, timer)
         try:
-            timer.run([eager, *others, again], self._limits.timing_s)
-            overhead = clock.handshake_ns(eager.lane)
+            timer.run([*arms.values(), again], seconds)
+            overhead = clock.handshake_ns(again.lane)
         except RUNNER_FAILURES as failure:
+            self._forget_ended()
             raise BaselineFailed(f"a baseline stopped working: {failure}") from failure
-        self._lanes.pop(AGAIN).close()
-        self._noise = clock.noise_of(eager, again, overhead)
-        arms = {arm.name: arm for arm in (eager, *others)}
-        rows = [
-            Baseline(
-                name="compile" if name == COMPILE else "eager",
-                median_ms=clock.call_ms(arms[name], overhead) if name in arms else None,
-                failed=self._failed.get(name, ""),
-            )
-            for name in names
-        ]
-        return Baselines(rows=tuple(rows), noise=self._noise)
+        finally:
+            self._lanes.pop(AGAIN).close()
+        self._noise = clock.noise_of(arms[EAGER], again, overhead)
+        return overhead
 
     def measure(
         self, program: Program, against: Sequence[str], confirmed: bool
@@ -154,8 +184,13 @@ class Ground:
         return self._conclude(candidate, baselines, timer, (overhead, noise), confirmed)
 
     def _conclude(
-        self, candidate: Arm, baselines: list[Arm], timer: Clock, measured: tuple[float, float], confirmed: bool
-    ) -> Verdict | Measured:  # fmt: skip
+        self,
+        candidate: Arm,
+        baselines: list[Arm],
+        timer: Clock,
+        measured: tuple[float, float],
+        confirmed: bool,
+    ) -> Verdict | Measured:
         overhead, noise = measured
         if detail := clock.mismatch(candidate, baselines[0], overhead):
             return TimerMismatch(detail=detail)
@@ -205,16 +240,19 @@ class Ground:
         return None
 
     def _arm(self, name: str, timer: Clock) -> Arm:
-        """A baseline, its lane made on first use.
+        """A baseline, its lane made on first use, or anew where it died while it was idle.
 
         Raises:
             BaselineFailed: it can't be had.
         """
         if name in self._failed:
             raise BaselineFailed(self._failed[name])
+        self._forget_ended()
         try:
             if name not in self._lanes:
-                self._lanes[name] = self._prepare(self.subject.program(compile_it=name == COMPILE))
+                self._lanes[name] = self._inherit(name) or self._prepare(
+                    self.subject.program(compile_it=name == COMPILE)
+                )
             arm = Arm(name, self._lanes[name])
             timer.warm_up(arm)
         except RUNNER_FAILURES as failure:
@@ -224,6 +262,26 @@ class Ground:
             self._failed[name] = f"{name} does not work here: {reason}"
             raise BaselineFailed(self._failed[name]) from failure
         return arm
+
+    def _inherit(self, name: str) -> Lane | None:
+        """An earlier ground's lane with this one's weights and inputs, which spares a compilation."""
+        lane = self._inherited.pop(name, None)
+        if lane is None:
+            return None
+        try:
+            lane.give_weights(self.exam.first.tensors)
+            lane.bind(self.sets)
+        except RUNNER_FAILURES:
+            lane.close()
+            return None
+        return lane
+
+    def hand_over(self) -> dict[str, Lane]:
+        """Give the baselines' lanes away, to a ground that takes them over, and free the rest."""
+        lanes = self._lanes
+        self._lanes = {}
+        self.close()
+        return lanes
 
     def _prepare(self, program: Program) -> Lane:
         lane = self._make_lane(program, self.exam.first)
@@ -242,7 +300,8 @@ class Ground:
 
     def close(self) -> None:
         """End the baselines and free the input sets."""
-        for lane in self._lanes.values():
+        for lane in (*self._lanes.values(), *self._inherited.values()):
             lane.close()
         self._lanes.clear()
+        self._inherited.clear()
         self.sets.close()

@@ -1,4 +1,4 @@
-"""What the graph's process and the judge's process say to each other: one JSON document a line, both ways."""
+"""What the graph's and the judge's processes say to each other: one JSON document a line."""
 
 from typing import Annotated, Literal
 
@@ -12,7 +12,7 @@ from tools.verdict import BuildFailed, Profile, Verdict
 
 
 class JudgeLimits(Frozen):
-    """How long things may take. The deadline of a call is the larger of `call_s` and 50 times the reference."""
+    """How long things may take; a call may take `call_s` or 50 times the reference."""
 
     call_s: float = Field(10.0, gt=0)
     first_call_s: float = Field(60.0, gt=0, description="the first call may compile")
@@ -153,7 +153,8 @@ class Refused(Frozen):
 
 
 Reply = Annotated[
-    Opened | Examined | Cautioned | Surveyed | Built | Judged | Profiled | Refused, Field(discriminator="kind")
+    Opened | Examined | Cautioned | Surveyed | Built | Judged | Profiled | Refused,
+    Field(discriminator="kind"),
 ]
 
 REQUEST: TypeAdapter[Request] = TypeAdapter(Request)

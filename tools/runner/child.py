@@ -1,4 +1,4 @@
-"""A runner: one forked process that loads one module, calls it when told, and copies what it returned into the judge's buffers.
+"""A runner: a forked process that loads one module, calls it, and copies out what it returned.
 
 From `load` on the candidate's code shares this process, so nothing said here is believed: the judge
 looks at its own clock and at the bytes in its own buffers. What a reply claims can only ever speak
@@ -88,7 +88,7 @@ class Runner:
         os.environ.update(environment)
 
     def serve(self) -> None:
-        """Answer messages until the judge hangs up; every reply repeats the nonce of its message."""
+        """Answer messages until the judge hangs up; a reply repeats its message's nonce."""
         handlers: dict[str, Callable[[dict[str, Any], list[int]], dict[str, Any]]] = {
             "load": self.load, "weights": self.weights, "inputs": self.bind_inputs,
             "outputs": self.bind_outputs, "go": self.go, "copy": self.copy, "noop": self.noop,
@@ -126,7 +126,7 @@ class Runner:
         return {"training": model.training}
 
     def weights(self, message: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
-        """Copy the reference's parameters and buffers in, by name and shape; tells which found no place."""
+        """Copy the reference's parameters and buffers in by name; tells which found no place."""
         layouts = [Layout.from_json(x) for x in message["layouts"]]
         mapping = Mapping(descriptors[0], layouts, "read")
         model = self._loaded()
@@ -148,12 +148,16 @@ class Runner:
         """Map one set of inputs."""
         layouts = [Layout.from_json(x) for x in message["layouts"]]
         mapping = Mapping(descriptors[0], layouts, "private" if message["private"] else "read")
+        if message["set"] in self.inputs:
+            self.inputs[message["set"]][0].close()
         self.inputs[message["set"]] = (mapping, decode(message["arguments"], mapping.tensors))
         return {}
 
     def bind_outputs(self, message: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
         """Map one set of output buffers."""
         layouts = [Layout.from_json(x) for x in message["layouts"]]
+        if message["set"] in self.outputs:
+            self.outputs[message["set"]].close()
         self.outputs[message["set"]] = Mapping(descriptors[0], layouts, "write")
         return {}
 
@@ -216,7 +220,11 @@ def _copy_into(place: torch.Tensor, leaf: torch.Tensor) -> None:
     torch would use all cores, and waiting for one that is busy elsewhere would look like work that
     was put off until now.
     """
-    if type(leaf) is torch.Tensor and leaf.is_contiguous() and not (leaf.is_conj() or leaf.is_neg()):
+    if (
+        type(leaf) is torch.Tensor
+        and leaf.is_contiguous()
+        and not (leaf.is_conj() or leaf.is_neg())
+    ):
         ctypes.memmove(place.data_ptr(), leaf.data_ptr(), place.nbytes)
     else:
         place.copy_(leaf)
@@ -261,10 +269,11 @@ def _claim(leaf: Any, inputs: Mapping) -> dict[str, Any]:
         return {"type": type(leaf).__name__}
     plain = type(leaf) in (torch.Tensor, torch.nn.Parameter)
     dense = plain and leaf.layout is torch.strided
+    steps = zip(leaf.stride(), leaf.shape, strict=True) if dense else ()
     return {
         "type": "Tensor" if plain else type(leaf).__name__,
         "shape": list(leaf.shape),
         "dtype": str(leaf.dtype).removeprefix("torch."),
-        "expanded": dense and any(s == 0 and n > 1 for s, n in zip(leaf.stride(), leaf.shape, strict=True)),
+        "expanded": any(stride == 0 and size > 1 for stride, size in steps),
         "aliases": dense and leaf.numel() > 0 and inputs.contains(leaf.data_ptr()),
     }  # fmt: skip

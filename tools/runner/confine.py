@@ -1,4 +1,4 @@
-"""What a forked runner gives up before it sees any untrusted code: folders, processes, user id, capabilities, memory.
+"""What a forked runner gives up before it sees any untrusted code.
 
 Every step that the machine refuses is left out of the list of what is in force, which the verdict
 shows; none is assumed.

@@ -1,4 +1,4 @@
-"""Run a command with the file system read-only but for named folders. Executed by path, in fresh namespaces.
+"""Run a command with all but named folders read-only. Executed by path, in fresh namespaces.
 
 `jail.py` starts it as `python -I -S enclose.py [--mounts] [--memory BYTES] [--seconds N] FOLDER...
 -- COMMAND...`. It imports the standard library alone, because it runs for every compiler call and
@@ -29,7 +29,7 @@ class MountAttributes(ctypes.Structure):
 def mount(
     source: str, target: str, kind: str | None, flags: int, data: bytes | None = None
 ) -> None:
-    """mount(2).
+    """Attach a file system, or change the way that one is attached, as the manual has it.
 
     Raises:
         OSError: the kernel refused.

@@ -20,15 +20,16 @@ PROBE_SECONDS = 10.0
 # What a kernel may need to find its compiler, its device and its threads. No key, token or proxy is
 # in this list, and whatever is not in it does not enter.
 PASSED = (
-    "PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "CXX", "CC", "CUDA_HOME", "CUDA_VISIBLE_DEVICES",
-    "NVIDIA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_PROC_BIND", "OMP_PLACES", "KMP_AFFINITY",
+    "PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "CXX", "CC", "CUDA_HOME",
+    "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "MKL_NUM_THREADS",
+    "OMP_PROC_BIND", "OMP_PLACES", "KMP_AFFINITY",
     "GOMP_CPU_AFFINITY", "TRITON_INTERPRET",
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Jail:
-    """A way of starting programs: the name that verdicts show, and what stands before the command."""
+    """A way of starting programs: the name that verdicts show, and the command's prefix."""
 
     name: str
     prefix: tuple[str, ...]
@@ -54,8 +55,9 @@ class Jail:
 BUBBLEWRAP = Jail(
     "bubblewrap",
     (
-        "bwrap", "--unshare-user-try", "--unshare-net", "--unshare-ipc", "--unshare-pid", "--die-with-parent",
-        "--cap-add", "CAP_SYS_ADMIN", "--ro-bind", "/", "/", "--dev-bind", "/dev", "/dev", "--proc", "/proc",
+        "bwrap", "--unshare-user-try", "--unshare-net", "--unshare-ipc", "--unshare-pid",
+        "--die-with-parent", "--cap-add", "CAP_SYS_ADMIN", "--ro-bind", "/", "/",
+        "--dev-bind", "/dev", "/dev", "--proc", "/proc",
         "--tmpfs", "/dev/shm",
     ),
     mounts=False,

@@ -32,7 +32,7 @@ MAP_FAILED = ctypes.c_void_p(-1).value
 
 @dataclass(frozen=True)
 class Layout:
-    """One tensor's place in a bundle: `span` elements of storage from byte `offset`, seen through `strides`."""
+    """One tensor's place in a bundle: `span` elements from byte `offset`, through `strides`."""
 
     shape: tuple[int, ...]
     dtype: str
@@ -178,7 +178,10 @@ class Bundle:
 
 
 def collapse(tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """A view in which every dimension that `like` repeats (stride 0) is kept once: torch refuses to write through those."""
+    """A view in which every dimension that `like` repeats is kept once.
+
+    torch refuses to write through a stride of 0.
+    """
     for dim, stride in enumerate(like.stride()):
         if stride == 0 and tensor.shape[dim] > 1:
             tensor = tensor.narrow(dim, 0, 1)

@@ -1,4 +1,4 @@
-"""Arguments as JSON: whatever `get_inputs()` and `get_init_inputs()` may return, without pickling anything.
+"""Arguments as JSON: whatever `get_inputs()` and `get_init_inputs()` return, nothing pickled.
 
 Tensors travel beside the message in shared memory; the text holds their place in that list.
 """

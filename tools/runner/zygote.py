@@ -1,4 +1,4 @@
-"""The zygote: a process in the jail that has torch loaded and forks one runner per request, in milliseconds.
+"""The zygote: a jailed process that has torch loaded and forks one runner per request.
 
 It never runs a kernel and never starts a thread: OpenMP's pool and CUDA do not survive a fork, so
 neither may exist before one. It ends when the judge's end of the channel closes, and all its
@@ -46,7 +46,7 @@ def main(descriptor: int) -> NoReturn:
 
 
 def _monitor(request: dict[str, object], descriptors: list[int]) -> None:
-    """Fork the runner into namespaces of its own, wait for its end, end what it left behind, and tell how it ended."""
+    """Fork the runner into its own namespaces; when it ends, end what it left, and tell how."""
     confine.die_with_parent()
     confine.adopt_orphans()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -65,7 +65,7 @@ def _monitor(request: dict[str, object], descriptors: list[int]) -> None:
 
 
 def _end_orphans() -> None:
-    """Without a process namespace, descendants of a dead runner are handed to the monitor, which ends them."""
+    """End what a dead runner left: without a process namespace it is handed to the monitor."""
     children = Path(f"/proc/self/task/{os.getpid()}/children")
     for _ in range(SWEEPS):
         try:

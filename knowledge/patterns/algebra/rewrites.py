@@ -1,6 +1,7 @@
 """The rewrites: each looks at one call and answers with a better graph, with why it can't be, or with nothing.
 
-All are exact in real arithmetic and keep NaN and infinity; rounding differs by the order of summation, no more.
+All are exact in real arithmetic and keep NaN and infinity; rounding differs by the order of
+summation, no more.
 """
 
 from collections.abc import Callable
@@ -280,7 +281,7 @@ def size_one_softmax(graph: OpGraph, node: Node) -> Rewritten | Unfit | None:
 
 
 def neutral(graph: OpGraph, node: Node) -> Rewritten | Unfit | None:
-    """x * 1, x / 1, x ** 1, x + 0, x - 0, where neither type nor shape changes."""
+    """X * 1, x / 1, x ** 1, x + 0, x - 0, where neither type nor shape changes."""
     name = operator(node)
     element = {"mul": 1, "div": 1, "pow": 1, "add": 0, "sub": 0}.get(name)
     if element is None or len(node.args) < 2 or node.kwargs.get("rounding_mode"):
@@ -339,7 +340,8 @@ def scalar_chain(graph: OpGraph, node: Node) -> Rewritten | Unfit | None:
     if not read_once(graph, Ref(ref=inner.name)):
         return Unfit("the step between the constants is needed for something else too")
     folded = a * b if outer_kind == "mul" else a + b
-    # Each step might have left the range of the type where the folded one does not, or the other way round.
+    # Each step might have left the range of the type where the folded one does not, or the other
+    # way round.
     if outer_kind == "mul" and not 1e-6 < abs(folded) < 1e6:
         return Unfit("the folded factor is of an extreme size")
     w = Writer(graph)

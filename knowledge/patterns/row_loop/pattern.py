@@ -12,9 +12,11 @@ from knowledge.pattern import Parameter, Proposal, Refusal, Situation, Step
 from knowledge.program import Kernel, Program
 
 NAME = "row_loop"
-# Nothing measured backs these up beyond an order of preference among variants that should be equally fast.
+# Nothing measured backs these up beyond an order of preference among variants that should be
+# equally fast.
 LIBM_PENALTY, DOUBLE_PENALTY = 0.97, 0.96
-# Measured: on pages fresh from the system, streaming stores take 1.4 times as long; the kernel zeroed them into cache.
+# Measured: on pages fresh from the system, streaming stores take 1.4 times as long; the kernel
+# zeroed them into cache.
 STREAMING_PENALTY = 0.7
 
 

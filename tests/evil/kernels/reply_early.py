@@ -1,4 +1,4 @@
-"""Answers the judge before the work is done, having read the question's number off the harness's stack."""
+"""Answers the judge before the work is done, with the question's number off the stack."""
 
 import json
 import sys

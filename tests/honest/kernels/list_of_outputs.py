@@ -9,5 +9,3 @@ class ModelNew(torch.nn.Module):
     def forward(self, x):
         places = x.argmax(dim=1)
         return [x.gather(1, places[:, None])[:, 0], places]
-
-

@@ -1,0 +1,101 @@
+"""Where things lie: the runs of atoms that are walked together, and every tensor's offsets."""
+
+from dataclasses import dataclass
+
+from knowledge.loops.form import Loop
+
+@dataclass(frozen=True)
+class Group:
+    """Neighbouring atoms that every tensor spans together: one loop, or one index."""
+
+    name: str
+    atoms: tuple[int, ...]
+
+
+def groups_of(loop: Loop) -> tuple[tuple[Group, ...], tuple[Group, ...], tuple[Group, ...]]:
+    """The outer, column and inner groups of a loop, outermost first."""
+    spans = [operand.atoms for operand in loop.operands] + [store.atoms for store in loop.stores]
+
+    def runs(name: str, atoms: tuple[int, ...]) -> tuple[Group, ...]:
+        found: list[list[int]] = []
+        for atom in atoms:
+            together = found and all((atom in span) == (found[-1][-1] in span) for span in spans)
+            if together:
+                found[-1].append(atom)
+            else:
+                found.append([atom])
+        if len(found) == 1:
+            return (Group(name, tuple(found[0])),)
+        return tuple(Group(f"{name}{n}", tuple(run)) for n, run in enumerate(found))
+
+    domain = loop.domain
+    return runs("rows", domain.outer), runs("cols", domain.columns), runs("inner", domain.inner)
+
+
+class Indices:
+    """How positions are written: pointers, sizes and offsets of every tensor, for one schedule."""
+
+    def __init__(self, loop: Loop) -> None:
+        self.loop = loop
+        self.outer, self.columns, self.inner = groups_of(loop)
+        self.lanes = bool(self.inner)
+        flat = not (self.outer or self.inner or loop.domain.structured or len(self.columns) > 1)
+        self.flat = flat
+        self.all = (*self.outer, *self.columns, *self.inner)
+
+    def index(self, group: Group) -> str:
+        """The variable that counts along a group."""
+        if len(self.outer) == 1 and group in self.outer:
+            return "row"
+        if len(self.columns) == 1 and group in self.columns:
+            return "col"
+        return group.name.replace("rows", "row").replace("cols", "col").replace("inner", "in")
+
+    def _terms(self, atoms: tuple[int, ...], groups: tuple[Group, ...]) -> list[str]:
+        spanned = [group for group in self.all if group.atoms[0] in atoms]
+        terms = []
+        for position, group in enumerate(spanned):
+            if group in groups:
+                strides = [after.name for after in spanned[position + 1 :]]
+                terms.append(" * ".join([self.index(group), *strides]))
+        return terms
+
+    def row_offset(self, atoms: tuple[int, ...]) -> str:
+        """Where a row starts in a tensor."""
+        terms = self._terms(atoms, self.outer)
+        if self.flat:
+            terms.append("start")
+        elif len(self.inner) == 1 and self.inner[0].atoms[0] in atoms:
+            terms.append("first")
+        return " + ".join(terms)
+
+    def element_offset(self, atoms: tuple[int, ...]) -> str:
+        """Where an element lies after its row's start."""
+        terms = self._terms(atoms, self.columns)
+        if len(self.inner) == 1 and self.inner[0].atoms[0] in atoms:
+            terms.append("lane")
+        elif len(self.inner) > 1:
+            terms += self._terms(atoms, self.inner)
+        return " + ".join(terms) or "0"
+
+    def column(self) -> str:
+        """The position within the row, counted from 0."""
+        atoms = self.loop.domain.columns
+        spanned = [group for group in self.columns if group.atoms[0] in atoms]
+        terms = []
+        for position, group in enumerate(spanned):
+            strides = [after.name for after in spanned[position + 1 :]]
+            terms.append(" * ".join([self.index(group), *strides]))
+        return " + ".join(terms) or "0"
+
+    def unravelled(self, groups: tuple[Group, ...], flat: str) -> list[str]:
+        """The indices of several groups from the one that counts through all of them."""
+        lines = []
+        for position, group in enumerate(groups):
+            after = [one.name for one in groups[position + 1 :]]
+            divided = f"{flat} / ({' * '.join(after)})" if after else flat
+            wrapped = f"{divided} % {group.name}" if position else divided
+            lines.append(f"const int64_t {self.index(group)} = {wrapped};")
+        return lines
+
+

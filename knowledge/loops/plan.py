@@ -1,0 +1,131 @@
+"""Which sweep computes what: the values each one has to make, and those worth keeping for later ones."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from knowledge.loops.form import Loop, Store
+from knowledge.loops.indices import Indices
+from knowledge.loops.lower import is_costly
+
+CHUNK = 8192
+LONG_ROW = 16384
+
+
+@dataclass(frozen=True)
+class Options:
+    """What can be tuned without changing what is computed.
+
+    `exp`: inline polynomials, or the library's functions. `accumulate`: the type in which a row is
+    summed. `streaming`: write large results past the caches. `prefetch`: ask for what the next row,
+    or the next part of a long one, will need.
+    """
+
+    exp: Literal["inline", "libm"] = "inline"
+    accumulate: Literal["float", "double"] = "float"
+    streaming: bool = False
+    prefetch: bool = True
+
+
+class Plan:
+    """A loop's sweeps.
+
+    `roots` holds, for each level, the element values its sweep must make; `kept` the values that go
+    into a row buffer for later sweeps. `element_totals` are gathered inside sweeps, `row_totals`
+    once a row. `staged` are the stores that go past the caches.
+    """
+
+    def __init__(self, loop: Loop, at: Indices, options: Options) -> None:
+        self.loop, self.values = loop, loop.values
+        everything, rows = set(loop.domain.everything), set(loop.domain.rows)
+        by_row = loop.domain.structured and everything == rows
+        totals = [number for number, value in enumerate(self.values) if value.op == "total"]
+        self.element_totals = [
+            number
+            for number in totals
+            if set(self.values[number].atoms) == everything and not by_row
+        ]
+        self.row_totals = [number for number in totals if number not in self.element_totals]
+        self.roots: dict[int, list[int]] = {}
+        self.kept: dict[int, None] = {}
+        self._find_roots()
+        for level in range(max(self.roots, default=-1), -1, -1):
+            for number in self.roots.setdefault(level, []):
+                self._keep(number, level)
+        self.wide = options.accumulate == "double" or (
+            loop.domain.structured and loop.domain.count(loop.domain.columns) > LONG_ROW
+        )
+        self.staged = tuple(
+            number
+            for number, store in enumerate(loop.stores)
+            if options.streaming and self._can_stream(store, at)
+        )
+
+    @property
+    def levels(self) -> int:
+        """How many sweeps there are."""
+        return max(self.roots, default=-1) + 1
+
+    @property
+    def totals(self) -> list[int]:
+        """Everything that is reduced over all rows."""
+        return [*self.element_totals, *self.row_totals]
+
+    def is_element_store(self, store: Store) -> bool:
+        """Whether a store is written in a sweep, element by element."""
+        spans = bool(set(store.atoms) & set(self.loop.domain.columns))
+        return spans or self.values[store.value].stage == "element"
+
+    def is_row_store(self, store: Store) -> bool:
+        """Whether a store is written once a row."""
+        return not self.is_element_store(store) and (
+            bool(store.atoms) or self.values[store.value].stage == "row"
+        )
+
+    def prefetching_level(self) -> int:
+        """The sweep with the most arithmetic, which has the time to ask for what comes next."""
+        costs = {level: sum(map(self._cost, roots)) for level, roots in self.roots.items()}
+        return max(costs, key=lambda level: (costs[level], level))
+
+    def _find_roots(self) -> None:
+        def add(number: int) -> None:
+            self.roots.setdefault(self.values[number].level, []).append(number)
+
+        for value in self.values:
+            if value.op == "fold":
+                add(value.args[0])
+        for number in self.element_totals:
+            add(self.values[number].args[0])
+        for store in self.loop.stores:
+            if self.is_element_store(store):
+                add(store.value)
+
+    def _keep(self, number: int, level: int) -> None:
+        """Keep what is costly and made in an earlier sweep than `level`, closest to its use."""
+        value = self.values[number]
+        if value.stage != "element" or number in self.kept:
+            return
+        if value.level < level and self._is_costly_path(number):
+            self.kept[number] = None
+            self.roots.setdefault(value.level, []).append(number)
+            return
+        for arg in value.args:
+            self._keep(arg, level)
+
+    def _is_costly_path(self, number: int) -> bool:
+        value = self.values[number]
+        if value.stage != "element":
+            return False
+        return is_costly(value) or any(self._is_costly_path(arg) for arg in value.args)
+
+    def _cost(self, number: int) -> int:
+        value = self.values[number]
+        if value.stage != "element":
+            return 0
+        below = sum(self._cost(arg) for arg in value.args if arg not in self.kept)
+        return int(is_costly(value)) + below
+
+    def _can_stream(self, store: Store, at: Indices) -> bool:
+        """Only rows that fit the innermost cache next to their source."""
+        columns = self.loop.domain.count(self.loop.domain.columns)
+        fitting = at.flat or (256 <= columns <= 2 * CHUNK and not at.lanes)
+        return store.dtype == "float32" and self.is_element_store(store) and fitting

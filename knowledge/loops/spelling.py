@@ -1,0 +1,115 @@
+"""How C++ spells things: types, literals, names, and one step of a reduction."""
+
+from knowledge.loops.form import Value, ValueType
+
+STORAGE = {
+    "float32": "float",
+    "float64": "double",
+    "float16": "_Float16",
+    "bfloat16": "bfloat16",
+    "int64": "int64_t",
+    "int32": "int32_t",
+    "int16": "int16_t",
+    "int8": "int8_t",
+    "uint8": "uint8_t",
+    "bool": "bool",
+}
+
+
+def literal(number: float | int | bool, kind: ValueType) -> str:
+    """A number as C++ writes it in the given type."""
+    if kind == "bool":
+        return "true" if number else "false"
+    if kind == "int64_t":
+        return f"INT64_C({int(number)})"
+    value = float(number)
+    if value != value:
+        return "NAN"
+    if value in (float("inf"), float("-inf")):
+        return "INFINITY" if value > 0 else "-INFINITY"
+    return f"{value!r}{'f' if kind == 'float' else ''}"
+
+
+def start_of(fold: str, kind: str) -> str:
+    """What a reduction starts from."""
+    if fold in ("sum", "prod"):
+        return "0" if fold == "sum" else "1"
+    if kind == "int64_t":
+        return "INT64_MIN" if fold == "max" else "INT64_MAX"
+    return "-INFINITY" if fold == "max" else "INFINITY"
+
+
+def joined(fold: str, left: str, right: str) -> str:
+    """One step of a reduction."""
+    if fold in ("sum", "prod"):
+        return f"{left} {'+' if fold == 'sum' else '*'} {right}"
+    return f"nan_{fold}({left}, {right})"
+
+
+def label_of(value: Value) -> str:
+    """A word for a value, for its name."""
+    return value.fold if value.op in ("fold", "total") else value.op
+
+
+def parenthesised(text: str) -> str:
+    """An expression that may follow an operator."""
+    return f"({text})" if text.startswith("-") else text
+
+
+def loaded(dtype: str, element: str) -> str:
+    """An element as the type it is computed in."""
+    if dtype == "bfloat16":
+        return f"float_of({element})"
+    if dtype == "float16":
+        return f"static_cast<float>({element})"
+    if dtype in ("int32", "int16", "int8", "uint8"):
+        return f"static_cast<int64_t>({element})"
+    return element
+
+
+def stored(dtype: str, value: str) -> str:
+    """A computed value as the type it is stored in."""
+    if dtype == "bfloat16":
+        return f"bfloat16_of({value})"
+    if dtype in ("float16", "int32", "int16", "int8", "uint8"):
+        return f"static_cast<{STORAGE[dtype]}>({value})"
+    return value
+
+
+def indented(lines: list[str], depth: int = 1) -> list[str]:
+    """Lines moved to the right."""
+    return ["    " * depth + line for line in lines]
+
+
+def sum_of(terms: list[str]) -> str:
+    """Terms added up; those that are empty or 0 left out."""
+    return " + ".join(term for term in terms if term not in ("", "0")) or "0"
+
+
+RESERVED = frozenset(
+    """
+    row col lane lanes first start count size block blocks tasks task label rows cols inner
+    int float double long short char bool auto and or not xor new delete this class struct
+    union template operator private public signed unsigned const static switch case default
+    register namespace using void typename volatile export extern inline enum do for goto if
+    else return sizeof true false try catch throw typedef virtual while break continue
+    friend explicit mutable protected asm bitand bitor compl wchar_t std strips y0 y1 j0 j1
+    div exp log pow sqrt abs floor ceil round sin cos tan erf index
+    """.split()
+)
+
+
+def names_of(wanted: list[str], prefix: str) -> list[str]:
+    """C++ names of tensors: as in Python, unless the language or the printer needs the word."""
+    found: list[str] = []
+    for text in wanted:
+        name = prefix + text
+        taken = name in RESERVED or name in found or name[:3] in ("row", "col", "inn", "in_")
+        if taken or (name[0] == "v" and name[1:2].isdigit()):
+            name = f"{name}_data"
+        while name in found:
+            name += "_"
+        found.append(name)
+    return found
+
+

@@ -1,0 +1,182 @@
+"""Values as C++ statements: made on demand, in the scope they belong to, once."""
+
+from dataclasses import dataclass, field
+
+from knowledge.loops.form import Loop, Value
+from knowledge.loops.indices import Indices
+from knowledge.loops.plan import Plan
+from knowledge.loops.scalars import SCALARS
+from knowledge.loops.spelling import (
+    STORAGE,
+    indented,
+    label_of,
+    literal,
+    loaded,
+    names_of,
+    parenthesised,
+    sum_of,
+)
+from knowledge.program import variable
+
+
+@dataclass
+class Scope:
+    """Lines of one block, and which values they have already made, by the name that holds them."""
+
+    lines: list[str] = field(default_factory=list)
+    made: dict[int, str] = field(default_factory=dict)
+
+
+class Values:
+    """The statements of one loop under construction.
+
+    `unit` comes before the parallel part, `row` is one row's, `final` comes after; `sweep` is the
+    sweep under construction, of level `level`.
+    """
+
+    def __init__(self, loop: Loop, at: Indices, plan: Plan) -> None:
+        self.loop, self.at, self.values = loop, at, loop.values
+        self.kept = dict(plan.kept)
+        self.unit, self.row, self.final, self.sweep = Scope(), Scope(), Scope(), Scope()
+        self.level = 0
+        self.operand_names = names_of([variable(operand.ref) for operand in loop.operands], "")
+        self.store_names = names_of([variable(store.ref) for store in loop.stores], "out_")
+
+    def use(self, number: int, place: str) -> str:
+        """The expression for a value at a place: `unit`, `row`, `element` or `final`."""
+        value = self.values[number]
+        if value.op == "constant":
+            return parenthesised(literal(value.number, value.type))
+        if value.stage == "unit":
+            return self._made(number, self.unit, "unit")
+        if value.stage == "final":
+            return self._made(number, self.final, "final")
+        if value.stage == "row":
+            name = self._made_in_row(number)
+            return f"{name}[lane]" if self.at.lanes else name
+        if number in self.kept and value.level < self.level and number not in self.sweep.made:
+            name = self.name_of(number)
+            self.sweep.made[number] = name
+            self.sweep.lines.append(
+                f"const {value.type} {name} = {self.kept_name(number)}[{self.kept_index()}];"
+            )
+        return self._made(number, self.sweep, "element")
+
+    def name_of(self, number: int) -> str:
+        """The C++ name of a value."""
+        return f"v{number}_{label_of(self.values[number])}"
+
+    def kept_name(self, number: int) -> str:
+        """The row buffer of a kept value."""
+        return f"kept_{self.name_of(number)}"
+
+    def kept_index(self) -> str:
+        """The current element's place in a row buffer."""
+        column = self.at.column()
+        return f"({column}) * LANES + lane" if self.at.lanes else column
+
+    def _made(self, number: int, scope: Scope, place: str) -> str:
+        if number not in scope.made:
+            text = self._expression(number, place)
+            scope.made[number] = self.name_of(number)
+            scope.lines.append(f"const {self.values[number].type} {self.name_of(number)} = {text};")
+        return scope.made[number]
+
+    def _made_in_row(self, number: int) -> str:
+        if number in self.row.made:
+            return self.row.made[number]
+        value = self.values[number]
+        if value.op == "gather":
+            return self._gathered(number)
+        text = self._expression(number, "row")
+        name = self.name_of(number)
+        self.row.made[number] = name
+        if self.at.lanes:
+            body = [*self.lane_indices(), f"{name}[lane] = {text};"]
+            self.row.lines += [f"{value.type} {name}[LANES];", *self.lane_loop(body)]
+        else:
+            self.row.lines.append(f"const {value.type} {name} = {text};")
+        return name
+
+    def _expression(self, number: int, place: str) -> str:
+        value = self.values[number]
+        if value.op == "count":
+            names = [g.name for g in self.at.all if set(g.atoms) & set(value.atoms)]
+            return f"static_cast<{value.type}>({' * '.join(names) or '1'})"
+        if value.op == "load":
+            return self._load(value)
+        args = [self.use(arg, place) for arg in value.args]
+        if value.op == "cast":
+            return (
+                f"{args[0]} != 0"
+                if value.type == "bool"
+                else f"static_cast<{value.type}>({args[0]})"
+            )
+        return SCALARS[value.op].cpp.format(*args)
+
+    def _load(self, value: Value) -> str:
+        operand = self.loop.operands[value.operand]
+        name = self.operand_names[value.operand]
+        if value.stage == "unit":
+            return loaded(operand.dtype, f"{name}[0]")
+        if value.stage == "row":
+            terms = [self.at.row_offset(operand.atoms)]
+            if self.at.lanes:
+                terms.append(self.at.element_offset(operand.atoms))
+            return loaded(operand.dtype, f"{name}[{sum_of(terms)}]")
+        pointer = self.row_pointer(name, STORAGE[operand.dtype], operand.atoms, constant=True)
+        return loaded(operand.dtype, f"{pointer}[{self.at.element_offset(operand.atoms)}]")
+
+    def row_pointer(self, name: str, storage: str, atoms: tuple[int, ...], constant: bool) -> str:
+        """The pointer to a row of a tensor; the line that makes it goes to the row\'s lines."""
+        offset = self.at.row_offset(atoms)
+        if offset in ("", "0"):
+            return name
+        line = f"{'const ' if constant else ''}{storage}* {name}_row = {name} + {offset};"
+        if line not in self.row.lines:
+            self.row.lines.append(line)
+        return f"{name}_row"
+
+    def lane_indices(self) -> list[str]:
+        """Lines that find the inner indices of a lane, where there are several."""
+        if len(self.at.inner) < 2:
+            return []
+        return self.at.unravelled(self.at.inner, "(first + lane)")
+
+    def lane_loop(self, body: list[str]) -> list[str]:
+        """A vector loop over neighbouring rows."""
+        head = "for (int64_t lane = 0; lane < lanes; ++lane) {"
+        return ["#pragma omp simd", head, *indented(body), "}"]
+
+    def _gathered(self, number: int) -> str:
+        """A row value that is an element at a column of its own; NaN where there is none."""
+        value, name = self.values[number], self.name_of(number)
+        column, target = value.args
+        label = self.use(column, "row")
+        outside = self.sweep, self.level, self.kept
+        # Evaluated anew, not read from what earlier sweeps kept: it is one element only.
+        self.sweep, self.level, self.kept = Scope(), self.values[target].level, {}
+        result = self.use(target, "element")
+        body = [*self.at.unravelled(self.at.columns, "label")] if len(self.at.columns) > 1 else []
+        body += ["const int64_t col = label;"] if len(self.at.columns) == 1 else []
+        body += [*self.sweep.lines, f"{{}} = {result};"]
+        self.sweep, self.level, self.kept = outside
+        limit = " * ".join(group.name for group in self.at.columns) or "1"
+        place = f"{name}[lane]" if self.at.lanes else name
+        empty = "NAN" if value.type in ("float", "double") else "0"
+        body[-1] = body[-1].format(place)
+        block = [
+            f"const int64_t label = {label};",
+            f"{place} = {empty};",
+            f"if (label >= 0 && label < {limit}) {{",
+            *indented(body),
+            "}",
+        ]
+        self.row.made[number] = name
+        if self.at.lanes:
+            head = "for (int64_t lane = 0; lane < lanes; ++lane) {"
+            inside = [*self.lane_indices(), *block]
+            self.row.lines += [f"{value.type} {name}[LANES];", head, *indented(inside), "}"]
+        else:
+            self.row.lines += [f"{value.type} {name};", "{", *indented(block), "}"]
+        return name

@@ -1,0 +1,104 @@
+"""The command: what it prints, how it exits, and that an interrupted run goes on where it was."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from agents.brief import Brief, Plan
+from agents.crew import Crew
+from graph.build import build_graph
+from graph.folder import RunFolder
+from graph.run import app, checkpointer
+from graph.state import RunInput
+from graph.summary import record_of
+from graph.workbench import Workbenches
+from tests.graph.conftest import RIGHT, ScriptedCrew
+from tools.candidate import Candidate
+from tools.task import InputSpec, Task
+
+RELU = "op: torch.relu\ninputs: [{shape: [64, 64]}]\n"
+
+MISTAKES = {
+    "not YAML": ("name: [unclosed", "is not YAML"),
+    "an unknown key": (RELU + "buget: {trials: 2}", 'Did you mean "budget"?'),
+    "a missing reference": ("reference: nowhere.py", "does not exist"),
+    "an unknown device": (RELU + "target: h100", "is unknown"),
+    "an unknown model": (RELU + "model: nobody:home", "is unknown"),
+    "an op that torch lacks": (
+        "op: torch.rellu\ninputs: [{shape: [2]}]",
+        "torch.rellu does not exist",
+    ),
+    "two subjects": (RELU + "module: a:B", "exactly one of"),
+}
+
+
+def command(*arguments: str) -> tuple[int, str, str]:
+    result = CliRunner().invoke(app, list(arguments))
+    return result.exit_code, result.stdout, result.stderr
+
+
+@pytest.mark.parametrize(("text", "told"), MISTAKES.values(), ids=MISTAKES.keys())
+def test_a_mistake_is_one_clear_line_and_leaves_nothing_behind(
+    tmp_path: Path, text: str, told: str
+) -> None:
+    (tmp_path / "task.yaml").write_text(text)
+    code, out, err = command(
+        str(tmp_path / "task.yaml"), "--out", str(tmp_path / "runs"), "--quiet"
+    )
+    assert (code, out) == (2, "")
+    assert told in err
+    assert err.count("\n") == 1
+    assert not list(tmp_path.glob("runs/*"))
+
+
+def test_json_is_one_document_and_nothing_else_on_standard_output(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KERNELWRIGHT_LIBRARY", str(tmp_path / "library"))
+    (tmp_path / "task.yaml").write_text(RELU)
+    code, out, _ = command(
+        str(tmp_path / "task.yaml"), "--json", "--out", str(tmp_path), "--set", "budget.trials=1"
+    )
+    document = json.loads(out)
+    assert {0: "faster", 3: "correct", 4: "failed"}[code] == document["status"]
+    assert document["task"] == "task"
+    assert Path(document["run_dir"], "report.html").is_file()
+    assert Path(document["best"]).is_file()
+
+
+class Stopped(Exception):
+    """Stands for a crash of the process while the coder writes."""
+
+
+class Stopping(ScriptedCrew):
+    """Works like the script up to the first candidate."""
+
+    def write(self, brief: Brief, plan: Plan) -> Candidate:
+        raise Stopped
+
+
+def test_a_run_that_stopped_goes_on_without_preparing_again(tmp_path: Path) -> None:
+    task = Task(name="relu", op="torch.relu", inputs=(InputSpec(shape=(64, 64)),))
+    folder = RunFolder.create(tmp_path, task)
+    config = {"configurable": {"thread_id": "relu"}, "recursion_limit": 100}
+
+    def work(crew: ScriptedCrew, entry: RunInput | None) -> dict[str, object]:
+        benches = Workbenches(tmp_path / "library", Crew(crew, crew, crew, crew))
+        try:
+            with checkpointer(folder) as saver:
+                graph = build_graph(benches, checkpointer=saver)
+                return graph.invoke(entry, config)
+        finally:
+            benches.close_all()
+
+    with pytest.raises(Stopped):
+        work(Stopping((RIGHT,)), RunInput(task=task, run_dir=str(folder.path)))
+    with checkpointer(folder) as saver:
+        before = build_graph(checkpointer=saver).get_state(config).values
+    record = record_of(work(ScriptedCrew((RIGHT,)), None))
+    assert record.baselines == before["baselines"]
+    assert list(record.plans) == list(before["plans"])
+    assert len(record.trials) == 1
+    assert record.status != "failed"

@@ -1,0 +1,207 @@
+"""The emitted module: what it keeps of the reference, what it refuses to run on, and what can't be emitted."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from knowledge.emit import Unemittable, emit, emit_as_given
+from knowledge.program import Program
+from knowledge.reference_source import read_reference
+from tests.patterns.workshop import FUSED, build, complaints, function, load, reference
+
+SPOKEN = '''"""Made for a test."""
+import torch
+import torch.nn as nn
+from math import pi, sqrt
+
+
+# Doubles what it is given.
+def twice(value):
+    return 2 * value
+
+
+def unused():
+    return 0
+
+
+SCALE = twice(pi)
+BATCH = 3
+
+
+class Block(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(4) * SCALE)
+
+
+class Model(nn.Module):
+    """Übung: a scaled copy, by a class that names Model itself."""
+
+    kind = "Model"
+
+    def __init__(self, offset=1.0):
+        super(Model, self).__init__()
+        self.blocks = nn.ModuleList([Block()])
+        self.offset = offset  # read by forward
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Scale and shift."""
+        # the old body
+        return x * self.blocks[0].weight + self.offset
+
+    def extra_repr(self):
+        return f"offset={self.offset}"
+
+
+def get_inputs():
+    return [torch.randn(BATCH, 4)]
+
+
+def get_init_inputs():
+    return []
+
+
+if __name__ == "__main__":
+    print(Model())
+'''
+
+
+def test_everything_but_forward_is_the_reference_s_own_text() -> None:
+    source = build(SPOKEN, FUSED).source
+    for kept in ("# Doubles what it is given.\ndef twice(value):", "SCALE = twice(pi)", "class Block(nn.Module):",
+                 "super(ModelNew, self).__init__()", "# read by forward", '"""Scale and shift."""',
+                 'kind = "Model"', "def forward(self, x: torch.Tensor) -> torch.Tensor:",
+                 'return f"offset={self.offset}"', "Übung"):  # fmt: skip
+        assert kept in source
+    for gone in ("get_inputs", "BATCH", "__main__", "unused", "# the old body", "class Model("):
+        assert gone not in source
+
+
+def test_parameters_are_read_by_their_path_on_every_call() -> None:
+    built = build(SPOKEN, FUSED)
+    assert "self.blocks[0].weight" in built.source
+    candidate = built.candidate()
+    with torch.no_grad():
+        first = candidate(*built.inputs)
+        candidate.blocks[0].weight.mul_(3)
+        assert not torch.allclose(first, candidate(*built.inputs))
+
+
+def test_the_reference_as_given_is_a_candidate_too() -> None:
+    module = load(emit_as_given(SPOKEN))
+    assert module.ModelNew()(torch.ones(2, 4)).shape == (2, 4)
+    assert not hasattr(module, "Model")
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        (torch.randn(3, 4, dtype=torch.float64), "torch.float64"),
+        (torch.randn(4), "(4,)"),
+        (torch.randn(3, 5), "(3, 5)"),
+    ],
+)
+def test_inputs_it_was_not_made_for_raise_one_sentence(values: torch.Tensor, told: str) -> None:
+    candidate = build(SPOKEN, FUSED).candidate()
+    with pytest.raises(ValueError, match="this kernel was made for float32 of shape") as raised:
+        candidate(values)
+    assert told in str(raised.value)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 17])
+def test_the_batch_may_differ_from_the_traced_one(batch: int) -> None:
+    assert complaints(build(SPOKEN, FUSED), [torch.randn(batch, 4)]) == []
+
+
+def test_a_batch_size_that_the_graph_took_for_a_constant_is_insisted_on() -> None:
+    built = build(function("x", "x.sum(1) / x.size(0)", "torch.randn(6, 5)"), FUSED)
+    with pytest.raises(ValueError, match=r"made for float32 of shape \[6, 5\]"):
+        built.candidate()(torch.randn(3, 5))
+    assert complaints(built) == []
+
+
+def test_a_view_by_batch_size_follows_the_batch() -> None:
+    body = """    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(12, 3)
+
+    def forward(self, x):
+        return self.linear(x.view(x.size(0), -1))"""
+    built = build(reference(body, "torch.randn(5, 3, 4)"), ())
+    assert complaints(built, [torch.randn(7, 3, 4)]) == []
+
+
+@pytest.mark.parametrize(
+    "values",
+    [torch.randn(4, 3).t(), torch.randn(3, 8)[:, ::2], torch.randn(1, 4).expand(3, 4),
+     torch.randn(7, 4)[2:5], torch.randn(13)[1:].view(3, 4)],
+)  # fmt: skip
+def test_strided_and_offset_inputs_give_the_right_result(values: torch.Tensor) -> None:
+    assert complaints(build(SPOKEN, FUSED), [values]) == []
+
+
+def test_tensors_that_don_t_go_together_raise() -> None:
+    source = function("x, y", "(x + y).sum(-1)", "torch.randn(6, 5), torch.randn(6, 5)")
+    with pytest.raises(ValueError, match="y does not go with the other tensors"):
+        build(source, FUSED).candidate()(torch.randn(6, 5), torch.randn(2, 5))
+
+
+def test_running_statistics_are_written_back() -> None:
+    body = """    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm1d(5)
+
+    def forward(self, x):
+        return torch.relu(self.norm(x))"""
+    built = build(reference(body, "torch.randn(6, 5) + 3"), FUSED)
+    candidate = built.candidate()
+    candidate(*built.inputs)
+    assert candidate.norm.num_batches_tracked.item() == 1
+    assert candidate.norm.running_mean.mean().item() > 0.2
+    assert complaints(built) == []
+
+
+def test_numbers_that_forward_is_given_stay_arguments() -> None:
+    source = function("x, factor", "x * factor", "torch.randn(3, 4), 2.5")
+    assert complaints(build(source, FUSED)) == []
+
+
+def test_names_in_the_graph_hide_nothing() -> None:
+    source = function("mul, relu", "torch.relu(mul * relu) + torch.relu(relu)",
+                      "torch.randn(3, 4), torch.randn(3, 4)")  # fmt: skip
+    assert complaints(build(source, FUSED)) == []
+    assert complaints(build(source, ())) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "why"),
+    [
+        ("def f(:", "does not parse"),
+        ("class Other:\n    pass\n", "no class Model"),
+        ("class Base:\n    pass\n\n\nclass Model(Base):\n    pass\n", "does not define forward itself"),
+        ("class Model:\n    def forward(self, *x):\n        return x\n", "takes \\*args"),
+        ("class Model:\n    def forward(self, x): return x\n", "written on one line"),
+    ],
+)  # fmt: skip
+def test_a_reference_that_has_no_plain_form_says_why(source: str, why: str) -> None:
+    with pytest.raises(Unemittable, match=why):
+        read_reference(source)
+
+
+def test_tensors_in_a_list_can_t_be_emitted() -> None:
+    built = build(function("x", "x + 1", "torch.randn(3)"), ())
+    nested = SPOKEN.replace("self, x: torch.Tensor", "self").replace("x * ", "")
+    with pytest.raises(Unemittable, match="in lists or by keyword alone"):
+        emit(Program.of(built.graph, nested))
+
+
+def test_the_knowledge_room_does_not_load_torch() -> None:
+    code = (
+        "import sys, knowledge.emit, knowledge.loops.islands\n"
+        "from knowledge.pattern import load_cards, load_pattern\n"
+        "[load_pattern(name) for name in load_cards()]\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,164 @@
+"""Ops of many kinds through trace, algebra, fusion and emission, against float64; and what the pattern proposes."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+
+from knowledge.pattern import Proposal, Refusal, Step, load_pattern
+from knowledge.program import Program
+from tests.patterns.ops import OPS
+from tests.patterns.workshop import FUSED, SITUATION, Built, build, complaints, function, reference
+from tools.backends.cpp.loader import cpp_kernel
+
+SOFTMAX = function("x", "torch.softmax(x, dim=-1)", "torch.randn(8, 16)")
+
+
+@pytest.fixture(scope="module")
+def all_built() -> dict[str, Built]:
+    """Every op, with its kernels compiled side by side."""
+    built = {name: build(reference(*op)) for name, op in OPS.items()}
+    kernels = [kernel for one in built.values() for kernel in one.program.kernels]
+    flags = ("-fno-unsafe-math-optimizations",)
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda k: cpp_kernel(k.source, k.name, k.signature, flags), kernels))
+    return built
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_candidate_is_as_right_as_the_reference(name: str, all_built: dict[str, Built]) -> None:
+    assert complaints(all_built[name]) == []
+
+
+@pytest.mark.parametrize("name", ["lstm", "attention", "bn_train", "embedding", "dropout_train"])
+def test_op_without_any_step_goes_to_the_library_and_stays_right(name: str) -> None:
+    built = build(reference(*OPS[name]), ())
+    assert not built.program.kernels
+    assert complaints(built) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "kernels"),
+    [("swiglu", 2), ("varnorm", 1), ("newgelu", 1), ("multiout", 1), ("triplet", 1), ("lstm", 0)],
+)
+def test_what_can_go_together_makes_one_loop(
+    name: str, kernels: int, all_built: dict[str, Built]
+) -> None:
+    assert len(all_built[name].program.kernels) == kernels
+
+
+@pytest.mark.parametrize(
+    ("exp", "accumulate", "streaming"),
+    [("libm", "float", False), ("inline", "double", False), ("inline", "float", True)],
+)
+@pytest.mark.parametrize(
+    ("expression", "inputs"),
+    [
+        ("F.log_softmax(x, -1).exp() * torch.tanh(x)", "torch.randn(7, 700)"),
+        ("F.layer_norm(torch.sigmoid(x), (700,))", "torch.randn(7, 700)"),
+        ("F.gelu(x) + x.log1p().nan_to_num()", "torch.randn(30011)"),
+        ("torch.softmax(x, 1)", "torch.randn(3, 70, 90)"),
+    ],
+)
+def test_every_tunable_keeps_the_result(
+    exp: str, accumulate: str, streaming: bool, expression: str, inputs: str
+) -> None:
+    step = Step(
+        pattern="row_loop",
+        parameters={"exp": exp, "accumulate": accumulate, "streaming": streaming},
+    )
+    assert complaints(build(function("x", expression, inputs), (step,))) == []
+
+
+@pytest.mark.parametrize("shape", [(1, 16), (5, 16), (17, 16), (3, 1000)])
+def test_softmax_takes_sizes_it_was_not_traced_with(shape: tuple[int, ...]) -> None:
+    assert complaints(build(SOFTMAX, FUSED), [torch.randn(shape)]) == []
+
+
+def test_rows_longer_than_a_float_can_sum_are_summed_in_double() -> None:
+    built = build(function("x", "x.sum(-1)", "torch.rand(3, 200000)"), FUSED)
+    assert "double v" in built.program.kernels[0].source
+    assert complaints(built) == []
+
+
+def test_nan_and_infinity_go_through_a_softmax_as_in_torch() -> None:
+    rows = torch.randn(6, 16)
+    rows[0, 3], rows[1, 3], rows[2, 3] = float("nan"), float("inf"), -float("inf")
+    rows[3] = -float("inf")
+    assert complaints(build(SOFTMAX, FUSED), [rows]) == []
+
+
+def test_label_out_of_range_gives_nan_and_reads_no_foreign_memory() -> None:
+    source = function(
+        "x, t", "F.cross_entropy(x, t, reduction='none')", "torch.randn(4, 8), torch.arange(4)"
+    )
+    candidate = build(source, FUSED).candidate()
+    made = candidate(torch.randn(4, 8), torch.tensor([0, 8, -1, 3]))
+    assert made.isnan().tolist() == [False, True, True, False]
+
+
+def test_a_total_is_the_same_to_the_bit_whatever_the_number_of_threads() -> None:
+    candidate = build(function("x", "x.sum()", "torch.randn(1000003)"), FUSED).candidate()
+    values, threads = torch.randn(1000003), torch.get_num_threads()
+    results = set()
+    try:
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            results.add(candidate(values).item())
+    finally:
+        torch.set_num_threads(threads)
+    assert len(results) == 1
+
+
+def test_a_value_along_the_columns_is_not_computed_again_for_every_row() -> None:
+    source = function("x, b", "x * torch.exp(b)", "torch.randn(64, 32), torch.randn(32)")
+    built = build(source, FUSED)
+    assert len(built.program.kernels) == 2
+    assert complaints(built) == []
+
+
+def test_a_square_input_is_not_broadcast_along_the_wrong_dimension() -> None:
+    built = build(function("x", "x - x.sum(1)", "torch.randn(9, 9)"), FUSED)
+    assert complaints(built) == []
+
+
+def test_proposals_vary_tunables_and_reckon_with_bytes() -> None:
+    source = function("x", "F.gelu(x * 0.7).sum(-1)", "torch.randn(512, 512)")
+    program = build(source, ()).program
+    proposals = load_pattern("row_loop").propose(program, SITUATION)
+    assert isinstance(proposals, list)
+    assert [p.step.parameters["exp"] for p in proposals[:2]] == ["inline", "libm"]
+    assert proposals[0].speedup > proposals[1].speedup > 1
+    assert "1.1 MB" in proposals[0].arithmetic
+
+
+def test_an_op_that_the_library_does_whole_is_refused_with_the_reason() -> None:
+    program = build(function("x", "torch.cumsum(x, 1)", "torch.randn(4, 8)"), ()).program
+    answer = load_pattern("row_loop").propose(program, SITUATION)
+    assert isinstance(answer, Refusal)
+    assert "aten.cumsum.default is left to the library" in answer.reason
+
+
+def test_unknown_tunable_is_an_error() -> None:
+    program = build(SOFTMAX, ()).program
+    with pytest.raises(ValueError, match="unknown tunables"):
+        load_pattern("row_loop").apply(
+            program, Step(pattern="row_loop", parameters={"exp": "table"})
+        )
+
+
+def test_loops_are_fused_once(all_built: dict[str, Built]) -> None:
+    program: Program = all_built["varnorm"].program
+    assert isinstance(load_pattern("row_loop").propose(program, SITUATION), Refusal)
+    with pytest.raises(ValueError, match="nothing to fuse"):
+        load_pattern("row_loop").apply(program, Step(pattern="row_loop"))
+
+
+def test_every_proposal_can_be_applied() -> None:
+    program = build(SOFTMAX, ()).program
+    pattern = load_pattern("row_loop")
+    proposals = pattern.propose(program, SITUATION)
+    assert isinstance(proposals, list)
+    assert all(isinstance(proposal, Proposal) for proposal in proposals)
+    for proposal in proposals:
+        assert pattern.apply(program, proposal.step).kernels

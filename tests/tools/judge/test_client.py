@@ -1,0 +1,175 @@
+"""The judge as the house uses it: bad references, deaths in the middle, what is left behind."""
+
+import os
+import re
+import signal
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from knowledge.errors import BadInput
+from tools.candidate import Candidate
+from tools.judge.client import Judge
+from tools.judge.wire import JudgeLimits
+from tools.task import parse_task
+from tools.verdict import BuildFailed, Correct, JudgeError, WrongOutput
+
+LIMITS = JudgeLimits(preparation_s=2, timing_s=0.3)
+HEAD = "import torch\nclass Model(torch.nn.Module):\n"
+FOOT = (
+    "def get_inputs():\n    return [torch.randn(16, 32)]\ndef get_init_inputs():\n    return []\n"
+)
+DOUBLE = HEAD + "    def forward(self, x):\n        return x * 2\n" + FOOT
+RIGHT = DOUBLE.replace("Model(", "ModelNew(")
+WRONG = RIGHT.replace("* 2", "* 3")
+
+
+def judge_of(source: str, folder: Path) -> Judge:
+    (folder / "reference.py").write_text(source)
+    task = parse_task({"name": "t", "reference": "reference.py"}, "t.yaml", folder)
+    return Judge(task, folder / "scratch", LIMITS)
+
+
+def candidate(source: str) -> Candidate:
+    return Candidate(source=source, backend="torch")
+
+
+def refusal(source: str, folder: Path) -> BadInput:
+    with judge_of(source, folder) as judge, pytest.raises(BadInput) as caught:
+        judge.examine()
+    assert "\n" not in str(caught.value)
+    return caught.value
+
+
+def descendants() -> list[psutil.Process]:
+    return [
+        process
+        for process in psutil.Process().children(recursive=True)
+        if process.status() != psutil.STATUS_ZOMBIE
+    ]
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ("return x @ x", "mat1 and mat2|size mismatch|must match|cannot be multiplied"),
+        ("return torch.rand_like(x)", "random"),
+        ("return torch.nn.functional.dropout(x)", "random"),
+        ("return x.shape[0]", "returns no tensor"),
+        ("return x, 3", "int"),
+        ("self.n = getattr(self, 'n', 0) + 1; return x * self.n", "called again"),
+        ("import os; os._exit(3)", "ended while it ran the reference"),
+    ],
+)
+def test_a_reference_that_cannot_be_judged_is_refused_in_one_line(body, told, tmp_path):
+    source = HEAD + f"    def forward(self, x):\n        {body}\n" + FOOT
+    assert re.search(told, refusal(source, tmp_path).what)
+
+
+def test_what_a_reference_prints_disturbs_nobody(tmp_path):
+    source = DOUBLE.replace("return x * 2", "print('{}' * 99); return x * 2")
+    with judge_of(source, tmp_path) as judge:
+        assert isinstance(judge.verify(candidate(RIGHT)), Correct)
+
+
+def test_a_task_whose_answer_is_constant_gets_a_caution(tmp_path):
+    source = DOUBLE.replace("x * 2", "torch.softmax(x.sum(dim=1, keepdim=True), dim=1)")
+    with judge_of(source, tmp_path) as judge:
+        assert any("does not depend on the input" in text for text in judge.examine().cautions)
+
+
+def test_an_op_that_changes_its_input_is_judged_on_private_copies(tmp_path):
+    source = DOUBLE.replace("x * 2", "x.mul_(2)")
+    with judge_of(source, tmp_path) as judge:
+        assert any("changes its own inputs" in text for text in judge.cautions())
+        mutating = candidate(RIGHT.replace("x * 2", "x.add_(x)"))
+        assert isinstance(judge.verify(mutating), Correct)
+        assert isinstance(judge.measure(mutating, ("eager",)), Correct)
+        assert isinstance(judge.verify(candidate(WRONG)), WrongOutput)
+
+
+def test_a_judge_that_is_killed_is_started_again_and_asked_again(tmp_path):
+    with judge_of(DOUBLE, tmp_path) as judge:
+        assert isinstance(judge.verify(candidate(RIGHT)), Correct)
+        (service,) = psutil.Process().children()
+        service.send_signal(signal.SIGKILL)
+        assert isinstance(judge.verify(candidate(WRONG)), WrongOutput)
+        assert isinstance(judge.verify(candidate(RIGHT)), Correct)
+
+
+def test_a_zygote_that_is_killed_is_replaced(tmp_path):
+    with judge_of(DOUBLE, tmp_path) as judge:
+        assert isinstance(judge.measure(candidate(RIGHT), ("eager",)), Correct)
+        (service,) = psutil.Process().children()
+        for process in service.children():
+            process.kill()
+        time.sleep(0.2)
+        assert isinstance(judge.verify(candidate(WRONG)), WrongOutput)
+        assert isinstance(judge.measure(candidate(RIGHT), ("eager",)), Correct)
+
+
+def test_a_judge_that_cannot_work_says_so_and_passes_nothing(tmp_path):
+    with judge_of(DOUBLE, tmp_path) as judge:
+        judge.examine()
+        (tmp_path / "reference.py").write_text("import os; os._exit(9)")
+        (service,) = psutil.Process().children()
+        service.kill()
+        assert isinstance(judge.verify(candidate(RIGHT)), JudgeError)
+
+
+def test_nothing_is_left_behind(tmp_path):
+    descriptors = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    before = {process.pid for process in descendants()}
+    with judge_of(DOUBLE, tmp_path) as judge:
+        for source in (RIGHT, WRONG, RIGHT.replace("return", "import os; os._exit(0)")):
+            judge.verify(candidate(source))
+        judge.measure(candidate(RIGHT), ("eager",))
+        assert len(descendants()) > len(before)
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline and {p.pid for p in descendants()} - before:
+        time.sleep(0.05)
+    assert not {process.pid for process in descendants()} - before
+    assert len(os.listdir("/proc/self/fd")) == descriptors  # noqa: PTH208
+    assert not list((tmp_path / "scratch" / "jail").glob("runner-*"))
+
+
+def test_a_candidate_without_model_new_or_with_a_syntax_error_fails_to_build(tmp_path):
+    with judge_of(DOUBLE, tmp_path) as judge:
+        assert "no class ModelNew" in judge.build(candidate(DOUBLE)).log
+        assert "line 1" in judge.build(candidate("x = (")).log
+        assert isinstance(judge.verify(candidate("x = (")), BuildFailed)
+        assert judge.build(candidate(RIGHT)) is None
+
+
+def test_a_candidates_cpp_is_compiled_in_the_jail_and_its_errors_are_told(tmp_path):
+    source = (
+        "import torch\nfrom tools.backends.cpp.loader import cpp_kernel\n"
+        "run = cpp_kernel('nonsense', 'run', 'pp')\nclass ModelNew(torch.nn.Module):\n    pass\n"
+    )
+    with judge_of(DOUBLE, tmp_path) as judge:
+        failed = judge.build(candidate(source))
+    assert isinstance(failed, BuildFailed)
+    assert "nonsense" in failed.log
+    assert failed.isolation
+
+
+def test_survey_confirm_and_profile_agree_with_each_other(tmp_path):
+    with judge_of(DOUBLE, tmp_path) as judge:
+        baselines, roofline = judge.survey()
+        assert {row.name for row in baselines.rows} == {"eager", "compile"}
+        assert baselines.noise >= 0
+        assert roofline.floor_ms > 0
+        assert judge.profile(candidate(RIGHT)) is None
+        confirmed = judge.confirm(candidate(RIGHT))
+        assert isinstance(confirmed, Correct)
+        assert confirmed.timing is not None
+        assert confirmed.timing.confirmed
+        assert len(confirmed.cases) >= 3
+        profile = judge.profile(candidate(RIGHT))
+        assert profile is not None
+        assert profile.median_ms == confirmed.timing.candidate_ms
+        for row in confirmed.timing.comparisons:
+            assert row.low <= row.speedup <= row.high
+        assert isinstance(judge.confirm(candidate(WRONG)), WrongOutput)

@@ -1,0 +1,47 @@
+import torch
+
+from tools.judge.inputs import Perturbation, changed, generator, redraw_weights
+
+
+def test_a_perturbation_keeps_the_distribution_and_changes_the_answer():
+    values = torch.randn(100, 100)
+    before = values.clone()
+    Perturbation([values], values.numel()).apply()
+    different = int((values != before).sum())
+    assert 0 < different <= 48
+    assert set(values.flatten().tolist()) <= set(before.flatten().tolist())
+
+
+def test_where_an_op_folds_much_into_little_the_result_still_changes():
+    values = torch.rand(1 << 16)
+    perturbation = Perturbation([values], 1)
+    mean = values.double().mean()
+    perturbation.apply()
+    assert abs(values.double().mean() - mean) > 1e-4
+    large = values.max()
+    for _ in range(5):
+        perturbation.apply()
+    assert int((values > 2).sum()) == 1
+    assert large > 2
+
+
+def test_sorted_integers_stay_sorted():
+    offsets = torch.arange(0, 1000, 10)
+    Perturbation([offsets], 10).apply()
+    assert torch.equal(offsets, torch.arange(0, 1000, 10))
+
+
+def test_integers_are_left_alone_by_changes_of_scale():
+    floats, integers = torch.ones(4), torch.arange(4)
+    made = changed((floats, [integers], 3), lambda tensor, _: tensor * 32, generator())
+    assert torch.equal(made[0], torch.full((4,), 32.0))
+    assert torch.equal(made[1][0], integers)
+    assert made[2] == 3
+
+
+def test_constant_weights_get_a_spread_when_they_are_drawn_anew():
+    norm = torch.nn.LayerNorm(64)
+    redraw_weights(norm, generator())
+    assert norm.weight.std() > 0.05
+    assert norm.bias.std() > 0.05
+    assert abs(norm.weight.mean() - 1) < 0.1
