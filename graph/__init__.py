@@ -1,0 +1,1 @@
+"""How work flows: the state machine of a run, the command, and what a person sees."""

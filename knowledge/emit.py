@@ -1,4 +1,4 @@
-"""Prints a `Program` as a Python module that defines `ModelNew`: the candidate a person reads and ships.
+"""Prints a `Program` as a Python module that defines `ModelNew`, for a person to read and ship.
 
 The constructor, and whatever it needs, is the reference's own text; only `forward` is written anew.
 Nothing is run here, and no tensor library is imported.
@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from knowledge.freedom import SIZED, freedom
 from knowledge.opgraph import Node, OpGraph, Ref
 from knowledge.program import Kernel, Program, variable
 from knowledge.reference_source import Reference, Unemittable, read_reference
@@ -22,7 +23,6 @@ _LOADER = "from tools.backends.cpp.loader import cpp_kernel"
 # turn 1 / inf to NaN.
 _FLAGS = ("-fno-unsafe-math-optimizations",)
 _TARGET = re.compile(r"[A-Za-z_]\w*\.[A-Za-z_]\w*\.[A-Za-z_]\w*")
-_SKIPPED = ("aten._assert_tensor_metadata", "aten.sym_constrain", "aten._assert_scalar")
 
 _HUGE_PAGES = '''
 try:
@@ -34,7 +34,7 @@ _HUGE_PAGE, _MADV_HUGEPAGE = 1 << 21, 14
 
 
 def _empty_on_huge_pages(shape, dtype):
-    """torch.empty whose memory the kernel backs with 2 MiB pages: one page fault in place of 512."""
+    """torch.empty on pages of 2 MiB: one page fault in place of 512."""
     out = torch.empty(shape, dtype=dtype)
     if _madvise is not None and sys.platform == "linux" and out.nbytes >= %d:
         start = -(-out.data_ptr() // _HUGE_PAGE) * _HUGE_PAGE
@@ -147,7 +147,7 @@ def _kernel_source(kernel: Kernel) -> str:
 
 
 class _Names:
-    """Python names of the graph's values in the emitted forward: none hides an argument or a module."""
+    """Python names of the graph's values: none hides an argument, a module or a keyword."""
 
     def __init__(self, graph: OpGraph, reference: Reference) -> None:
         taken = {"self", "torch", "ctypes", "sys", "cpp_kernel", *keyword.kwlist}
@@ -213,9 +213,9 @@ class _Forward:
         return [*lines, f"return ({', '.join(returned)}{',' if len(returned) == 1 else ''})"]
 
     def _guards(self) -> list[str]:
-        """What every input must be: dtype, rank, and the sizes that the graph has taken for granted."""
+        """What every input must be: dtype, rank, and the sizes taken for granted."""
         lines: list[str] = []
-        free_batch, free_all = _freedom(self.program)
+        free_batch, free_all = freedom(self.program)
         for node in self.program.graph.inputs:
             name, spec = self.names.of(Ref(ref=node.name)), node.spec
             shape = "any shape" if free_all else list(spec.shape)
@@ -247,8 +247,6 @@ class _Forward:
         ]
 
     def _call(self, node: Node) -> list[str]:
-        if node.target.startswith(_SKIPPED):
-            return []
         if not _TARGET.fullmatch(node.target):
             raise Unemittable(f"the call {node.target} has no plain form")
         args = self._sizes_of_batch(node)
@@ -276,9 +274,9 @@ class _Forward:
         return used
 
     def _sizes_of_batch(self, node: Node) -> tuple[Any, ...]:
-        """A view's arguments, with the batch's size taken from the tensor where it is the first size."""
+        """A view's arguments, with the batch's size taken from the tensor at run time."""
         sizes = node.args[1] if len(node.args) > 1 else None
-        if not node.target.startswith(_SIZED) or not isinstance(sizes, list) or not sizes:
+        if not node.target.startswith(SIZED) or not isinstance(sizes, list) or not sizes:
             return node.args
         source = node.args[0]
         assert isinstance(source, Ref)
@@ -324,9 +322,6 @@ class _Forward:
         return f"torch.empty({shape}, dtype={dtype})"
 
 
-_SIZED = ("aten.view.", "aten.reshape.", "aten._unsafe_view.", "aten.expand.")
-
-
 @dataclass(frozen=True)
 class _Code:
     """An argument that is already Python."""
@@ -340,70 +335,3 @@ def _path(target: str) -> str:
     for part in target.split("."):
         text += f"[{part}]" if part.isdigit() else f".{part}"
     return text.lstrip(".")
-
-
-def _freedom(program: Program) -> tuple[bool, bool]:
-    """Whether the first dimension of inputs may vary, and whether all sizes may.
-
-    A number in the graph that equals a size (or its root, or its inverse) may have been computed
-    from it, and then holds for that size only.
-    """
-    graph = program.graph
-    if any(kernel.sizes and not _follows_inputs(kernel) for kernel in program.kernels):
-        return False, False
-    numbers = set(_numbers(program))
-    batch = [node.spec.shape[0] for node in graph.inputs if node.spec.shape]
-    others = [size for node in graph.inputs for size in node.spec.shape]
-    others += [node.spec.numel for node in graph.inputs]
-    free_batch = not (_suspects([*batch, *others[len(others) - len(graph.inputs) :]]) & numbers)
-    all_free = not program.library_calls and not (_suspects(others) & numbers)
-    entering = {node.kind for node in graph.nodes}
-    return free_batch, free_batch and all_free and not entering & {
-        "parameter",
-        "buffer",
-        "constant",
-    }
-
-
-def _follows_inputs(kernel: Kernel) -> bool:
-    """Whether a kernel's sizes come from a tensor at run time."""
-    return any(".shape" in size.expression or ".numel" in size.expression for size in kernel.sizes)
-
-
-def _suspects(sizes: list[int]) -> set[float]:
-    found: set[float] = set()
-    for size in sizes:
-        if size > 1:
-            found |= {float(size), size - 1.0, 1.0 / size, size**0.5, size**-0.5}
-    return found - {1.0}
-
-
-def _numbers(program: Program) -> list[float]:
-    """Every number among the arguments that could stand for a size; a batch taken at run time does not."""
-    found: list[float] = []
-    for node in program.graph.calls:
-        sized = node.target.startswith(_SIZED)
-        stack: list[Any] = [*node.args[1:], *node.kwargs.values()]
-        if sized and program.kernel_of.get(node.name) is None:
-            first = node.args[0]
-            shape = program.graph.spec_of(first).shape if isinstance(first, Ref) else ()
-            sizes = node.args[1] if len(node.args) > 1 and isinstance(node.args[1], list) else []
-            stack = list(sizes[1:]) if sizes and shape and sizes[0] == shape[0] else [*sizes]
-        elif sized or node.target.startswith(_DIMENSIONAL):
-            stack = []
-        while stack:
-            item = stack.pop()
-            if isinstance(item, list):
-                stack += item
-            elif isinstance(item, int | float) and not isinstance(item, bool):
-                found.append(float(item))
-    return found
-
-
-# Their numbers are dimensions, counts of groups and the like, never a batch's size.
-_DIMENSIONAL = (
-    "aten.softmax", "aten.log_softmax", "aten.sum", "aten.mean", "aten.amax", "aten.amin", "aten.logsumexp",
-    "aten.layer_norm", "aten.rms_norm", "aten.group_norm", "aten.flatten", "aten.unsqueeze", "aten.squeeze",
-    "aten.transpose", "aten.permute", "aten.conv", "aten.max_pool", "aten.avg_pool", "aten.var", "aten.std",
-    "aten.cat", "aten.stack", "aten.cross_entropy", "aten.nll_loss",
-)  # fmt: skip

@@ -12,6 +12,9 @@ from pydantic import Field
 
 from knowledge.opgraph import Frozen, Node, OpGraph, Ref, TensorSpec
 
+# The tracer's own notes on types; the emitted module checks its inputs instead.
+ASSERTIONS = ("aten._assert_tensor_metadata", "aten.sym_constrain", "aten._assert_scalar")
+
 
 class Written(Frozen):
     """A tensor that a kernel fills: which value it is, and its shape as a Python expression."""
@@ -78,7 +81,7 @@ class Program(Frozen):
         return Program(graph=graph, reference_source=reference_source)
 
     def changed(self, **fields: Any) -> "Program":
-        """This program with some fields changed; unlike `model_copy`, nothing cached comes along."""
+        """This program with some fields changed; unlike in a copy, nothing cached comes along."""
         kept = {name: getattr(self, name) for name in type(self).model_fields}
         return Program(**{**kept, **fields})
 
@@ -90,7 +93,11 @@ class Program(Frozen):
     @property
     def library_calls(self) -> tuple[Node, ...]:
         """The calls that no kernel computes, in execution order."""
-        return tuple(node for node in self.graph.calls if node.name not in self.kernel_of)
+        return tuple(
+            node
+            for node in self.graph.calls
+            if node.name not in self.kernel_of and not node.target.startswith(ASSERTIONS)
+        )
 
     def schedule(self) -> Iterator[Node | Kernel]:
         """Library calls and kernels in an order in which everything is computed before it is read.
@@ -102,7 +109,7 @@ class Program(Frozen):
         waiting: list[Node | Kernel] = []
         for node in self.graph.calls:
             unit = self.kernel_of.get(node.name, node)
-            if unit not in waiting:
+            if unit not in waiting and not node.target.startswith(ASSERTIONS):
                 waiting.append(unit)
         while waiting:
             first = next((unit for unit in waiting if _needs(unit) <= ready), None)

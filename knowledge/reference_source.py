@@ -1,4 +1,4 @@
-"""Reads a reference module's source: what to keep of it for a candidate, and where `forward` stands.
+"""Reads a reference's source: what to keep of it for a candidate, and where `forward` stands.
 
 Works on text with the help of `ast`, so that what is kept reads as its author wrote it.
 """
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 
 class Unemittable(ValueError):
-    """A program that can't be written as a module; the message is one plain sentence that says why."""
+    """A program that can't be written as a module; the message is one sentence that says why."""
 
 
 _DROPPED = ("get_inputs", "get_init_inputs")
@@ -72,7 +72,8 @@ def read_reference(source: str) -> Reference:
     if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
         assert first.end_lineno is not None
         head += lines[first.lineno - 1 : first.end_lineno]
-    assert model.end_lineno is not None and forward.end_lineno is not None
+    assert model.end_lineno is not None
+    assert forward.end_lineno is not None
     tail = lines[forward.end_lineno : model.end_lineno]
     return Reference(
         imports=imports,
@@ -96,7 +97,8 @@ def _without_trailing_comments(head: list[str]) -> list[str]:
 
 def _start(node: ast.stmt) -> int:
     decorators = getattr(node, "decorator_list", [])
-    return min([node.lineno, *(decorator.lineno for decorator in decorators)])
+    lines: list[int] = [node.lineno, *(decorator.lineno for decorator in decorators)]
+    return min(lines)
 
 
 def _renamed(source: str) -> str:
@@ -111,8 +113,8 @@ def _renamed(source: str) -> str:
         if isinstance(node, ast.Name) and node.id == "Model":
             places.append((node.lineno - 1, node.col_offset))
         elif isinstance(node, ast.ClassDef) and node.name == "Model":
-            line = lines[node.lineno - 1]
-            places.append((node.lineno - 1, line.index(b"Model", node.col_offset + 5)))
+            column: int = lines[node.lineno - 1].index(b"Model", node.col_offset + 5)
+            places.append((node.lineno - 1, column))
     for row, column in sorted(places, reverse=True):
         lines[row] = lines[row][:column] + b"ModelNew" + lines[row][column + 5 :]
     return "\n".join(line.decode() for line in lines) + "\n"
@@ -121,7 +123,7 @@ def _renamed(source: str) -> str:
 def _kept(
     module: ast.Module, model: ast.ClassDef, lines: list[str]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Imports, and what else the class needs; constants that only the input generators read are dropped."""
+    """Imports, and what else the class needs; what only the input generators read is dropped."""
     imports: list[str] = []
     rest: list[ast.stmt] = []
     for node in module.body:
@@ -155,7 +157,7 @@ def _is_dropped(node: ast.stmt) -> bool:
 
 
 def _is_needed(node: ast.stmt, needed: set[str]) -> bool:
-    """Definitions and constants are kept where something reads them; any other statement always is."""
+    """Definitions and constants are kept where they are read; other statements always are."""
     if isinstance(node, ast.FunctionDef | ast.ClassDef):
         return node.name in needed
     if isinstance(node, ast.Assign):

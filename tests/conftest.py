@@ -13,7 +13,7 @@ from tools.verdict import Correct, Verdict
 
 REFERENCES = Path(__file__).parent / "references"
 LIMITS = JudgeLimits(
-    call_s=8, first_call_s=8, load_s=30, compile_s=120, preparation_s=4, timing_s=0.5
+    call_s=5, first_call_s=5, load_s=30, compile_s=120, preparation_s=4, timing_s=0.3
 )
 
 Judges = Callable[[str], Judge]

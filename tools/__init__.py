@@ -1,0 +1,1 @@
+"""What can be done to a kernel: trace, build, judge, profile, export."""

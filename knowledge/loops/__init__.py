@@ -1,1 +1,1 @@
-"""Fused row loops: a small form for pointwise and reduction work, and the printer that makes C++ of it."""
+"""Fused row loops: a form for pointwise and reduction work, and a printer that makes C++ of it."""

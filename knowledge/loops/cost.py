@@ -1,4 +1,4 @@
-"""What a program should cost on a machine, from bytes, operations and page faults: the arithmetic behind proposals."""
+"""What a program should cost here, from bytes, operations and page faults: behind all proposals."""
 
 from dataclasses import dataclass
 from math import prod
@@ -15,8 +15,10 @@ CALL_MS = 0.005
 # kernel counts 16.
 SCALAR_SHARE = 0.8
 
-_VIEWS = ("view", "t.", "transpose", "permute", "unsqueeze", "squeeze", "expand", "alias", "detach", "reshape",
-          "slice", "select", "flatten", "_assert", "chunk", "split", "broadcast_tensors", "unflatten")  # fmt: skip
+_VIEWS = (
+    "view", "t.", "transpose", "permute", "unsqueeze", "squeeze", "expand", "alias", "detach",
+    "reshape", "slice", "select", "flatten", "chunk", "split", "broadcast_tensors", "unflatten",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ def read_bytes(graph: OpGraph, refs: tuple[Ref, ...]) -> int:
 
 
 def matmul_flops(graph: OpGraph, node: Node) -> int:
-    """Multiply-adds, counted as two, of products of matrices and of convolutions; 0 for other calls."""
+    """Multiply-adds, counted as two, of matrix products and convolutions; 0 for other calls."""
     name = node.target.split(".")[1] if node.target.count(".") == 2 else node.target
     refs = node.refs
     if (

@@ -1,4 +1,4 @@
-"""Values of a loop with Python's operators, so that formulas in the operator tables read like formulas."""
+"""Values of a loop with Python's operators, so that formulas in the tables read like formulas."""
 
 from __future__ import annotations
 

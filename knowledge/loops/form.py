@@ -69,7 +69,7 @@ class Value:
 
 @dataclass(frozen=True)
 class Operand:
-    """A tensor that the loop reads: which one, its dtype, and which atoms of the domain it spans, in order."""
+    """A tensor that the loop reads: which one, its dtype, and the atoms it spans, in order."""
 
     ref: Ref
     dtype: str
@@ -78,7 +78,7 @@ class Operand:
 
 @dataclass(frozen=True)
 class Store:
-    """A tensor that the loop writes: which value of the graph it is, from which value of the loop, and its layout."""
+    """A tensor that the loop writes: its name in the graph, its value in the loop, its layout."""
 
     ref: Ref
     value: int
@@ -93,7 +93,7 @@ class Store:
 
 @dataclass(frozen=True)
 class Domain:
-    """The index space: sizes of its atoms, outermost first; atoms [first, last) are the columns of a row.
+    """The index space: its atoms' sizes, outermost first; atoms [first, last) are a row's columns.
 
     `structured` says that something is reduced row by row, so that the columns are not ours to
     choose.
@@ -136,7 +136,7 @@ class Domain:
 
 @dataclass(frozen=True)
 class Loop:
-    """One kernel: its domain, its values in order of computation, what it reads and what it writes."""
+    """One kernel: its domain, its values in order of computation, what it reads and writes."""
 
     domain: Domain
     values: tuple[Value, ...]
@@ -203,7 +203,7 @@ class Builder:
         return self._scalar("cast", (value,), kind)
 
     def op(self, name: str, *args: int, kind: ValueType | None = None) -> int:
-        """A scalar operator on values, which are first brought to one type (a `where` keeps its condition)."""
+        """A scalar operator on values, brought to one type first (but a `where`'s condition)."""
         types = [self.values[arg].type for arg in (args[1:] if name == "where" else args)]
         meeting = kind if kind is not None else promote(types)
         if SCALARS[name].floating and meeting in ("bool", "int64_t"):
@@ -241,7 +241,7 @@ class Builder:
         )  # fmt: skip
 
     def total(self, fold: Fold, value: int, atoms: tuple[int, ...]) -> int:
-        """Reduce over the whole domain (`atoms` = everything) or over all rows (`atoms` = the rows)."""
+        """Reduce over the whole domain (`atoms` = everything), or over all rows (the rows)."""
         given = self.values[value]
         if given.stage == "final":
             raise Refused("a total over everything is needed again inside the loop")

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from knowledge.loops.form import Loop
 
+
 @dataclass(frozen=True)
 class Group:
     """Neighbouring atoms that every tensor spans together: one loop, or one index."""
@@ -97,5 +98,3 @@ class Indices:
             wrapped = f"{divided} % {group.name}" if position else divided
             lines.append(f"const int64_t {self.index(group)} = {wrapped};")
         return lines
-
-

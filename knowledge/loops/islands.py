@@ -6,7 +6,8 @@ import knowledge.loops.losses
 import knowledge.loops.pointwise
 import knowledge.loops.reductions  # noqa: F401 - these three fill the table of operators
 from knowledge.loops.form import Loop
-from knowledge.loops.lower import OPERATORS, lower
+from knowledge.loops.lower import lower
+from knowledge.loops.operators import OPERATORS
 from knowledge.opgraph import Node, OpGraph, Ref
 
 
@@ -103,7 +104,7 @@ def _place(search: _Search, node: Node) -> str | None:
 
 
 def _views_before(search: _Search, node: Node) -> set[str]:
-    """Views on the way into a call that nothing else reads: inside a loop they are only index arithmetic."""
+    """Views on the way into a call that nothing else reads: in a loop, mere index arithmetic."""
     found: set[str] = set()
     stack = [node]
     while stack:

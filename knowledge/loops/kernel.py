@@ -1,12 +1,14 @@
-"""From a fused loop to a `Kernel` of a program: its C++, and the Python expressions for sizes, shapes and checks.
+"""From a fused loop to a `Kernel`: its C++, and Python expressions for sizes, shapes and checks.
 
 Sizes are taken at run time from a tensor that spans the whole index space, so that a batch may
 grow; what could not be expressed that way is checked instead.
 """
 
-from knowledge.loops.cpp import Options, groups_of, print_cpp
+from knowledge.loops.cpp import print_cpp
 from knowledge.loops.form import Loop, Operand, Refused
+from knowledge.loops.indices import groups_of
 from knowledge.loops.lower import is_costly
+from knowledge.loops.plan import Options
 from knowledge.loops.shapes import Layout, partition
 from knowledge.opgraph import OpGraph, Ref
 from knowledge.program import Check, Kernel, Size, Written, variable
@@ -67,8 +69,8 @@ class Shapes:
         for operand in self.loop.operands:
             if operand is self.leader:
                 continue
-            name, shape = variable(operand.ref), self.shape(self._layout(operand))
-            wanted = shape if shape.endswith(".shape") else f"torch.Size({shape})"
+            name, expected = variable(operand.ref), self.shape(self._layout(operand))
+            wanted = expected if expected.endswith(".shape") else f"torch.Size({expected})"
             traced = list(self.graph.spec_of(operand.ref).shape)
             found.append(
                 Check(condition=f"{name}.shape == {wanted}",

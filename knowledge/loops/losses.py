@@ -1,19 +1,12 @@
-"""Losses as fused-loop values: per element or per row, then reduced to one number where asked for."""
+"""Losses as fused-loop values: by element or by row, then reduced to one number if asked for."""
 
 from collections.abc import Callable
 from typing import Any
 
 from knowledge.loops.expression import Expression
 from knowledge.loops.form import Refused, value_type
-from knowledge.loops.lower import (
-    Arguments,
-    External,
-    Lowering,
-    Tensor,
-    Work,
-    operator,
-    shape_of,
-)
+from knowledge.loops.lower import Lowering
+from knowledge.loops.operators import Arguments, External, Tensor, Work, operator, shape_of
 from knowledge.loops.reductions import Rows, log_softmax, norm, row_work
 from knowledge.loops.shapes import Layout, broadcast, spanned
 from knowledge.opgraph import Node

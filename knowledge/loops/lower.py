@@ -4,136 +4,15 @@ The registry of operators is filled by `knowledge.loops.pointwise`, `reductions`
 is what they share: the index space, how a tensor lies on it, and what has to be stored.
 """
 
-import ast
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import prod
 from typing import Any
 
 from knowledge.loops.form import Builder, Domain, Fold, Loop, Refused, Store, Value, value_type
+from knowledge.loops.operators import External, Given, Tensor, Work, operator_of, shape_of
 from knowledge.loops.scalars import SCALARS
 from knowledge.loops.shapes import Layout, fits, partition, refine, spanned
-from knowledge.opgraph import Node, OpGraph, Ref, TensorSpec
-
-
-@dataclass(frozen=True)
-class Tensor:
-    """A tensor made inside the loop: its value, how its dimensions lie on the index space, its dtype."""
-
-    value: int
-    layout: Layout
-    dtype: str
-
-
-@dataclass(frozen=True)
-class External:
-    """A tensor that comes from outside the loop; how it lies on the index space follows from its use."""
-
-    ref: Ref
-    spec: TensorSpec
-
-
-Given = Tensor | External
-
-
-@dataclass(frozen=True)
-class Work:
-    """The elements a call works through: their shape, and the dimensions [first, last) it reduces over row by row.
-
-    `first` is None where it reduces nothing, or everything to one number.
-    """
-
-    shape: tuple[int, ...]
-    first: int | None = None
-    last: int = 0
-
-
-Arguments = dict[str, Any]
-Lower = Callable[["Lowering", Node, Arguments], Tensor | tuple[Tensor | None, ...]]
-Measure = Callable[[Node, Arguments], Work]
-
-
-@dataclass(frozen=True)
-class Operator:
-    """How one aten operator is lowered: its parameters with their defaults, its work, and its values."""
-
-    parameters: tuple[str, ...]
-    defaults: Arguments
-    work: Measure
-    lower: Lower
-    view: bool = False
-
-    def bind(self, node: Node, resolve: Callable[[Ref], Given]) -> Arguments:
-        """The call's arguments by name, tensors resolved."""
-        bound = dict(self.defaults)
-        bound.update(zip(self.parameters, node.args, strict=False))
-        bound.update(node.kwargs)
-        if unknown := set(bound) - set(self.parameters):
-            raise Refused(f"{node.target} is given {', '.join(sorted(unknown))}")
-        if missing := [name for name in self.parameters if name not in bound]:
-            raise Refused(f"{node.target} is not given {missing[0]}")
-        return {name: _resolved(bound[name], resolve) for name in self.parameters}
-
-
-def _resolved(value: Any, resolve: Callable[[Ref], Given]) -> Any:
-    if isinstance(value, Ref):
-        return resolve(value)
-    if isinstance(value, list):
-        return [_resolved(item, resolve) for item in value]
-    return value
-
-
-OPERATORS: dict[str, Operator] = {}
-
-
-def operator(
-    names: str, parameters: str, work: Measure, view: bool = False
-) -> Callable[[Lower], Lower]:
-    """Register how some operators are lowered.
-
-    Args:
-        names: aten operators without their overloads, separated by spaces.
-        parameters: as in a Python signature, e.g. `self, dim, keepdim=False`.
-        work: what the call works through.
-        view: whether it only renames indices, so that it is worth nothing on its own.
-    """
-
-    def register(lower: Lower) -> Lower:
-        parsed = ast.parse(f"def f({parameters}): pass").body[0]
-        assert isinstance(parsed, ast.FunctionDef)
-        given = tuple(argument.arg for argument in parsed.args.args)
-        values = [ast.literal_eval(default) for default in parsed.args.defaults]
-        defaults = dict(zip(given[len(given) - len(values) :], values, strict=True))
-        for name in names.split():
-            OPERATORS[name] = Operator(given, defaults, work, lower, view)
-        return lower
-
-    return register
-
-
-def operator_of(node: Node) -> Operator:
-    """How a call is lowered.
-
-    Raises:
-        Refused: nothing is known about its operator.
-    """
-    parts = node.target.split(".")
-    if len(parts) != 3 or parts[0] != "aten" or parts[1] not in OPERATORS:
-        raise Refused(f"{node.target} is left to the library")
-    return OPERATORS[parts[1]]
-
-
-def shape_of(given: Given, domain: Domain | None = None) -> tuple[int, ...]:
-    """The shape of an argument."""
-    if isinstance(given, External):
-        return given.spec.shape
-    assert domain is not None
-    return tuple(prod(domain.sizes[atom] for atom in dim) for dim in given.layout)
-
-
-def result_shape(node: Node, arguments: Arguments) -> Work:
-    """The work of a pointwise call: one step for each element of its result."""
-    return Work(node.spec.shape)
+from knowledge.opgraph import Node, OpGraph, Ref
 
 
 class Lowering:
@@ -356,7 +235,7 @@ def _run(
 
 
 def _split(loop: Loop) -> int:
-    """Where a pointwise loop's innermost run of atoms starts, along which every tensor is read in step."""
+    """Where a pointwise loop's innermost run starts, along which tensors are read in step."""
     last = len(loop.domain.sizes) - 1
     spans = [operand.atoms for operand in loop.operands] + [store.atoms for store in loop.stores]
     split = last

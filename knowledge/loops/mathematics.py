@@ -1,4 +1,4 @@
-"""C++ helpers that kernels bring along: functions written so that compilers turn them into vector code.
+"""C++ helpers that kernels bring along, written so that compilers make vector code of them.
 
 The inline exponential reduces its argument by Cody and Waite's two-part ln 2 and evaluates the
 Cephes polynomials (Moshier, expf, logf, tanhf, erff); within 2 units in the last place, checked
@@ -38,8 +38,8 @@ static inline int64_t floor_divide(int64_t a, int64_t b) {
 """
 
 _EXP_INLINE = """
-// exp in float: n = round(x / ln 2), a polynomial for exp(x - n ln 2), then 2^n in two factors, so that results
-// overflow to infinity and fade through the denormals the way the library's do. NaN goes through.
+// exp in float: n = round(x / ln 2), a polynomial for exp(x - n ln 2), then 2^n in two factors, so
+// that results overflow to infinity and fade through the denormals as the library's do. NaN stays.
 static inline float vector_exp(float x) {
     x = x > 89.0f ? 89.0f : x;
     x = x < -104.0f ? -104.0f : x;
@@ -61,7 +61,8 @@ static inline double vector_exp(double x) { return std::exp(x); }
 """
 
 _LOG_INLINE = """
-// log in float: the mantissa brought into [sqrt(1/2), sqrt(2)), a polynomial there, and the exponent times ln 2.
+// log in float: the mantissa brought into [sqrt(1/2), sqrt(2)), a polynomial there, and the
+// exponent times ln 2.
 static inline float vector_log(float x) {
     const bool denormal = x < 1.17549435e-38f;
     const float scaled = denormal ? x * 8388608.0f : x;
@@ -178,7 +179,7 @@ static inline bfloat16 bfloat16_of(float value) {
 """
 
 _STREAM = """
-// Copy a row that lies in cache to memory past the caches, which spares reading the destination first.
+// Copy a row from cache to memory past the caches, which spares reading the destination first.
 static inline void stream_row(float* target, const float* source, int64_t count) {
     int64_t i = 0;
 #if defined(__AVX512F__)
@@ -218,7 +219,7 @@ template <typename T> static inline T vector_{name}(T x) {{ return std::{name}(x
 
 
 def helpers(body: str, inline: bool) -> str:
-    """The helper functions that a kernel's text calls, and those they call, in an order that compiles."""
+    """The helpers that a kernel's text calls, and those they call, in an order that compiles."""
     functions = dict(_INLINE)
     if not inline:
         names = ("exp", "log", "log1p", "expm1", "tanh", "erf")

@@ -1,4 +1,4 @@
-"""Which sweep computes what: the values each one has to make, and those worth keeping for later ones."""
+"""Which sweep computes what: the values each one makes, and those worth keeping for later ones."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -6,10 +6,10 @@ from typing import Any
 
 from knowledge.loops.expression import Expression
 from knowledge.loops.form import Refused, value_type
-from knowledge.loops.lower import (
+from knowledge.loops.lower import Lowering
+from knowledge.loops.operators import (
     Arguments,
     External,
-    Lowering,
     Tensor,
     Work,
     operator,
@@ -92,7 +92,7 @@ def _power(x: Expression, exponent: Expression) -> Expression:
 
 
 def _floor_divide(x: Expression, y: Expression) -> Expression:
-    """The quotient rounded down; like torch by way of the remainder, which is NaN for infinite x."""
+    """The quotient rounded down, by way of the remainder, which is NaN for infinite x."""
     if x.type in ("int64_t", "bool") and y.type in ("int64_t", "bool"):
         return x.to("int64_t").call("floor_int", y)
     return ((x - _remainder(x, y)) / y).call("round")

@@ -6,16 +6,8 @@ from typing import Any
 
 from knowledge.loops.expression import Expression
 from knowledge.loops.form import Fold, Refused, value_type
-from knowledge.loops.lower import (
-    Arguments,
-    External,
-    Given,
-    Lowering,
-    Tensor,
-    Work,
-    operator,
-    shape_of,
-)
+from knowledge.loops.lower import Lowering
+from knowledge.loops.operators import Arguments, External, Given, Tensor, Work, operator, shape_of
 from knowledge.loops.pointwise import compute
 from knowledge.loops.shapes import Layout, broadcast, spanned
 from knowledge.opgraph import Node
@@ -52,7 +44,7 @@ def row_work(shape: tuple[int, ...], dims: tuple[int, ...], composite: bool) -> 
 def over(
     name: str = "self", dim: str = "dim", composite: bool = False
 ) -> Callable[[Node, Arguments], Work]:
-    """The work of a call that reduces its argument `name` over the dimensions in its argument `dim`."""
+    """The work of a call that reduces its argument `name` over its argument `dim`."""
 
     def work(node: Node, arguments: Arguments) -> Work:
         shape = shape_of(arguments[name])
@@ -62,7 +54,7 @@ def over(
 
 
 class Rows:
-    """One argument of a reducing call, the atoms reduced over, and the formulas that reductions share."""
+    """One argument of a reducing call, the atoms reduced over, and shared formulas."""
 
     def __init__(self, k: Lowering, given: Given, dims: tuple[int, ...]) -> None:
         self.k = k
@@ -292,8 +284,11 @@ def _affine(rows: Rows, value: Expression, weight: Any, bias: Any, layout: Layou
     return value
 
 
-@operator("layer_norm native_layer_norm",
-          "self, normalized_shape, weight=None, bias=None, eps=1e-5, cudnn=True", _trailing)  # fmt: skip
+@operator(
+    "layer_norm native_layer_norm",
+    "self, normalized_shape, weight=None, bias=None, eps=1e-5, cudnn=True",
+    _trailing,
+)
 def _layer_norm(
     k: Lowering, node: Node, arguments: Arguments
 ) -> Tensor | tuple[Tensor | None, ...]:

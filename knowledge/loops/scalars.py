@@ -1,4 +1,4 @@
-"""The table of scalar operators: how each one is written in C++, and what a loop must know about it."""
+"""The table of scalar operators: how each is written in C++, and what a loop must know of it."""
 
 from dataclasses import dataclass
 

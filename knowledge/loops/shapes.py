@@ -1,5 +1,6 @@
-"""How tensors of different shapes lie on one index space: the space's atoms, and which of them each dimension spans."""
+"""How tensors of different shapes lie on one index space: which of its atoms a dimension spans."""
 
+from itertools import pairwise
 from math import prod
 
 from knowledge.loops.form import Refused
@@ -23,17 +24,16 @@ def refine(shapes: list[tuple[int, ...]]) -> tuple[int, ...]:
             running *= size
             cuts.add(running)
     ordered = sorted(cuts)
-    for small, large in zip(ordered, ordered[1:], strict=False):
+    for small, large in pairwise(ordered):
         if large % small:
             raise Refused(f"shapes {', '.join(map(str, shapes))} don't nest in one another")
-    pairs = zip(ordered, ordered[1:], strict=False)
-    return tuple(large // small for small, large in pairs)[::-1]
+    return tuple(large // small for small, large in pairwise(ordered))[::-1]
 
 
 def partition(
     shape: tuple[int, ...], atoms: tuple[int, ...], sizes: tuple[int, ...]
 ) -> Layout | None:
-    """Deal the atoms out, in order, to the dimensions of a shape; None where that doesn't come out even."""
+    """Deal the atoms out to the dimensions of a shape, in order; None where that is uneven."""
     waiting = list(atoms)
     layout: list[tuple[int, ...]] = []
     for size in shape:
@@ -52,7 +52,7 @@ def spanned(layout: Layout) -> tuple[int, ...]:
 
 
 def fits(layout: Layout, target: Layout) -> bool:
-    """Whether a tensor of one layout broadcasts to another the way torch does: aligned at the last dimension."""
+    """Whether one layout broadcasts to another, by torch's rule: aligned at the last dimension."""
     if len(layout) > len(target):
         return False
     aligned = target[len(target) - len(layout) :]

@@ -86,17 +86,20 @@ def sum_of(terms: list[str]) -> str:
     return " + ".join(term for term in terms if term not in ("", "0")) or "0"
 
 
-RESERVED = frozenset(
-    """
-    row col lane lanes first start count size block blocks tasks task label rows cols inner
-    int float double long short char bool auto and or not xor new delete this class struct
-    union template operator private public signed unsigned const static switch case default
-    register namespace using void typename volatile export extern inline enum do for goto if
-    else return sizeof true false try catch throw typedef virtual while break continue
-    friend explicit mutable protected asm bitand bitor compl wchar_t std strips y0 y1 j0 j1
-    div exp log pow sqrt abs floor ceil round sin cos tan erf index
-    """.split()
-)
+# Words of C++ and of its mathematics, and the names that the printer gives.
+RESERVED = {
+    "row", "col", "lane", "lanes", "first", "start", "count", "size", "block", "blocks",
+    "tasks", "task", "label", "rows", "cols", "inner", "int", "float", "double", "long",
+    "short", "char", "bool", "auto", "and", "or", "not", "xor", "new", "delete", "this",
+    "class", "struct", "union", "template", "operator", "private", "public", "signed",
+    "unsigned", "const", "static", "switch", "case", "default", "register", "namespace",
+    "using", "void", "typename", "volatile", "export", "extern", "inline", "enum", "do", "for",
+    "goto", "if", "else", "return", "sizeof", "true", "false", "try", "catch", "throw",
+    "typedef", "virtual", "while", "break", "continue", "friend", "explicit", "mutable",
+    "protected", "asm", "bitand", "bitor", "compl", "wchar_t", "std", "strips", "y0", "y1",
+    "j0", "j1", "div", "exp", "log", "pow", "sqrt", "abs", "floor", "ceil", "round", "sin",
+    "cos", "tan", "erf", "index",
+}  # fmt: skip
 
 
 def names_of(wanted: list[str], prefix: str) -> list[str]:
@@ -111,5 +114,3 @@ def names_of(wanted: list[str], prefix: str) -> list[str]:
             name += "_"
         found.append(name)
     return found
-
-

@@ -128,7 +128,7 @@ class Values:
         return loaded(operand.dtype, f"{pointer}[{self.at.element_offset(operand.atoms)}]")
 
     def row_pointer(self, name: str, storage: str, atoms: tuple[int, ...], constant: bool) -> str:
-        """The pointer to a row of a tensor; the line that makes it goes to the row\'s lines."""
+        """The pointer to a row of a tensor; the line that makes it goes to the row's."""
         offset = self.at.row_offset(atoms)
         if offset in ("", "0"):
             return name

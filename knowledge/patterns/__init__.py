@@ -1,0 +1,1 @@
+"""The patterns, a folder each: `card.toml`, `notes.md`, `pattern.py`."""

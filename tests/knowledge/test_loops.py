@@ -1,30 +1,84 @@
-"""Fused loops: every operator of the table on awkward values, and groups of reductions, against float64."""
+"""Fused loops: all operators on awkward values, and groups of reductions, against float64."""
 
 import pytest
 import torch
 
-from knowledge.loops.cpp import Options, literal
 from knowledge.loops.form import Refused
 from knowledge.loops.islands import find_islands
+from knowledge.loops.plan import Options
 from knowledge.loops.shapes import fits, partition, refine
+from knowledge.loops.spelling import literal
 from tests.patterns.workshop import FUSED, Built, build, complaints, function, reference
 
 AWKWARD = (
-    "torch.cat([torch.tensor([0.0, -0.0, 1.0, -1.0, float('inf'), -float('inf'), float('nan'), 1e-40, -1e-40, 88.0, "
-    "88.7, 89.0, -87.0, -88.0, -100.0, -103.0, -110.0, 1e30, -1e30, 20.0, 20.1, -20.0, 3.95, 5.0, -5.0, 2.0, 6.0]), "
-    "torch.linspace(-12, 12, 3001), torch.logspace(-30, 30, 300), -torch.logspace(-30, 30, 300)])"
+    "torch.cat([torch.tensor([0.0, -0.0, 1.0, -1.0, float('inf'), -float('inf'), float('nan'), "
+    "1e-40, -1e-40, 88.0, 88.7, 89.0, -87.0, -88.0, -100.0, -103.0, -110.0, 1e30, -1e30, 20.0, "
+    "20.1, -20.0, 3.95, 5.0, -5.0, 2.0, 6.0]), torch.linspace(-12, 12, 3001), "
+    "torch.logspace(-30, 30, 300), -torch.logspace(-30, 30, 300)])"
 )
-FUNCTIONS = ["exp", "log", "log1p", "expm1", "tanh", "sigmoid", "erf", "sqrt", "rsqrt", "abs", "neg", "sign", "reciprocal", "relu", "floor", "ceil", "round", "trunc", "exp2", "log2", "log10", "sin", "cos", "atan", "isnan", "isinf", "isfinite", "square", "frac", "logical_not"]
-ACTIVATIONS = ["gelu", "silu", "mish", "softplus", "elu", "selu", "celu", "hardsigmoid", "relu6", "hardtanh", "leaky_relu", "softsign", "logsigmoid", "tanhshrink", "hardshrink", "softshrink"]
+FUNCTIONS = [
+    "exp",
+    "log",
+    "log1p",
+    "expm1",
+    "tanh",
+    "sigmoid",
+    "erf",
+    "sqrt",
+    "rsqrt",
+    "abs",
+    "neg",
+    "sign",
+    "reciprocal",
+    "relu",
+    "floor",
+    "ceil",
+    "round",
+    "trunc",
+    "exp2",
+    "log2",
+    "log10",
+    "sin",
+    "cos",
+    "atan",
+    "isnan",
+    "isinf",
+    "isfinite",
+    "square",
+    "frac",
+    "logical_not",
+]
+ACTIVATIONS = [
+    "gelu",
+    "silu",
+    "mish",
+    "softplus",
+    "elu",
+    "selu",
+    "celu",
+    "hardsigmoid",
+    "relu6",
+    "hardtanh",
+    "leaky_relu",
+    "softsign",
+    "logsigmoid",
+    "tanhshrink",
+    "hardshrink",
+    "softshrink",
+]
 EXPRESSIONS = [
-    *(f"torch.{name}(x)" for name in FUNCTIONS), *(f"F.{name}(x)" for name in ACTIVATIONS),
-    "F.gelu(x, approximate='tanh')", "F.softplus(x, beta=2.0)", "F.elu(x, 0.5)", "F.leaky_relu(x, 0.2)",
-    "x**2", "x**0.5", "x**-1", "x**3", "x**2.5", "2.0**x", "1 - x", "x / 3", "3 / x", "torch.clamp(x, -1, 1)",
-    "torch.clamp(x, max=2.0)", "torch.maximum(x, -x)", "torch.minimum(x, x * 0 + 1)", "torch.nan_to_num(x)",
-    "torch.remainder(x, 3.0)", "torch.fmod(x, 3.0)", "torch.where(x > 0, x, -x)", "x.masked_fill(x < 0, 5.0)",
-    "torch.lerp(x, x * 2, 0.3)", "torch.addcmul(x, x, x, value=0.5)", "torch.addcdiv(x, x, x + 1)", "x // 2",
-    "torch.logaddexp(x, x * 0)", "F.threshold(x, 0.1, 2.0)", "(x > 0) & (x < 1)", "~(x > 0) | (x == 2)",
-    "torch.zeros_like(x) * x", "x.half().float()", "x.bfloat16().float()", "(x > 0).to(torch.int32)",
+    *(f"torch.{name}(x)" for name in FUNCTIONS),
+    *(f"F.{name}(x)" for name in ACTIVATIONS),
+    "F.gelu(x, approximate='tanh')", "F.softplus(x, beta=2.0)", "F.elu(x, 0.5)",
+    "F.leaky_relu(x, 0.2)", "x**2", "x**0.5", "x**-1", "x**3", "x**2.5", "2.0**x", "1 - x",
+    "x / 3", "3 / x", "torch.clamp(x, -1, 1)", "torch.clamp(x, max=2.0)", "torch.maximum(x, -x)",
+    "torch.minimum(x, x * 0 + 1)", "torch.nan_to_num(x)", "torch.remainder(x, 3.0)",
+    "torch.fmod(x, 3.0)", "torch.where(x > 0, x, -x)", "x.masked_fill(x < 0, 5.0)",
+    "torch.lerp(x, x * 2, 0.3)", "torch.addcmul(x, x, x, value=0.5)",
+    "torch.addcdiv(x, x, x + 1)", "x // 2", "torch.logaddexp(x, x * 0)",
+    "F.threshold(x, 0.1, 2.0)", "(x > 0) & (x < 1)", "~(x > 0) | (x == 2)",
+    "torch.zeros_like(x) * x", "x.half().float()", "x.bfloat16().float()",
+    "(x > 0).to(torch.int32)",
 ]  # fmt: skip
 
 
@@ -61,52 +115,66 @@ def test_pointwise_operator_is_exact_to_a_few_units_and_keeps_nan(
     assert torch.equal(made.isnan(), true.isnan())
     finite = made.isfinite() & eager.isfinite() & (true.abs() < 1e38)
     error, known = ((t.double() - true)[finite].abs() for t in (made, eager))
-    allowed = 8 * 2.0**-23 * true[finite].abs() + 4 * known + 3e-7
+    allowed = 8 * 2.0**-23 * true[finite].abs() + 4 * known + 5e-7
     assert bool((error <= allowed).all())
 
 
 GROUPS = {
     "reductions over the last dimension": (
-        "[x.sum(-1), x.mean(-1, keepdim=True), x.amax(-1), x.amin(-1), x.max(-1)[0], x.min(-1)[0], x.prod(-1), "
-        "x.var(-1), x.std(-1, unbiased=False), torch.logsumexp(x, -1), x.norm(dim=-1), x.norm(p=1, dim=-1), "
-        "x.norm(p=3, dim=-1), (x > 0).any(-1), (x > 0).all(-1), (x > 0).sum(-1), torch.var_mean(x, -1)[1]]",
-        "x", "torch.randn(5, 33)",
+        "[x.sum(-1), x.mean(-1, keepdim=True), x.amax(-1), x.amin(-1), x.max(-1)[0], "
+        "x.min(-1)[0], x.prod(-1), x.var(-1), x.std(-1, unbiased=False), torch.logsumexp(x, "
+        "-1), x.norm(dim=-1), x.norm(p=1, dim=-1), x.norm(p=3, dim=-1), (x > 0).any(-1), (x >"
+        " 0).all(-1), (x > 0).sum(-1), torch.var_mean(x, -1)[1]]",
+        "x",
+        "torch.randn(5, 33)",
     ),
     "reductions over the first dimension": (
-        "[x.sum(0), x.mean(0), x.amax(0, keepdim=True), x.var(0), torch.logsumexp(x, 0), torch.softmax(x, 0), "
-        "torch.log_softmax(x, 0) * x.std(0)]", "x", "torch.randn(5, 133)",
+        "[x.sum(0), x.mean(0), x.amax(0, keepdim=True), x.var(0), torch.logsumexp(x, 0), "
+        "torch.softmax(x, 0), torch.log_softmax(x, 0) * x.std(0)]",
+        "x",
+        "torch.randn(5, 133)",
     ),
     "totals": (
-        "[x.sum(), x.mean(), x.max(), x.min(), x.norm(), x.abs().sum() + 1, (x * x).mean().sqrt(), (x > 0).sum()]",
-        "x", "torch.randn(70, 333)",
+        "[x.sum(), x.mean(), x.max(), x.min(), x.norm(), x.abs().sum() + 1, (x * "
+        "x).mean().sqrt(), (x > 0).sum()]",
+        "x",
+        "torch.randn(70, 333)",
     ),
     "losses": (
-        "[F.mse_loss(x, y), F.l1_loss(x, y, reduction='sum'), F.smooth_l1_loss(x, y, beta=0.5), "
-        "F.huber_loss(x, y, delta=0.7), F.binary_cross_entropy_with_logits(x, y.sigmoid()), "
-        "F.binary_cross_entropy(x.sigmoid(), y.sigmoid()), F.kl_div(x, y.abs(), reduction='sum'), "
-        "F.kl_div(x, y, reduction='sum', log_target=True), F.poisson_nll_loss(x, y), F.soft_margin_loss(x, y.sign()), "
-        "F.hinge_embedding_loss(x, y.sign()), F.mse_loss(x, y, reduction='none')]",
-        "x, y", "torch.randn(9, 33), torch.randn(9, 33)",
+        "[F.mse_loss(x, y), F.l1_loss(x, y, reduction='sum'), F.smooth_l1_loss(x, y, "
+        "beta=0.5), F.huber_loss(x, y, delta=0.7), F.binary_cross_entropy_with_logits(x, "
+        "y.sigmoid()), F.binary_cross_entropy(x.sigmoid(), y.sigmoid()), F.kl_div(x, y.abs(),"
+        " reduction='sum'), F.kl_div(x, y, reduction='sum', log_target=True), "
+        "F.poisson_nll_loss(x, y), F.soft_margin_loss(x, y.sign()), F.hinge_embedding_loss(x,"
+        " y.sign()), F.mse_loss(x, y, reduction='none')]",
+        "x, y",
+        "torch.randn(9, 33), torch.randn(9, 33)",
     ),
     "losses by row": (
-        "[F.cosine_embedding_loss(x, y, s), F.cosine_similarity(x, y, dim=1), F.pairwise_distance(x, y), "
-        "F.triplet_margin_loss(x, y, x * 2)]",
-        "x, y, s", "torch.randn(9, 33), torch.randn(9, 33), torch.randn(9).sign()",
+        "[F.cosine_embedding_loss(x, y, s), F.cosine_similarity(x, y, dim=1), "
+        "F.pairwise_distance(x, y), F.triplet_margin_loss(x, y, x * 2)]",
+        "x, y, s",
+        "torch.randn(9, 33), torch.randn(9, 33), torch.randn(9).sign()",
     ),
     "cross-entropies": (
-        "[F.cross_entropy(x, t), F.cross_entropy(x, t, reduction='sum', label_smoothing=0.1), "
-        "F.cross_entropy(x, t, ignore_index=3), F.nll_loss(torch.log_softmax(x, 1), t), "
+        "[F.cross_entropy(x, t), F.cross_entropy(x, t, reduction='sum', label_smoothing=0.1),"
+        " F.cross_entropy(x, t, ignore_index=3), F.nll_loss(torch.log_softmax(x, 1), t), "
         "F.cross_entropy(x, t, reduction='none')]",
-        "x, t", "torch.randn(40, 7) * 3, torch.randint(0, 7, (40,))",
+        "x, t",
+        "torch.randn(40, 7) * 3, torch.randint(0, 7, (40,))",
     ),
     "norms": (
-        "[F.layer_norm(x, (6, 5), w, w + 1), F.rms_norm(x, (6, 5), w), F.group_norm(x, 2, c, c), F.instance_norm(x), "
-        "F.adaptive_avg_pool2d(x, 1), F.normalize(x, dim=1), F.prelu(x, c)]",
-        "x, w, c", "torch.randn(3, 4, 6, 5), torch.randn(6, 5), torch.randn(4)",
+        "[F.layer_norm(x, (6, 5), w, w + 1), F.rms_norm(x, (6, 5), w), F.group_norm(x, 2, c, "
+        "c), F.instance_norm(x), F.adaptive_avg_pool2d(x, 1), F.normalize(x, dim=1), "
+        "F.prelu(x, c)]",
+        "x, w, c",
+        "torch.randn(3, 4, 6, 5), torch.randn(6, 5), torch.randn(4)",
     ),
     "whole numbers": (
-        "[x * 2 + 1, x.sum(1), x.float() / 3, x // 4, x % 4, x.amax(1), x.clamp(-2, 2), -x.abs(), x.to(torch.int16)]",
-        "x", "torch.randint(-9, 9, (7, 11))",
+        "[x * 2 + 1, x.sum(1), x.float() / 3, x // 4, x % 4, x.amax(1), x.clamp(-2, 2), "
+        "-x.abs(), x.to(torch.int16)]",
+        "x",
+        "torch.randint(-9, 9, (7, 11))",
     ),
 }  # fmt: skip
 
@@ -178,7 +246,8 @@ def test_broadcasting_is_aligned_at_the_last_dimension() -> None:
 
 @pytest.mark.parametrize(
     ("number", "kind", "text"),
-    [(0.5, "float", "0.5f"), (2, "float", "2.0f"), (1e-12, "double", "1e-12"), (3, "int64_t", "INT64_C(3)"),
+    [(0.5, "float", "0.5f"), (2, "float", "2.0f"), (1e-12, "double", "1e-12"),
+     (3, "int64_t", "INT64_C(3)"),
      (float("-inf"), "float", "-INFINITY"), (True, "bool", "true")],
 )  # fmt: skip
 def test_literals_carry_their_type(number: float, kind: str, text: str) -> None:

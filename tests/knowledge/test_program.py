@@ -1,4 +1,4 @@
-"""A program's schedule: kernels and library calls in an order in which nothing is read before it is made."""
+"""A program's schedule: kernels and calls in an order in which nothing is read too early."""
 
 import pytest
 

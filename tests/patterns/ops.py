@@ -1,4 +1,4 @@
-"""Small ops in the field's convention, of many kinds: Model's class body and its inputs, as text."""
+"""Small ops of many kinds in the field's convention: Model's class body and inputs, as text."""
 
 OPS: dict[str, tuple[str, str]] = {
     "conv_relu_bias": (

@@ -1,4 +1,4 @@
-"""Large outputs on huge pages: when it is proposed, when it is refused, and that it changes no value."""
+"""Large outputs on huge pages: when proposed, when refused, and that no value changes."""
 
 import pytest
 

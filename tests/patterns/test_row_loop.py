@@ -1,4 +1,4 @@
-"""Ops of many kinds through trace, algebra, fusion and emission, against float64; and what the pattern proposes."""
+"""Ops of many kinds through trace, algebra, fusion and emission, against float64; and proposals."""
 
 from concurrent.futures import ThreadPoolExecutor
 

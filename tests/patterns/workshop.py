@@ -1,4 +1,4 @@
-"""What tests of patterns share: from the text of a module to a built candidate, and the comparison with float64."""
+"""What tests of patterns share: from a module's text to a candidate, and on to float64."""
 
 import copy
 import importlib.util
@@ -81,7 +81,7 @@ class Built:
 
 
 def build(source: str, steps: tuple[Step, ...] | None = None) -> Built:
-    """Trace a reference and emit it with these steps applied; None means all that are proposed, best first."""
+    """Trace a reference and emit it with these steps; None means the best that are proposed."""
     module = load(source)
     torch.manual_seed(0)
     model = module.Model()
@@ -110,7 +110,7 @@ def _double(value: Any) -> Any:
 
 
 def complaints(built: Built, inputs: list[Any] | None = None) -> list[str]:
-    """What is wrong with a candidate: shapes, types, classes of non-finite values, errors, and buffers.
+    """What is wrong with a candidate: shapes, types, non-finite values, errors, and buffers.
 
     An error may be 4 times eager's own worst, or 32 units in the last place of the largest value.
     """

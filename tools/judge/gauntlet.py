@@ -8,7 +8,7 @@ from tools.candidate import Candidate
 from tools.judge.contract import broken_promise
 from tools.judge.exam import Case, Exam, Weights
 from tools.judge.lane import InputSets, Lane, Program
-from tools.judge.runners import RunnerDied, RunnerFailed, RunnerForged, RunnerLate
+from tools.judge.runners import RUNNER_FAILURES, RunnerDied, RunnerFailed, RunnerForged, RunnerLate
 from tools.runner.memory import as_bytes
 from tools.verdict import (
     BuildFailed,
@@ -56,9 +56,6 @@ def verdict_of(failure: Exception) -> Verdict:
             return Cheated(check="protocol", detail=str(failure))
         case _:
             raise failure
-
-
-RUNNER_FAILURES = (RunnerDied, RunnerLate, RunnerFailed, RunnerForged)
 
 
 class Gauntlet:

@@ -15,7 +15,9 @@ from tools.runner.values import Encoded, encode
 # All ones is NaN in every floating type; the second pattern is an ordinary number in all of them.
 POISONS = (0xFF, 0x5A)
 SPARSE_POISON = 32
-SETTLE_SECONDS = 0.001
+# After a stop a process needs a moment to run again; much longer, and its worker threads give up
+# spinning and go to sleep, whose waking then costs a short op several times its own time.
+SETTLE_SECONDS = 0.0003
 REFERENCE_MULTIPLE = 50.0
 
 
@@ -34,12 +36,16 @@ class Program:
 
 @dataclass(frozen=True)
 class Sample:
-    """One timed call, in nanoseconds by the judge; `claimed_ns` is the runner's own word."""
+    """One timed call, in nanoseconds by the judge; `claimed_ns` is the runner's own word.
+
+    `waited_ns` is how long its threads stood in line for a processor meanwhile, by the kernel.
+    """
 
     call_ns: int
     copy_ns: int
     claimed_ns: int
     faults: int
+    waited_ns: int
 
 
 class InputSets:
@@ -192,16 +198,17 @@ class Lane:
         self._poison_sparsely()
         self.runner.thaw()
         time.sleep(wake_s)
-        before = self.runner.minor_faults()
+        faults, waited = self.runner.minor_faults(), self.runner.waited_ns()
         call_ns, claimed_ns = self.call(index)
-        faults = self.runner.minor_faults() - before
+        faults = self.runner.minor_faults() - faults
+        waited = self.runner.waited_ns() - waited
         reply, copy_ns = self.collect()
         if reply.get("fits") is not True:
             raise RunnerForged("a timed call returned something else than the checked ones")
         if self._poison_left():
             raise RunnerForged("an output buffer was not filled when the runner said so")
         self.runner.freeze()
-        return Sample(call_ns, copy_ns, claimed_ns, faults)
+        return Sample(call_ns, copy_ns, claimed_ns, faults, max(0, waited))
 
     def handshake_ns(self) -> int:
         """What a request that does nothing takes."""

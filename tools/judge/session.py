@@ -167,7 +167,7 @@ class Session:
         return Correct(timing=measured.timing)
 
     def _confirm(self, candidate: Candidate) -> Verdict:
-        """Exam and ground are written anew, and are the session's from then on; baselines run on."""
+        """Exam and ground are made anew, and are the session's from then on; baselines run on."""
         self._exam = None
         lanes = self._ground.hand_over() if self._ground is not None else {}
         self._ground = Ground(self.subject, self.exam, self._make_lane, self.limits, lanes)

@@ -8,14 +8,15 @@ import torch
 from torch.utils import _pytree as pytree
 
 from tools.facts import Baseline, Baselines
-from tools.judge import clock, plausible
-from tools.judge.clock import Arm, Clock, Kept
+from tools.judge import blocks, clock, plausible
+from tools.judge.blocks import Arm
+from tools.judge.clock import BaselineBroke, Clock, Kept
 from tools.judge.exam import Exam
-from tools.judge.gauntlet import RUNNER_FAILURES, WRITES, MakeLane, verdict_of
+from tools.judge.gauntlet import WRITES, MakeLane, verdict_of
 from tools.judge.inputs import secret_seed
 from tools.judge.lane import InputSets, Lane, Program
 from tools.judge.oracle import CannotRun
-from tools.judge.runners import RunnerDied
+from tools.judge.runners import RUNNER_FAILURES, RunnerDied
 from tools.judge.subject import Subject
 from tools.judge.wire import JudgeLimits
 from tools.runner.values import decode
@@ -31,7 +32,7 @@ from tools.verdict import (
 
 SET_BYTES = 2 << 30
 MOST_SETS, LEAST_SETS = 4, 2
-EAGER, AGAIN, COMPILE = "eager", "eager again", "compile"
+EAGER, AGAIN, COMPILE, CANDIDATE = "eager", "eager again", "compile", "candidate"
 REASON_LIMIT = 300
 
 
@@ -109,7 +110,7 @@ class Ground:
         return tuple(found)
 
     def survey(self) -> Baselines:
-        """Measure the baselines against eager, interleaved, with eager against itself for the noise.
+        """Measure the baselines, interleaved, with eager against itself for the noise.
 
         Raises:
             BaselineFailed: the reference itself can't be run in a jail.
@@ -121,10 +122,10 @@ class Ground:
         overhead = self._measure_noise(arms)
         return Baselines(
             rows=(
-                Baseline(name="eager", median_ms=clock.call_ms(arms[EAGER], overhead)),
+                Baseline(name="eager", median_ms=blocks.call_ms(arms[EAGER], overhead)),
                 Baseline(
                     name="compile",
-                    median_ms=clock.call_ms(arms[COMPILE], overhead) if COMPILE in arms else None,
+                    median_ms=blocks.call_ms(arms[COMPILE], overhead) if COMPILE in arms else None,
                     failed=self._failed.get(COMPILE, ""),
                 ),
             ),
@@ -132,7 +133,7 @@ class Ground:
         )
 
     def _measure_noise(self, arms: dict[str, Arm] | None = None) -> float:
-        """Eager against itself, with other arms between; sets the noise, returns the handshake's cost.
+        """Eager against itself, other arms between; sets the noise, returns the handshake.
 
         Raises:
             BaselineFailed: the reference itself can't be run in a jail.
@@ -140,38 +141,39 @@ class Ground:
         timer = Clock(self.sets, self._elements)
         seconds = self._limits.timing_s if arms else self._limits.timing_s / 2
         arms = arms or {EAGER: self._arm(EAGER, timer)}
-        again = self._arm(AGAIN, timer)
+        arms[AGAIN] = self._arm(AGAIN, timer)
         try:
-            timer.run([*arms.values(), again], seconds)
-            overhead = clock.handshake_ns(again.lane)
+            timer.run(list(arms.values()), seconds)
+            overhead = clock.handshake_ns(arms[AGAIN].lane)
         except RUNNER_FAILURES as failure:
             self._forget_ended()
             raise BaselineFailed(f"a baseline stopped working: {failure}") from failure
         finally:
             self._lanes.pop(AGAIN).close()
-        self._noise = clock.noise_of(arms[EAGER], again, overhead)
+        arms.update({arm.name: arm for arm in blocks.quiet(list(arms.values()))})
+        self._noise = blocks.noise_of(arms[EAGER], arms[AGAIN], overhead)
         return overhead
 
     def measure(
         self, program: Program, against: Sequence[str], confirmed: bool
     ) -> Verdict | Measured:
         """Time a candidate against baselines, and check what it returned meanwhile."""
-        timer = Clock(self.sets, self._elements, watched="candidate")
+        timer = Clock(self.sets, self._elements, watched=CANDIDATE)
         try:
             noise = self.noise
-            baselines = [self._arm(name, timer) for name in against]
+            baselines = [self._arm(name, timer) for name in against or (EAGER,)]
         except BaselineFailed as failure:
             return JudgeError(log=str(failure))
         lane = None
         try:
             lane = self._prepare(program)
-            candidate = Arm("candidate", lane)
+            candidate = Arm(CANDIDATE, lane)
             timer.warm_up(candidate)
             timer.run([candidate, *baselines], self._limits.timing_s)
+        except BaselineBroke as broke:
+            self._forget_ended()
+            return JudgeError(log=str(broke))
         except RUNNER_FAILURES as failure:
-            if any(arm.lane.ended for arm in baselines):
-                self._forget_ended()
-                return JudgeError(log=f"a baseline stopped working: {failure}")
             if isinstance(failure, RunnerDied) and "signal 11" in str(failure):
                 return verdict_of(RunnerDied(f"{failure}\n(perhaps {WRITES})"))
             return verdict_of(failure)
@@ -181,6 +183,7 @@ class Ground:
         overhead = clock.handshake_ns(baselines[0].lane)
         for arm in baselines:
             arm.lane.runner.freeze()
+        candidate, *baselines = blocks.quiet([candidate, *baselines])
         return self._conclude(candidate, baselines, timer, (overhead, noise), confirmed)
 
     def _conclude(
@@ -192,16 +195,16 @@ class Ground:
         confirmed: bool,
     ) -> Verdict | Measured:
         overhead, noise = measured
-        if detail := clock.mismatch(candidate, baselines[0], overhead):
+        if detail := blocks.mismatch(candidate, baselines[0], overhead):
             return TimerMismatch(detail=detail)
-        deferred = clock.deferred_ns(candidate, baselines[0])
-        milliseconds = clock.call_ms(candidate, overhead - deferred)
+        deferred = blocks.deferred_ns(candidate, baselines[0])
+        milliseconds = blocks.call_ms(candidate, overhead - deferred)
         if milliseconds < self._floor_below(milliseconds):
             return Implausible(candidate_ms=milliseconds, floor_ms=self._floor or 0.0)
         if wrong := self._check_kept(timer.kept):
             return wrong
         comparisons: tuple[Comparison, ...] = tuple(
-            clock.compare_arms(arm, candidate, overhead, deferred) for arm in baselines
+            blocks.compare_arms(arm, candidate, overhead, deferred) for arm in baselines
         )
         timing = Timing(
             candidate_ms=milliseconds,
@@ -264,7 +267,7 @@ class Ground:
         return arm
 
     def _inherit(self, name: str) -> Lane | None:
-        """An earlier ground's lane with this one's weights and inputs, which spares a compilation."""
+        """An earlier ground's lane, given these weights and inputs: it spares a compilation."""
         lane = self._inherited.pop(name, None)
         if lane is None:
             return None

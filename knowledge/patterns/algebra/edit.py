@@ -1,4 +1,4 @@
-"""Changing an op graph: new nodes in place of old ones, and what nothing reads any more left out. Pure functions."""
+"""Changing an op graph: new nodes in place of old ones, what nothing reads left out; all pure."""
 
 from collections.abc import Iterable, Mapping
 from math import prod

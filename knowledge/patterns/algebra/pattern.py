@@ -24,9 +24,18 @@ from knowledge.program import Program
 NAME = "algebra"
 CONSTANT = "output is constant"
 REWRITES: tuple[Rewrite, ...] = (
-    dead_code, repeated_call, neutral, inverse_views, size_one_reduction, size_one_softmax, needless_clamp,
-    scalar_chain, scaling_out_of_sum, sum_of_linear, sum_of_matmul,
-)  # fmt: skip
+    dead_code,
+    repeated_call,
+    neutral,
+    inverse_views,
+    size_one_reduction,
+    size_one_softmax,
+    needless_clamp,
+    scalar_chain,
+    scaling_out_of_sum,
+    sum_of_linear,
+    sum_of_matmul,
+)
 # Every rewrite makes the graph smaller or cheaper; this only bounds the damage of one that doesn't.
 MOST = 1000
 
@@ -71,9 +80,10 @@ def propose(program: Program, situation: Situation) -> list[Proposal] | Refusal:
     before = situation.best_ms if not program.steps else eager
     speedup = max(before / cost, 1.0) if cost < eager else 1.0
     arithmetic = (
-        f"{_list(done)}. Work: {_flops(program) / 1e9:.3f} GFLOP and {moved_mb(program):.1f} MB before, "
-        f"{_flops(after) / 1e9:.3f} GFLOP and {moved_mb(after):.1f} MB after; at {situation.peak_gflops:.0f} GFLOP/s "
-        f"and {situation.bandwidth_gbps:.1f} GB/s {cost:.3f} ms against {before:.3f} ms: {speedup:.1f}x."
+        f"{_list(done)}. Work: {_flops(program) / 1e9:.3f} GFLOP and {moved_mb(program):.1f} MB "
+        f"before, {_flops(after) / 1e9:.3f} GFLOP and {moved_mb(after):.1f} MB after; at "
+        f"{situation.peak_gflops:.0f} GFLOP/s and {situation.bandwidth_gbps:.1f} GB/s {cost:.3f} "
+        f"ms against {before:.3f} ms: {speedup:.1f}x."
     )
     return [
         Proposal(

@@ -25,14 +25,17 @@ class Range:
         return low <= self.low and self.high <= high
 
 
+_UNIT, _SIGNED, _POSITIVE = Range(0.0, 1.0), Range(-1.0, 1.0), Range(0.0)
 _KNOWN = {
-    "sigmoid": Range(0.0, 1.0), "hardsigmoid": Range(0.0, 1.0), "softmax": Range(0.0, 1.0), "tanh": Range(-1.0, 1.0),
-    "exp": Range(0.0), "abs": Range(0.0), "square": Range(0.0), "sqrt": Range(0.0), "relu": Range(0.0),
-    "relu6": Range(0.0, 6.0), "log_softmax": Range(-inf, 0.0), "softplus": Range(0.0), "sin": Range(-1.0, 1.0),
-    "cos": Range(-1.0, 1.0), "erf": Range(-1.0, 1.0), "log_sigmoid": Range(-inf, 0.0),
+    "sigmoid": _UNIT, "hardsigmoid": _UNIT, "softmax": _UNIT, "tanh": _SIGNED, "sin": _SIGNED,
+    "cos": _SIGNED, "erf": _SIGNED, "exp": _POSITIVE, "abs": _POSITIVE, "square": _POSITIVE,
+    "sqrt": _POSITIVE, "softplus": _POSITIVE, "log_softmax": Range(-inf, 0.0),
+    "log_sigmoid": Range(-inf, 0.0),
 }  # fmt: skip
-_PASSING = {"clone", "view", "reshape", "t", "transpose", "permute", "expand", "unsqueeze", "squeeze", "amax", "amin",
-            "contiguous", "mean", "flatten", "_unsafe_view"}  # fmt: skip
+_PASSING = {
+    "clone", "view", "reshape", "t", "transpose", "permute", "expand", "unsqueeze", "squeeze",
+    "amax", "amin", "contiguous", "mean", "flatten", "_unsafe_view",
+}  # fmt: skip
 
 
 def bounds(node: Node) -> tuple[float, float] | None:

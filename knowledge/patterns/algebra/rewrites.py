@@ -1,4 +1,4 @@
-"""The rewrites: each looks at one call and answers with a better graph, with why it can't be, or with nothing.
+"""The rewrites: each looks at one call and answers with a better graph, why not, or nothing.
 
 All are exact in real arithmetic and keep NaN and infinity; rounding differs by the order of
 summation, no more.
@@ -7,9 +7,8 @@ summation, no more.
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
-from typing import Any
 
-from knowledge.opgraph import Node, OpGraph, Ref, TensorSpec
+from knowledge.opgraph import Argument, Node, OpGraph, Ref, TensorSpec
 from knowledge.patterns.algebra.edit import (
     Writer,
     argument,
@@ -67,7 +66,8 @@ def _sum(w: Writer, ref: Ref, dims: list[int], keep: bool) -> Ref:
     rank = len(spec.shape)
     gone = {dim % rank for dim in dims}
     shape = [1 if d in gone else n for d, n in enumerate(spec.shape) if keep or d not in gone]
-    return w.call("aten.sum.dim_IntList", (ref, sorted(gone), keep), shape, spec.dtype)
+    args: tuple[Argument, ...] = (ref, [*sorted(gone)], keep)
+    return w.call("aten.sum.dim_IntList", args, shape, spec.dtype)
 
 
 def _scaled(w: Writer, ref: Ref, factor: float) -> Ref:
@@ -96,15 +96,16 @@ def _divisor(graph: OpGraph, node: Node, source: Ref, dims: tuple[int, ...]) -> 
 
 
 def sum_of_linear(graph: OpGraph, node: Node) -> Rewritten | Unfit | None:
-    """Sum or mean of x W^T + b: over features x (column sums of W); over the batch, sums of x first."""
+    """Sum or mean of x W^T + b: over features x (column sums of W), over the batch sums of x."""
     found = _reduced(graph, node)
     if found is None or operator(linear := producer(graph, found[0])) != "linear":
         return None
     assert linear is not None
-    source, dims, keep = found
+    source, dims, _ = found
     x, weight = linear.args[0], linear.args[1]
     bias = argument(linear, 2, "bias")
-    assert isinstance(x, Ref) and isinstance(weight, Ref)
+    assert isinstance(x, Ref)
+    assert isinstance(weight, Ref)
     if not read_once(graph, source):
         return Unfit("the product is needed for something else too")
     if node.spec.dtype not in FLOATS or not _same_dtype(graph, x, weight, Ref(ref=node.name)):
@@ -147,9 +148,10 @@ def sum_of_matmul(graph: OpGraph, node: Node) -> Rewritten | Unfit | None:
     ):
         return None
     assert matmul is not None
-    source, dims, keep = found
+    source, dims, _ = found
     a, b = matmul.args[0], matmul.args[1]
-    assert isinstance(a, Ref) and isinstance(b, Ref)
+    assert isinstance(a, Ref)
+    assert isinstance(b, Ref)
     left, right = graph.spec_of(a).shape, graph.spec_of(b).shape
     rank = len(graph.spec_of(source).shape)
     if len(left) < 2 or len(right) < 2 or rank < 2:
@@ -178,18 +180,17 @@ def sum_of_matmul(graph: OpGraph, node: Node) -> Rewritten | Unfit | None:
 
 
 def scaling_out_of_sum(graph: OpGraph, node: Node) -> Rewritten | Unfit | None:
-    """sum(x c) = c sum(x), and sum(x + b) = sum(x) + sum(b): only where a matrix product then meets the sum."""
+    """sum(x c) = c sum(x), sum(x + b) = sum(x) + sum(b), where a product then meets the sum."""
     found = _reduced(graph, node)
     if found is None:
         return None
-    source, dims, keep = found
+    source, dims, _ = found
     inner = producer(graph, source)
     if operator(inner) not in ("mul", "div", "add", "sub") or inner is None:
         return None
     x, other = inner.args[0], inner.args[1]
-    if not isinstance(x, Ref) or inner.kwargs or len(inner.args) > 2:
-        return None
-    if not _leads_to_product(graph, x):
+    plain = isinstance(x, Ref) and not inner.kwargs and len(inner.args) == 2
+    if not plain or not isinstance(x, Ref) or not _leads_to_product(graph, x):
         return None
     if not read_once(graph, source):
         return Unfit("what is summed is needed for something else too")
@@ -197,22 +198,19 @@ def scaling_out_of_sum(graph: OpGraph, node: Node) -> Rewritten | Unfit | None:
         return Unfit("the pointwise step changes shape or type")
     w = Writer(graph)
     shape, dtype = node.spec.shape, node.spec.dtype
-    whole = list(range(len(graph.spec_of(x).shape)))
     reduced = w.call(node.target, (x, *node.args[1:]), shape, dtype)
+    summed = [graph.spec_of(x).shape[dim] for dim in dims]
+    additive, is_sum = operator(inner) in ("add", "sub"), operator(node) == "sum"
+    amount: Argument
     if isinstance(other, int | float) and not isinstance(other, bool):
-        amount: Any = other
-        if operator(inner) in ("add", "sub") and operator(node) == "sum":
-            amount = other * prod(graph.spec_of(x).shape[dim] for dim in dims)
-    elif isinstance(other, Ref) and operator(inner) in ("add", "sub"):
-        spec = graph.spec_of(other)
-        if spec.dtype != dtype or len(spec.shape) != 1 or dims[-1] != len(whole) - 1:
+        amount = other * prod(summed) if additive and is_sum else other
+    elif isinstance(other, Ref) and additive:
+        spec, rank = graph.spec_of(other), len(graph.spec_of(x).shape)
+        along = dims[-1] == rank - 1 and spec.shape == (summed[-1],)
+        if not along or spec.dtype != dtype:
             return Unfit("what is added does not lie along the summed dimension")
-        if spec.shape[0] != graph.spec_of(x).shape[-1]:
-            return Unfit("what is added is broadcast along the summed dimension")
-        amount = _sum(w, other, [0], keep=False)
-        rows = prod(graph.spec_of(x).shape[dim] for dim in dims[:-1])
-        columns = graph.spec_of(x).shape[-1]
-        amount = _scaled(w, amount, rows if operator(node) == "sum" else 1.0 / columns)
+        factor = prod(summed[:-1]) if is_sum else 1.0 / summed[-1]
+        amount = _scaled(w, _sum(w, other, [0], keep=False), factor)
     else:
         return Unfit("what scales the product is a tensor")
     result = w.call(inner.target, (reduced, amount), shape, dtype)
@@ -263,7 +261,7 @@ def _reads_index(graph: OpGraph, node: Node, index: int) -> bool:
 
 
 def size_one_softmax(graph: OpGraph, node: Node) -> Rewritten | Unfit | None:
-    """Softmax over one element is 1 (its logarithm 0), and NaN where the element is not finite: x - x + 1."""
+    """Softmax over one element is 1 (its logarithm 0), NaN where that is not finite: x - x + 1."""
     if operator(node) not in ("softmax", "log_softmax") or not isinstance(node.args[0], Ref):
         return None
     source, dim = node.args[0], node.args[1]
@@ -312,7 +310,8 @@ def inverse_views(graph: OpGraph, node: Node) -> Rewritten | Unfit | None:
         undone = pairs[0] == pairs[1]
     elif outer == "permute":
         first, second = inner.args[1], node.args[1]
-        assert isinstance(first, list) and isinstance(second, list)
+        assert isinstance(first, list)
+        assert isinstance(second, list)
         undone = all(
             int(str(first[int(str(d)) % rank])) % rank == at for at, d in enumerate(second)
         )

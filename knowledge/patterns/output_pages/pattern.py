@@ -36,8 +36,9 @@ def propose(program: Program, situation: Situation) -> list[Proposal] | Refusal:
     before = program_ms(program, machine)
     after = max(before - saved, before / 10)
     arithmetic = (
-        f"{large / 1e6:.1f} MB of output are {faults} page faults at {situation.fault_us:.2f} us; on huge pages "
-        f"{faults // PAGES_IN_HUGE + 1}. That saves {saved:.2f} of {before:.2f} ms: {before / after:.2f}x."
+        f"{large / 1e6:.1f} MB of output are {faults} page faults at {situation.fault_us:.2f} us; "
+        f"on huge pages {faults // PAGES_IN_HUGE + 1}. That saves {saved:.2f} of {before:.2f} ms: "
+        f"{before / after:.2f}x."
     )
     return [
         Proposal(

@@ -1,12 +1,12 @@
-"""Fuses every island of pointwise and reduction work into one C++ loop with one sweep over the row a reduction."""
+"""Fuses every island of pointwise and reduction work into one C++ loop."""
 
 from typing import Literal, cast
 
 from knowledge.loops.cost import Machine, program_ms
 from knowledge.loops.cost import moved_mb as moved
-from knowledge.loops.cpp import Options
 from knowledge.loops.islands import find_islands
 from knowledge.loops.kernel import make_kernel
+from knowledge.loops.plan import Options
 from knowledge.opgraph import OpGraph
 from knowledge.pattern import Parameter, Proposal, Refusal, Situation, Step
 from knowledge.program import Kernel, Program
@@ -21,7 +21,7 @@ STREAMING_PENALTY = 0.7
 
 
 def propose(program: Program, situation: Situation) -> list[Proposal] | Refusal:
-    """One proposal a variant of the tunables that is worth trying, all of them fusing every island."""
+    """One proposal for each setting of the tunables worth trying; all fuse every island."""
     if program.kernels:
         return Refusal(pattern=NAME, reason="The op's loops are fused already.")
     kernels, reasons = _kernels(program.graph, Options())
@@ -36,13 +36,14 @@ def propose(program: Program, situation: Situation) -> list[Proposal] | Refusal:
     after = program_ms(fused, machine)
     eager = program_ms(program, machine)
     calls = sum(len(kernel.nodes) for kernel in kernels)
+    fusion = f"{_counted(calls, 'call')} into {_counted(len(kernels), 'loop')}"
     arithmetic = (
-        f"Call by call the op moves {moved(program):.1f} MB through memory ({eager:.3f} ms by bytes, operations and "
-        f"faults); {len(kernels)} fused loop{'s' if len(kernels) > 1 else ''} in place of {calls} call"
-        f"{'s' if calls > 1 else ''} leave {moved(fused):.1f} MB, at {situation.bandwidth_gbps:.1f} GB/s "
-        f"{after:.3f} ms. Before: {before:.3f} ms, so {before / after:.2f}x."
+        f"Call by call the op moves {moved(program):.1f} MB through memory ({eager:.3f} ms by "
+        f"bytes, operations and faults); fusing {fusion} leaves {moved(fused):.1f} MB, at "
+        f"{situation.bandwidth_gbps:.1f} GB/s {after:.3f} ms. Before: {before:.3f} ms, so "
+        f"{before / after:.2f}x."
     )
-    title = f"fuse {calls} call{'s' if calls > 1 else ''} into {len(kernels)} loop{'s' if len(kernels) > 1 else ''}"
+    title = f"fuse {fusion}"
     return [
         Proposal(
             step=Step(pattern=NAME, parameters=parameters),
@@ -54,13 +55,17 @@ def propose(program: Program, situation: Situation) -> list[Proposal] | Refusal:
     ]
 
 
+def _counted(number: int, word: str) -> str:
+    return f"{number} {word}{'s' if number != 1 else ''}"
+
+
 def _variants(kernels: list[Kernel]) -> list[tuple[dict[str, Parameter], str, float, str]]:
     """Tunables worth trying for these kernels, with their names, their expected factor, and why."""
     first: dict[str, Parameter] = {"exp": "inline", "accumulate": "float", "streaming": False}
     found = [(first, "inline functions", 1.0, "")]
     sources = " ".join(kernel.source for kernel in kernels)
     if any(written.spec.nbytes >= 32 << 20 for kernel in kernels for written in kernel.writes):
-        why = "Streaming stores spare reading the output first, but only on pages that are there already."
+        why = "Streaming stores spare reading the output first, if its pages are there already."
         found.append(({**first, "streaming": True}, "streaming stores", STREAMING_PENALTY, why))
     if "vector_" in sources:
         why = "The library's vector functions in place of polynomials: as exact, seldom faster."
@@ -98,7 +103,7 @@ def _options(parameters: dict[str, Parameter]) -> Options:
 
 
 def _fused(program: Program, kernels: list[Kernel], options: Options) -> Program:
-    words = f"calls fused into {len(kernels)} row loop{'s' if len(kernels) > 1 else ''}"
+    words = f"calls fused into {_counted(len(kernels), 'row loop')}"
     return program.changed(kernels=tuple(kernels), steps=(*program.steps, words))
 
 

@@ -1,0 +1,202 @@
+"""The sweeps over a row: reductions, results and row buffers of one level each, as vector loops."""
+
+from knowledge.loops.form import Loop, Store, Value
+from knowledge.loops.indices import Group, Indices
+from knowledge.loops.plan import Options, Plan
+from knowledge.loops.spelling import STORAGE, indented, joined, start_of, stored
+from knowledge.loops.values import Scope, Values
+
+PREFETCH_FROM = 1 << 20
+PREFETCH_BLOCK = 256
+PREFETCH_AHEAD = 1024
+
+
+class Sweeps:
+    """Appends sweeps to the lines of a row."""
+
+    def __init__(self, loop: Loop, at: Indices, plan: Plan, made: Values, options: Options) -> None:
+        self.loop, self.at, self.plan, self.made = loop, at, plan, made
+        self.options, self.values = options, loop.values
+
+    def _accumulator(self, value: Value) -> str:
+        """The type in which a fold or a total gathers one row."""
+        if value.type == "float" and value.fold in ("sum", "prod") and self.plan.wide:
+            return "double"
+        return value.type
+
+    def _declared(self, number: int, name: str) -> list[str]:
+        value = self.values[number]
+        kind = self._accumulator(value)
+        start = start_of(value.fold, kind)
+        if not self.at.lanes:
+            return [f"{kind} {name} = {start};"]
+        head = "for (int64_t lane = 0; lane < lanes; ++lane)"
+        return [f"{kind} {name}[LANES];", f"{head} {name}[lane] = {start};"]
+
+    def append(self, level: int) -> None:
+        """Append one sweep over the row to the row's lines."""
+        self.made.level, self.made.sweep = level, Scope()
+        gathered = self._gathered(level)
+        updates = [self._update(number, name) for number, name in gathered.items()]
+        updates += self._element_stores(level)
+        body = [*self.made.sweep.lines, *updates]
+        for number, name in gathered.items():
+            self.made.row.lines += self._declared(number, name)
+        self.made.row.lines += self._column_loops(body, gathered)
+        for number, name in gathered.items():
+            if self.values[number].op == "fold":
+                self._finish_fold(number, name)
+            else:
+                self.made.row.lines += self.added_to_total(number, name)
+        for number, store in enumerate(self.loop.stores):
+            if number in self.plan.staged and self.values[store.value].level == level:
+                self.made.row.lines.append(self._streamed(number, store))
+
+    def _gathered(self, level: int) -> dict[int, str]:
+        """What a sweep reduces, by the name of the variable that gathers it."""
+        found: dict[int, str] = {}
+        for number, value in enumerate(self.values):
+            if value.op == "fold" and self.values[value.args[0]].level == level:
+                narrow = self._accumulator(value) == value.type
+                found[number] = self.made.name_of(number) + ("" if narrow else "_wide")
+        for number in self.plan.element_totals:
+            if self.values[self.values[number].args[0]].level == level:
+                found[number] = f"{self.made.name_of(number)}_part"
+        return found
+
+    def _update(self, number: int, name: str) -> str:
+        value = self.values[number]
+        element = self.made.use(value.args[0], "element")
+        place = f"{name}[lane]" if self.at.lanes else name
+        kind = self._accumulator(value)
+        if kind != value.type:
+            element = f"static_cast<{kind}>({element})"
+        return f"{place} = {joined(value.fold, place, element)};"
+
+    def _element_stores(self, level: int) -> list[str]:
+        lines = []
+        for number in [n for n in self.plan.kept if self.values[n].level == level]:
+            text = self.made.use(number, "element")
+            lines.append(f"{self.made.kept_name(number)}[{self.made.kept_index()}] = {text};")
+        for number, store in enumerate(self.loop.stores):
+            if not self.plan.is_element_store(store) or self.values[store.value].level != level:
+                continue
+            text = stored(store.dtype, self.made.use(store.value, "element"))
+            name = self.made.store_names[number]
+            if number in self.plan.staged:
+                lines.append(f"staged_{name}[{self.at.column()}] = {text};")
+                continue
+            pointer = self.made.row_pointer(name, STORAGE[store.dtype], store.atoms, constant=False)
+            lines.append(f"{pointer}[{self.at.element_offset(store.atoms)}] = {text};")
+        return lines
+
+    def _column_loops(self, body: list[str], gathered: dict[int, str]) -> list[str]:
+        """The loops over the row around a sweep's body; the innermost one is vector code."""
+        if self.at.lanes:
+            lines = self.made.lane_loop([*self.made.lane_indices(), *body])
+            return self._around(lines, self.at.columns)
+        last = self.at.columns[-1] if self.at.columns else None
+        index = self.at.index(last) if last is not None else "col"
+        limit = last.name if last is not None else "1"
+        if self.at.flat:
+            limit = "count"
+        pragma = f"#pragma omp simd{self._clauses(gathered)}"
+        ahead = self._prefetches(limit)
+        if ahead:
+            return self._in_blocks(index, limit, ahead, (pragma, body))
+        head = f"for (int64_t {index} = 0; {index} < {limit}; ++{index}) {{"
+        return self._around([pragma, head, *indented(body), "}"], self.at.columns[:-1])
+
+    def _around(self, lines: list[str], groups: tuple[Group, ...]) -> list[str]:
+        """Loops over some groups around lines, the first group outermost."""
+        for group in reversed(groups):
+            index = self.at.index(group)
+            head = f"for (int64_t {index} = 0; {index} < {group.name}; ++{index}) {{"
+            lines = [head, *indented(lines), "}"]
+        return lines
+
+    def _prefetches(self, limit: str) -> list[str]:
+        """Prefetch lines for one sweep, where arithmetic lies between the loads.
+
+        There the hardware's own prefetcher falls behind. One sweep asks for what comes soon in its
+        own row; of several, the costliest asks for the next row, its own being in cache by then.
+        """
+        if (
+            not self.options.prefetch
+            or len(self.at.columns) != 1
+            or self.made.level != self.plan.prefetching_level()
+        ):
+            return []
+        far = max(self.plan.roots) > 0
+        everything = self.loop.domain.everything
+        lines = []
+        for operand, name in zip(self.loop.operands, self.made.operand_names, strict=True):
+            count = self.loop.domain.count(operand.atoms)
+            if operand.atoms != everything or count < PREFETCH_FROM or operand.dtype != "float32":
+                continue
+            pointer = self.made.row_pointer(name, "float", operand.atoms, constant=True)
+            distance = limit if far else str(PREFETCH_AHEAD)
+            lines.append(
+                f"__builtin_prefetch({pointer} + begin + ahead + {distance}, 0, {2 if far else 3});"
+            )
+        return lines
+
+    def _in_blocks(
+        self, index: str, limit: str, ahead: list[str], loop: tuple[str, list[str]]
+    ) -> list[str]:
+        pragma, body = loop
+        size = PREFETCH_BLOCK
+        return [
+            f"for (int64_t begin = 0; begin < {limit}; begin += {size}) {{",
+            f"    const int64_t end = {limit} - begin < {size} ? {limit} : begin + {size};",
+            f"    for (int64_t ahead = 0; ahead < {size}; ahead += 16) {{",
+            *indented(ahead, 2),
+            "    }",
+            f"    {pragma}",
+            f"    for (int64_t {index} = begin; {index} < end; ++{index}) {{",
+            *indented(body, 2),
+            "    }",
+            "}",
+        ]
+
+    def _clauses(self, gathered: dict[int, str]) -> str:
+        operators = {"sum": "+", "prod": "*", "max": "nan_max", "min": "nan_min"}
+        by_operator: dict[str, list[str]] = {}
+        for number, name in gathered.items():
+            by_operator.setdefault(operators[self.values[number].fold], []).append(name)
+        return "".join(f" reduction({op} : {', '.join(ns)})" for op, ns in by_operator.items())
+
+    def _finish_fold(self, number: int, accumulator: str) -> None:
+        """Bring a gathered value back to its own type."""
+        name, value = self.made.name_of(number), self.values[number]
+        self.made.row.made[number] = name
+        if accumulator == name:
+            return
+        narrow = f"static_cast<{value.type}>({accumulator}"
+        if self.at.lanes:
+            self.made.row.lines += [
+                f"{value.type} {name}[LANES];",
+                f"for (int64_t lane = 0; lane < lanes; ++lane) {name}[lane] = {narrow}[lane]);",
+            ]
+        else:
+            self.made.row.lines.append(f"const {value.type} {name} = {narrow});")
+
+    def total_type(self, number: int) -> str:
+        """The type in which a total is gathered over rows."""
+        value = self.values[number]
+        return "double" if value.type == "float" and value.fold in ("sum", "prod") else value.type
+
+    def added_to_total(self, number: int, part: str) -> list[str]:
+        """Bring a row's part of a total to the block's."""
+        value, name = self.values[number], f"block_{self.made.name_of(number)}"
+        kind = self.total_type(number)
+        if self.at.lanes:
+            step = joined(value.fold, name, f"static_cast<{kind}>({part}[lane])")
+            return [f"for (int64_t lane = 0; lane < lanes; ++lane) {name} = {step};"]
+        return [f"{name} = {joined(value.fold, name, f'static_cast<{kind}>({part})')};"]
+
+    def _streamed(self, number: int, store: Store) -> str:
+        name = self.made.store_names[number]
+        pointer = self.made.row_pointer(name, STORAGE[store.dtype], store.atoms, constant=False)
+        count = "count" if self.at.flat else " * ".join(group.name for group in self.at.columns)
+        return f"stream_row({pointer}, staged_{name}, {count});"

@@ -1,0 +1,161 @@
+"""Figures from interleaved blocks: ratios with their intervals, noise, and what two clocks say.
+
+A block in which some call had to wait for a processor, because something else ran on the machine,
+tells of that and not of the kernel; such blocks are left out as long as enough others remain.
+"""
+
+import importlib
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy
+
+from tools.judge.lane import Lane, Sample
+from tools.verdict import Comparison
+
+LEAST_BLOCKS = 8
+TIGHT = 0.005
+RESAMPLES = 2000
+# A call waited if its threads stood in line for this share of its time, beyond some microseconds.
+WAITED_SHARE, WAITED_NS = 0.1, 100_000
+# A candidate that waits this much more often than the baselines does so by its own doing.
+OWN_DOING = 0.25
+# Copying is not part of an op's time, but work that was put off until then is: what the candidate's
+# copy takes over the baseline's by more than this is added to its time.
+COPY_SLACK, COPY_SLACK_NS = 0.05, 20_000
+DEFERRED_SHARE, DEFERRED_NS = 0.5, 300_000
+CLAIM_SHARE, CLAIM_NS = 0.3, 300_000
+
+
+@dataclass
+class Arm:
+    """One lane in a measurement, and its samples in order; two per block."""
+
+    name: str
+    lane: Lane
+    samples: list[Sample] = field(default_factory=list)
+
+    def median_ns(self, part: Callable[[Sample], int]) -> float:
+        """The median of one figure over all calls."""
+        return statistics.median(part(sample) for sample in self.samples)
+
+    def waited(self) -> list[bool]:
+        """For each block, whether a call in it stood in line."""
+        waited = [s.waited_ns > max(WAITED_SHARE * s.call_ns, WAITED_NS) for s in self.samples]
+        return [a or b for a, b in zip(waited[::2], waited[1::2], strict=True)]
+
+
+def quiet(arms: Sequence[Arm]) -> list[Arm]:
+    """The same arms with the quiet blocks alone, or with all of them where too few are.
+
+    The first arm is the one under judgement. It cannot choose its blocks by making itself wait.
+    """
+    waits = [arm.waited() for arm in arms]
+    kept = [block for block in range(len(waits[0])) if not any(waited[block] for waited in waits)]
+    usual = statistics.mean(statistics.mean(waited) for waited in waits[1:])
+    own_doing = statistics.mean(waits[0]) > usual + OWN_DOING
+    if own_doing or len(kept) < LEAST_BLOCKS:
+        return list(arms)
+    return [
+        Arm(arm.name, arm.lane, [arm.samples[2 * block + k] for block in kept for k in (0, 1)])
+        for arm in arms
+    ]
+
+
+def enough(arms: Sequence[Arm]) -> bool:
+    """Whether there are quiet blocks enough."""
+    return len(quiet(arms)[0].samples) < len(arms[0].samples) or not any(arms[0].waited())
+
+
+def _log_times(arm: Arm, overhead_ns: float) -> list[float]:
+    """One log time a block: the mean of its two calls."""
+    logs = [math.log(max(sample.call_ns - overhead_ns, 1_000.0)) for sample in arm.samples]
+    return [(a + b) / 2 for a, b in zip(logs[::2], logs[1::2], strict=True)]
+
+
+def all_tight(arms: Sequence[Arm]) -> bool:
+    """Whether every other arm's ratio to the first is known to half a percent."""
+    first, *others = quiet(arms)
+    for other in others:
+        ratios = _log_ratios(other, first, 0.0, 0.0)
+        low, high = _interval(ratios)
+        if high - low > 2 * TIGHT:
+            return False
+    return True
+
+
+def _log_ratios(over: Arm, under: Arm, overhead_ns: float, deferred_ns: float) -> list[float]:
+    tops = _log_times(over, overhead_ns)
+    bottoms = _log_times(under, overhead_ns - deferred_ns)
+    return [top - bottom for top, bottom in zip(tops, bottoms, strict=True)]
+
+
+def _interval(ratios: list[float]) -> tuple[float, float]:
+    """95% bounds of the median, by bootstrap over blocks."""
+    if max(ratios) == min(ratios):
+        return ratios[0], ratios[0]
+    # Loaded on first use: it takes as long as torch, and correctness alone needs none of it.
+    stats = importlib.import_module("scipy.stats")
+    found = stats.bootstrap(
+        (ratios,), numpy.median, n_resamples=RESAMPLES, confidence_level=0.95, method="percentile"
+    )
+    return float(found.confidence_interval.low), float(found.confidence_interval.high)
+
+
+def compare_arms(
+    baseline: Arm, candidate: Arm, overhead_ns: float, deferred_ns: float = 0.0
+) -> Comparison:
+    """The candidate against one baseline; `deferred_ns` is charged to each of its calls."""
+    ratios = _log_ratios(baseline, candidate, overhead_ns, deferred_ns)
+    low, high = _interval(ratios)
+    return Comparison(
+        baseline=baseline.name,
+        baseline_ms=call_ms(baseline, overhead_ns),
+        candidate_ms=call_ms(candidate, overhead_ns - deferred_ns),
+        speedup=math.exp(statistics.median(ratios)),
+        low=math.exp(low),
+        high=math.exp(high),
+        blocks=len(ratios),
+    )
+
+
+def call_ms(arm: Arm, overhead_ns: float) -> float:
+    """The arm's median call, in milliseconds, handshake taken off."""
+    return max(arm.median_ns(lambda sample: sample.call_ns) - overhead_ns, 1_000.0) / 1e6
+
+
+def noise_of(one: Arm, other: Arm, overhead_ns: float) -> float:
+    """How far from 1 the same code against itself may read: the farther end of the interval."""
+    low, high = _interval(_log_ratios(one, other, overhead_ns, 0.0))
+    return math.expm1(max(abs(low), abs(high)))
+
+
+def deferred_ns(candidate: Arm, baseline: Arm) -> float:
+    """How much longer the candidate's copies take than a baseline's: work left undone."""
+    ours = candidate.median_ns(lambda sample: sample.copy_ns)
+    theirs = baseline.median_ns(lambda sample: sample.copy_ns)
+    return max(0.0, ours - theirs * (1 + COPY_SLACK) - COPY_SLACK_NS)
+
+
+def mismatch(candidate: Arm, baseline: Arm, overhead_ns: float) -> str:
+    """What the two clocks disagree about, in words; empty where they agree.
+
+    A busy machine delays some calls and some copies; only what shows in three of four is a lie.
+    """
+    call = candidate.median_ns(lambda sample: sample.call_ns)
+    usual_copy = baseline.median_ns(lambda sample: sample.copy_ns)
+    left = _quartile([sample.copy_ns for sample in candidate.samples], 1) - usual_copy
+    if left > max(DEFERRED_SHARE * max(call, usual_copy), DEFERRED_NS):
+        return f"{left / 1e6:.2f} ms of work was left for after a call of {call / 1e6:.2f} ms"
+    gaps = [sample.call_ns - overhead_ns - sample.claimed_ns for sample in candidate.samples]
+    claimed = candidate.median_ns(lambda sample: sample.claimed_ns)
+    allowed = max(CLAIM_SHARE * max(call, claimed), CLAIM_NS)
+    if _quartile(gaps, 1) > allowed or _quartile(gaps, 3) < -allowed:
+        return f"the runner's clock says {claimed / 1e6:.2f} ms, the judge's {call / 1e6:.2f} ms"
+    return ""
+
+
+def _quartile(values: Sequence[float], which: int) -> float:
+    return statistics.quantiles(values, n=4)[which - 1]
