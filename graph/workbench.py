@@ -17,6 +17,7 @@ from agents.playbook.profiler import PlaybookProfiler
 from graph.folder import RunFolder
 from knowledge.store import Library
 from tools.judge.client import Judge
+from tools.judge.wire import JudgeLimits
 from tools.task import Task
 
 
@@ -60,11 +61,18 @@ class Workbenches:
     Args:
         library_folder: where the library is kept; None for the user's own.
         crew: replaces the playbook crew, e.g. by a scripted one.
+        limits: the judge's deadlines and time for measuring; None for its own.
     """
 
-    def __init__(self, library_folder: Path | None = None, crew: Crew | None = None) -> None:
+    def __init__(
+        self,
+        library_folder: Path | None = None,
+        crew: Crew | None = None,
+        limits: JudgeLimits | None = None,
+    ) -> None:
         self._library_folder = library_folder
         self._crew = crew
+        self._limits = limits
         self._open: dict[str, Workbench] = {}
         self._lock = threading.Lock()
 
@@ -76,7 +84,7 @@ class Workbenches:
                 folder.adopt(task)
                 library = Library.open(self._library_folder)
                 library.refresh()
-                judge = Judge(task, folder.scratch)
+                judge = Judge(task, folder.scratch, self._limits)
                 self._open[run_dir] = Workbench(
                     folder, judge, library, self._crew or playbook_crew(library)
                 )

@@ -4,8 +4,10 @@ The constructor, and whatever it needs, is the reference's own text; only `forwa
 Nothing is run here, and no tensor library is imported.
 """
 
+import ast
 import keyword
 import re
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,17 +61,16 @@ def emit(program: Program) -> str:
         _is_large(written.spec.nbytes) for kernel in program.kernels for written in kernel.writes
     )
     sections = [
-        _docstring(program),
-        _imports(reference, bool(program.kernels), huge),
         *reference.helpers,
         *([(_HUGE_PAGES % LARGE_OUTPUT_BYTES).strip()] if huge else []),
         *_constants(program),
         *(_kernel_source(kernel) for kernel in program.kernels),
         reference.model_with(forward),
     ]
-    source = "\n\n".join(section for section in sections if section) + "\n"
+    imports = _imports(reference, bool(program.kernels), huge, "\n".join(sections))
+    source = "\n\n\n".join([f"{_docstring(program)}\n\n{imports}", *sections]) + "\n"
     compile(source, "candidate", "exec")
-    return re.sub(r"\n{4,}", "\n\n\n", source)
+    return source
 
 
 def emit_as_given(source: str) -> str:
@@ -80,7 +81,7 @@ def emit_as_given(source: str) -> str:
     """
     reference = read_reference(source)
     sections = ["\n".join(reference.imports), *reference.helpers, reference.model]
-    return "\n\n".join(section for section in sections if section) + "\n"
+    return "\n\n\n".join(section for section in sections if section) + "\n"
 
 
 def _is_large(nbytes: int) -> bool:
@@ -96,18 +97,24 @@ def _docstring(program: Program) -> str:
     return f'"""A drop-in for Model: {done}.\n\n{left[0].upper()}{left[1:]}.{labels}\n"""'
 
 
-def _imports(reference: Reference, kernels: bool, huge: bool) -> str:
-    lines = list(reference.imports)
-    for wanted in ("import torch",):
-        if wanted not in lines:
-            lines.insert(0, wanted)
-    if huge:
-        lines = [
-            "import ctypes",
-            "import sys",
-            *(x for x in lines if x not in ("import ctypes", "import sys")),
-        ]
-    return "\n".join([*lines, *(["", _LOADER] if kernels else [])])
+def _imports(reference: Reference, kernels: bool, huge: bool, text: str) -> str:
+    """The reference's imports that are still needed, and our own, standard library first."""
+    lines = [line for line in reference.imports if _is_used(line, text)]
+    lines += [line for line in ("import ctypes", "import sys") if huge and line not in lines]
+    if "import torch" not in lines:
+        lines.insert(0, "import torch")
+    first = [line for line in lines if line.split()[1].split(".")[0] in sys.stdlib_module_names]
+    rest = [line for line in lines if line not in first]
+    blocks = ["\n".join(block) for block in (sorted(first), rest) if block]
+    return "\n\n".join([*blocks, *([_LOADER] if kernels else [])])
+
+
+def _is_used(statement: str, text: str) -> bool:
+    """Whether any name that an import binds occurs in the module."""
+    parsed = ast.parse(statement).body[0]
+    assert isinstance(parsed, ast.Import | ast.ImportFrom)
+    bound = [(alias.asname or alias.name).split(".")[0] for alias in parsed.names]
+    return any(name == "*" or re.search(rf"\b{re.escape(name)}\b", text) for name in bound)
 
 
 def _constants(program: Program) -> list[str]:
@@ -141,8 +148,8 @@ def _kernel_source(kernel: Kernel) -> str:
     handle, flags = f"_{kernel.name}", ", ".join(f'"{flag}"' for flag in _FLAGS)
     return (
         f'# {kernel.note}\n{handle.upper()}_CPP = r"""\n{body}\n"""\n'
-        f'{handle} = cpp_kernel({handle.upper()}_CPP, "{kernel.name}", "{kernel.signature}", '
-        f"flags=({flags},))"
+        f'{handle} = cpp_kernel(\n    {handle.upper()}_CPP,\n    "{kernel.name}",\n'
+        f'    "{kernel.signature}",\n    flags=({flags},),\n)'
     )
 
 
@@ -231,8 +238,10 @@ class _Forward:
                 told += " (the first may differ)" if free_batch and spec.shape else ""
             lines += [
                 f"if {condition}:",
-                f'    raise ValueError(f"{name} is {{{name}.dtype}} {{tuple({name}.shape)}}; '
-                f'this kernel was {told}")',
+                "    raise ValueError(",
+                f'        f"{name} is {{{name}.dtype}} {{tuple({name}.shape)}}; "',
+                f'        "this kernel was {told}"',
+                "    )",
             ]
         return lines
 
@@ -299,13 +308,8 @@ class _Forward:
     def _kernel(self, kernel: Kernel) -> list[str]:
         lines: list[str] = []
         for check in kernel.checks:
-            sentence = (
-                self.names.inside(check.sentence) if "'" not in check.sentence else check.sentence
-            )
-            lines += [
-                f"if not ({self.names.inside(check.condition)}):",
-                f"    raise ValueError({sentence!r})",
-            ]
+            left, right = self.names.inside(check.left), self.names.inside(check.right)
+            lines += [f"if {left} != {right}:", f'    raise ValueError("{check.sentence}")']
         for written in kernel.writes:
             lines.append(f"{self.names.of(written.ref)} = {self._allocated(written)}")
         reads = [f"{self.names.of(ref)}.contiguous()" for ref in kernel.reads]

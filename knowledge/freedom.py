@@ -1,8 +1,9 @@
 """Which sizes of a program's inputs may differ from the traced ones, and which may not."""
 
+from collections.abc import Iterator
 from typing import Any
 
-from knowledge.opgraph import Ref
+from knowledge.opgraph import Node, Ref
 from knowledge.program import Kernel, Program
 
 SIZED = ("aten.view.", "aten.reshape.", "aten._unsafe_view.", "aten.expand.")
@@ -20,23 +21,31 @@ def freedom(program: Program) -> tuple[bool, bool]:
     """Whether the first dimension of inputs may vary, and whether all sizes may.
 
     A number in the graph that equals a size (or its root, or its inverse) may have been computed
-    from it, and then holds for that size only.
+    from it, and then holds for that size only; so may a multiple of the batch, as a count of rows.
     """
     graph = program.graph
     if any(kernel.sizes and not _follows_inputs(kernel) for kernel in program.kernels):
         return False, False
-    numbers = set(_numbers(program))
-    batch = [node.spec.shape[0] for node in graph.inputs if node.spec.shape]
-    others = [size for node in graph.inputs for size in node.spec.shape]
-    others += [node.spec.numel for node in graph.inputs]
-    free_batch = not (_suspects([*batch, *others[len(others) - len(graph.inputs) :]]) & numbers)
-    all_free = not program.library_calls and not (_suspects(others) & numbers)
-    entering = {node.kind for node in graph.nodes}
-    return free_batch, free_batch and all_free and not entering & {
-        "parameter",
-        "buffer",
-        "constant",
-    }
+    shapes = [node.spec.shape for node in graph.inputs if node.spec.shape]
+    batches = [shape[0] for shape in shapes if shape[0] > 1]
+    sizes, factors = _numbers(program)
+    if _suspects(batches) & (sizes | factors):
+        return False, False
+    if any(_counts(factor, batch) for factor in factors for batch in batches):
+        return False, False
+    every = [size for shape in shapes for size in shape]
+    clash = bool(_suspects(every) & (sizes | factors))
+    fixed = {"parameter", "buffer", "constant"} & {node.kind for node in graph.nodes}
+    return True, not (clash or fixed or program.library_calls)
+
+
+def _counts(factor: float, batch: int) -> bool:
+    """Whether a factor, or its inverse, is a multiple of the batch."""
+    inverse = 1.0 / factor if factor else 0.0
+    return any(
+        abs(number) >= batch and abs(number / batch - round(number / batch)) < 1e-9
+        for number in (factor, inverse)
+    )
 
 
 def _follows_inputs(kernel: Kernel) -> bool:
@@ -52,23 +61,32 @@ def _suspects(sizes: list[int]) -> set[float]:
     return found - {1.0}
 
 
-def _numbers(program: Program) -> list[float]:
-    """Every number among the arguments that could stand for a size."""
-    found: list[float] = []
+def _numbers(program: Program) -> tuple[set[float], set[float]]:
+    """Numbers that are sizes of views, and those that enter arithmetic."""
+    sizes: set[float] = set()
+    factors: set[float] = set()
     for node in program.graph.calls:
-        sized = node.target.startswith(SIZED)
-        stack: list[Any] = [*node.args[1:], *node.kwargs.values()]
-        if sized and program.kernel_of.get(node.name) is None:
-            first = node.args[0]
-            shape = program.graph.spec_of(first).shape if isinstance(first, Ref) else ()
-            sizes = node.args[1] if len(node.args) > 1 and isinstance(node.args[1], list) else []
-            stack = list(sizes[1:]) if sizes and shape and sizes[0] == shape[0] else [*sizes]
-        elif sized or node.target.startswith(_DIMENSIONAL):
-            stack = []
-        while stack:
-            item = stack.pop()
-            if isinstance(item, list):
-                stack += item
-            elif isinstance(item, int | float) and not isinstance(item, bool):
-                found.append(float(item))
-    return found
+        if node.target.startswith(SIZED):
+            if node.name not in program.kernel_of:
+                sizes |= _view_sizes(program, node)
+        elif not node.target.startswith(_DIMENSIONAL):
+            factors |= set(_flat([*node.args[1:], *node.kwargs.values()]))
+    return sizes, factors
+
+
+def _view_sizes(program: Program, node: Node) -> set[float]:
+    """The sizes of a view that are taken for granted; the batch is read at run time instead."""
+    first, given = node.args[0], node.args[1] if len(node.args) > 1 else None
+    if not isinstance(given, list) or not isinstance(first, Ref):
+        return set()
+    shape = program.graph.spec_of(first).shape
+    follows = bool(given and shape) and given[0] == shape[0]
+    return set(_flat(given[1:] if follows else given))
+
+
+def _flat(values: list[Any]) -> Iterator[float]:
+    for value in values:
+        if isinstance(value, list):
+            yield from _flat(value)
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield float(value)

@@ -32,9 +32,10 @@ class Size(Frozen):
 
 
 class Check(Frozen):
-    """A condition on run-time shapes, in Python, and the sentence raised where it does not hold."""
+    """Two Python expressions that must be equal when the kernel runs; else `sentence` is raised."""
 
-    condition: str
+    left: str
+    right: str
     sentence: str
 
 

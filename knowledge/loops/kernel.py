@@ -57,26 +57,25 @@ class Shapes:
         found: list[Check] = []
         if self.leader is not None:
             name, shape = variable(self.leader.ref), self.graph.spec_of(self.leader.ref).shape
-            found.append(
-                Check(condition=f"{name}.dim() == {len(shape)}",
-                      sentence=f"{name} should have {len(shape)} dimensions")
-            )  # fmt: skip
             found += [
-                Check(condition=f"{name}.shape[{dim}] == {shape[dim]}",
-                      sentence=f"dimension {dim} of {name} should be {shape[dim]}")
-                for dim, atoms in enumerate(self.leading) if len(atoms) != 1
-            ]  # fmt: skip
+                Check(
+                    left=f"{name}.shape[{dim}]",
+                    right=str(shape[dim]),
+                    sentence=f"dimension {dim} of {name} should be {shape[dim]}",
+                )
+                for dim, atoms in enumerate(self.leading)
+                if len(atoms) != 1
+            ]
         for operand in self.loop.operands:
             if operand is self.leader:
                 continue
             name, expected = variable(operand.ref), self.shape(self._layout(operand))
             wanted = expected if expected.endswith(".shape") else f"torch.Size({expected})"
             traced = list(self.graph.spec_of(operand.ref).shape)
-            found.append(
-                Check(condition=f"{name}.shape == {wanted}",
-                      sentence=f"{name} does not go with the other tensors; the kernel was "
-                      f"made where its shape was {traced}")
-            )  # fmt: skip
+            sentence = (
+                f"{name} does not go with the other tensors; its shape was traced as {traced}"
+            )
+            found.append(Check(left=f"{name}.shape", right=wanted, sentence=sentence))
         return tuple(dict.fromkeys(found))
 
 

@@ -278,6 +278,8 @@ def _refuse_waste(loop: Loop) -> None:
     for value, atoms in zip(loop.values, spans, strict=True):
         if value.stage == "element" and is_costly(value) and not atoms & outside:
             raise Refused(f"{value.op} along the columns would be computed again in every row")
+        if value.op == "fold" and not atoms & outside:
+            raise Refused(f"a {value.fold} along the columns would be computed in every row")
 
 
 def atoms_of_values(loop: Loop) -> list[frozenset[int]]:

@@ -13,9 +13,13 @@ from graph.state import RunInput
 from graph.summary import record_of
 from graph.workbench import Workbenches
 from tools.candidate import Candidate
+from tools.judge.wire import JudgeLimits
 from tools.task import Budget, InputSpec, Task
 from tools.verdict import Trial
 
+LIMITS = JudgeLimits(
+    call_s=10, first_call_s=10, load_s=30, compile_s=120, preparation_s=1, timing_s=0.3
+)
 HEADER = "import torch\n\nclass ModelNew(torch.nn.Module):\n    def forward(self, x0):\n        "
 RIGHT = HEADER + "return x0.clamp(min=0.0)\n"
 WRONG = HEADER + "return x0 * 0.5\n"
@@ -73,7 +77,7 @@ class Runs:
             budget=settings.pop("budget", Budget()),
             **settings,
         )
-        benches = Workbenches(self.folder / "library", Crew(script, script, script, script))
+        benches = Workbenches(self.folder / "library", Crew(script, script, script, script), LIMITS)
         try:
             graph = build_graph(benches, runs=self.folder / "runs")
             return record_of(graph.invoke(RunInput(task=task), {"recursion_limit": 200}))

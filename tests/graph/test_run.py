@@ -14,7 +14,7 @@ from graph.run import app, checkpointer
 from graph.state import RunInput
 from graph.summary import record_of
 from graph.workbench import Workbenches
-from tests.graph.conftest import RIGHT, ScriptedCrew
+from tests.graph.conftest import LIMITS, RIGHT, ScriptedCrew
 from tools.candidate import Candidate
 from tools.task import InputSpec, Task
 
@@ -85,7 +85,7 @@ def test_a_run_that_stopped_goes_on_without_preparing_again(tmp_path: Path) -> N
     config = {"configurable": {"thread_id": "relu"}, "recursion_limit": 100}
 
     def work(crew: ScriptedCrew, entry: RunInput | None) -> dict[str, object]:
-        benches = Workbenches(tmp_path / "library", Crew(crew, crew, crew, crew))
+        benches = Workbenches(tmp_path / "library", Crew(crew, crew, crew, crew), LIMITS)
         try:
             with checkpointer(folder) as saver:
                 graph = build_graph(benches, checkpointer=saver)

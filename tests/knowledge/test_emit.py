@@ -123,6 +123,19 @@ def test_a_batch_size_that_the_graph_took_for_a_constant_is_insisted_on() -> Non
     assert complaints(built) == []
 
 
+def test_a_count_of_rows_that_algebra_put_in_is_insisted_on() -> None:
+    body = """    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(4, 5)
+
+    def forward(self, x):
+        return self.linear(x).sum((0, 1))"""
+    built = build(reference(body, "torch.randn(6, 3, 4)"))
+    assert complaints(built) == []
+    with pytest.raises(ValueError, match=r"made for float32 of shape \[6, 3, 4\]"):
+        built.candidate()(torch.randn(2, 3, 4))
+
+
 def test_a_view_by_batch_size_follows_the_batch() -> None:
     body = """    def __init__(self):
         super().__init__()

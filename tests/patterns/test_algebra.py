@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 from knowledge.emit import emit
 from knowledge.pattern import Refusal, Step, load_pattern
 from knowledge.patterns.algebra.pattern import CONSTANT, rewrite
+from knowledge.program import Program
 from tests.patterns.workshop import SITUATION, Built, build, complaints, function, load, reference
 from tools.trace import trace
 
 ALGEBRA = (Step(pattern="algebra"),)
 FAST = settings(
-    max_examples=6, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+    max_examples=4, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
 )
 LINEAR = """    def __init__(self):
         super().__init__()
@@ -34,8 +35,7 @@ def rewritten(source: str) -> tuple[list[str], list[str], Any, Any, list[Any]]:
     inputs = [value.double() for value in module.get_inputs()]
     graph = trace(model, tuple(inputs))
     changed, done, unfit = rewrite(graph)
-    program = build(source, ()).program.changed(graph=changed)
-    candidate = load(emit(program)).ModelNew().double()
+    candidate = load(emit(Program.of(changed, source))).ModelNew().double()
     candidate.load_state_dict(copy.deepcopy(model.state_dict()))
     with torch.no_grad():
         return done, unfit, model(*inputs), candidate(*inputs), inputs

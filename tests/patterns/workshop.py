@@ -80,8 +80,18 @@ class Built:
         return made
 
 
+_built: dict[str, Built] = {}
+
+
 def build(source: str, steps: tuple[Step, ...] | None = None) -> Built:
     """Trace a reference and emit it with these steps; None means the best that are proposed."""
+    key = f"{source}{steps}"
+    if key not in _built:
+        _built[key] = _build(source, steps)
+    return _built[key]
+
+
+def _build(source: str, steps: tuple[Step, ...] | None) -> Built:
     module = load(source)
     torch.manual_seed(0)
     model = module.Model()

@@ -52,11 +52,9 @@ def quiet(arms: Sequence[Arm]) -> list[Arm]:
 
     The first arm is the one under judgement. It cannot choose its blocks by making itself wait.
     """
-    waits = [arm.waited() for arm in arms]
-    kept = [block for block in range(len(waits[0])) if not any(waited[block] for waited in waits)]
-    usual = statistics.mean(statistics.mean(waited) for waited in waits[1:])
-    own_doing = statistics.mean(waits[0]) > usual + OWN_DOING
-    if own_doing or len(kept) < LEAST_BLOCKS:
+    mine, *others = [statistics.mean(arm.waited()) for arm in arms]
+    kept = _quiet_blocks(arms)
+    if mine > statistics.mean(others) + OWN_DOING or len(kept) < LEAST_BLOCKS:
         return list(arms)
     return [
         Arm(arm.name, arm.lane, [arm.samples[2 * block + k] for block in kept for k in (0, 1)])
@@ -66,7 +64,12 @@ def quiet(arms: Sequence[Arm]) -> list[Arm]:
 
 def enough(arms: Sequence[Arm]) -> bool:
     """Whether there are quiet blocks enough."""
-    return len(quiet(arms)[0].samples) < len(arms[0].samples) or not any(arms[0].waited())
+    return len(_quiet_blocks(arms)) >= LEAST_BLOCKS
+
+
+def _quiet_blocks(arms: Sequence[Arm]) -> list[int]:
+    waits = [arm.waited() for arm in arms]
+    return [block for block in range(len(waits[0])) if not any(waited[block] for waited in waits)]
 
 
 def _log_times(arm: Arm, overhead_ns: float) -> list[float]:

@@ -149,10 +149,12 @@ class Runner:
         return int(stat.rpartition(")")[2].split()[MINOR_FAULTS_FIELD])
 
     def favour(self) -> None:
-        """Have the kernel prefer its threads over other programs', where this user may ask for that."""
+        """Have the kernel prefer it over other programs, where this user may ask for that."""
         with contextlib.suppress(OSError):
             for task in os.scandir(f"/proc/{self.pid}/task"):
                 os.setpriority(os.PRIO_PROCESS, int(task.name), FAVOURED)
+            # Where the kernel shares out time by session, priorities count within one only.
+            Path(f"/proc/{self.pid}/autogroup").write_text(str(FAVOURED))
 
     def waited_ns(self) -> int:
         """How long its threads have stood in line for a processor; 0 where none can say."""

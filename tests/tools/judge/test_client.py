@@ -26,10 +26,10 @@ RIGHT = DOUBLE.replace("Model(", "ModelNew(")
 WRONG = RIGHT.replace("* 2", "* 3")
 
 
-def judge_of(source: str, folder: Path) -> Judge:
+def judge_of(source: str, folder: Path, limits: JudgeLimits = LIMITS) -> Judge:
     (folder / "reference.py").write_text(source)
     task = parse_task({"name": "t", "reference": "reference.py"}, "t.yaml", folder)
-    return Judge(task, folder / "scratch", LIMITS)
+    return Judge(task, folder / "scratch", limits)
 
 
 def candidate(source: str) -> Candidate:
@@ -49,6 +49,11 @@ def descendants() -> list[psutil.Process]:
         for process in psutil.Process().children(recursive=True)
         if process.status() != psutil.STATUS_ZOMBIE
     ]
+
+
+def newest_child() -> psutil.Process:
+    """The process of the judge that was started last; other tests may keep theirs."""
+    return max(psutil.Process().children(), key=lambda process: process.create_time())
 
 
 @pytest.mark.parametrize(
@@ -93,7 +98,7 @@ def test_an_op_that_changes_its_input_is_judged_on_private_copies(tmp_path):
 def test_a_judge_that_is_killed_is_started_again_and_asked_again(tmp_path):
     with judge_of(DOUBLE, tmp_path) as judge:
         assert isinstance(judge.verify(candidate(RIGHT)), Correct)
-        (service,) = psutil.Process().children()
+        service = newest_child()
         service.send_signal(signal.SIGKILL)
         assert isinstance(judge.verify(candidate(WRONG)), WrongOutput)
         assert isinstance(judge.verify(candidate(RIGHT)), Correct)
@@ -102,7 +107,7 @@ def test_a_judge_that_is_killed_is_started_again_and_asked_again(tmp_path):
 def test_a_zygote_that_is_killed_is_replaced(tmp_path):
     with judge_of(DOUBLE, tmp_path) as judge:
         assert isinstance(judge.measure(candidate(RIGHT), ("eager",)), Correct)
-        (service,) = psutil.Process().children()
+        service = newest_child()
         for process in service.children():
             process.kill()
         time.sleep(0.2)
@@ -114,7 +119,7 @@ def test_a_judge_that_cannot_work_says_so_and_passes_nothing(tmp_path):
     with judge_of(DOUBLE, tmp_path) as judge:
         judge.examine()
         (tmp_path / "reference.py").write_text("import os; os._exit(9)")
-        (service,) = psutil.Process().children()
+        service = newest_child()
         service.kill()
         assert isinstance(judge.verify(candidate(RIGHT)), JudgeError)
 
@@ -156,9 +161,14 @@ def test_a_candidates_cpp_is_compiled_in_the_jail_and_its_errors_are_told(tmp_pa
 
 
 def test_survey_confirm_and_profile_agree_with_each_other(tmp_path):
-    with judge_of(DOUBLE, tmp_path) as judge:
+    impatient = LIMITS.model_copy(update={"call_s": 2.0, "compile_s": 1.0})
+    with judge_of(DOUBLE, tmp_path, impatient) as judge:
         baselines, roofline = judge.survey()
-        assert {row.name for row in baselines.rows} == {"eager", "compile"}
+        eager, compiled = baselines.rows
+        assert (eager.name, compiled.name) == ("eager", "compile")
+        assert eager.median_ms > 0
+        assert compiled.median_ms is None
+        assert "no reply in 2 s" in compiled.failed
         assert baselines.noise >= 0
         assert roofline.floor_ms > 0
         assert judge.profile(candidate(RIGHT)) is None

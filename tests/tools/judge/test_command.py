@@ -35,6 +35,7 @@ def test_a_wrong_kernel_is_rejected_as_one_json_document():
     assert document["verdict"]["kind"] == "wrong_output"
 
 
+@pytest.mark.slow
 def test_a_timed_kernel_is_compared_with_eager_and_torch_compile():
     done = judge(REFERENCES / "softmax.py", HONEST / "workspace_kept.py", "--json")
     assert done.returncode == 0, done.stderr

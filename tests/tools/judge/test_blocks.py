@@ -1,0 +1,90 @@
+import random
+
+import pytest
+
+from tools.judge.blocks import (
+    Arm,
+    compare_arms,
+    deferred_ns,
+    mismatch,
+    noise_of,
+    quiet,
+)
+from tools.judge.lane import Sample
+
+MS = 1_000_000
+
+
+def arm(name, calls_ms, *, copies_ms=0.1, claims=1.0, waited_ms=None):
+    waited_ms = waited_ms or [0.0] * len(calls_ms)
+    samples = [
+        Sample(int(call * MS), int(copies_ms * MS), int(call * claims * MS), 0, int(waited * MS))
+        for call, waited in zip(calls_ms, waited_ms, strict=True)
+    ]
+    return Arm(name, None, samples)
+
+
+def noisy(mean_ms, blocks=20, seed=0):
+    chance = random.Random(seed)
+    return [mean_ms * chance.uniform(0.97, 1.03) for _ in range(2 * blocks)]
+
+
+def test_a_speedup_lies_within_its_interval():
+    row = compare_arms(arm("eager", noisy(6.0)), arm("candidate", noisy(2.0, seed=1)), 0.0)
+    assert row.low <= row.speedup <= row.high
+    assert row.speedup == pytest.approx(3.0, rel=0.02)
+    assert row.blocks == 20
+
+
+def test_a_drift_that_both_arms_share_does_not_show():
+    drift = [1.0 + 0.05 * block for block in range(20) for _ in (0, 1)]
+    one = arm("eager", [3.0 * factor for factor in drift])
+    other = arm("candidate", [2.0 * factor for factor in drift])
+    row = compare_arms(one, other, 0.0)
+    assert row.low == pytest.approx(1.5, rel=1e-3)
+    assert row.high == pytest.approx(1.5, rel=1e-3)
+
+
+def test_the_handshake_is_taken_off_both():
+    row = compare_arms(arm("eager", [1.1] * 16), arm("candidate", [0.6] * 16), 0.1 * MS)
+    assert row.speedup == pytest.approx(2.0, rel=1e-3)
+
+
+def test_work_left_for_the_copy_is_charged_and_convicts():
+    eager = arm("eager", noisy(5.0))
+    lazy = arm("candidate", [0.1] * 40, copies_ms=5.0)
+    assert deferred_ns(lazy, eager) > 4.5 * MS
+    assert "left for after" in mismatch(lazy, eager, 0.0)
+    charged = compare_arms(eager, lazy, 0.0, deferred_ns(lazy, eager))
+    assert charged.speedup < 1.1
+
+
+def test_a_clock_that_lies_convicts_and_one_that_is_merely_late_now_and_then_does_not():
+    eager = arm("eager", noisy(5.0))
+    assert "clock" in mismatch(arm("candidate", noisy(5.0), claims=0.01), eager, 0.0)
+    assert "clock" in mismatch(arm("candidate", noisy(5.0), claims=3.0), eager, 0.0)
+    assert mismatch(arm("candidate", noisy(5.0)), eager, 0.0) == ""
+
+
+def test_blocks_in_which_something_waited_are_left_out():
+    waits = [5.0 if call < 10 else 0.0 for call in range(40)]
+    calls = [8.0 if wait else 3.0 for wait in waits]
+    eager = arm("eager", [3.0] * 40)
+    trimmed, _ = quiet([arm("candidate", calls, waited_ms=waits), eager])
+    assert len(trimmed.samples) == 30
+    assert {sample.call_ns for sample in trimmed.samples} == {3 * MS}
+
+
+def test_a_candidate_cannot_choose_its_blocks_by_making_itself_wait():
+    waits = [5.0 if call < 24 else 0.0 for call in range(40)]
+    calls = [8.0 if wait else 3.0 for wait in waits]
+    eager = arm("eager", [3.0] * 40)
+    trimmed, _ = quiet([arm("candidate", calls, waited_ms=waits), eager])
+    assert len(trimmed.samples) == 40
+
+
+def test_noise_is_how_far_the_same_code_strays_from_itself():
+    calm = noise_of(arm("eager", noisy(2.0)), arm("eager again", noisy(2.0, seed=1)), 0.0)
+    wild = noise_of(arm("eager", noisy(2.0)), arm("eager again", noisy(2.2, seed=1)), 0.0)
+    assert 0 < calm < 0.03
+    assert wild > 0.08
