@@ -11,11 +11,14 @@ from langgraph.config import get_stream_writer
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 
-from graph.events import Event, NodeStarted, Repaired, TrialJudged
+from graph.events import Event, NodeStarted, Note, Repaired, TrialJudged
 from graph.record import Repair
 from graph.state import AttemptOutput, AttemptState
 from graph.workbench import Workbench, Workbenches
 from tools.verdict import Correct, Trial, Verdict
+
+# A disturbance (memory being compacted, another process) shows as an interval this wide: high / low.
+TOO_WIDE = 1.25
 
 
 class AttemptNodes:
@@ -54,7 +57,12 @@ class AttemptNodes:
         """Time against the fastest baseline."""
         announce(NodeStarted(node="measure", detail=_what(state)))
         verified, best = state["verdict"], state["brief"].baselines.best
-        timed = self._bench(state).judge.measure(state["candidate"], (best.name,))
+        judge = self._bench(state).judge
+        timed = judge.measure(state["candidate"], (best.name,))
+        if _undecided(timed):
+            # Replaced, never the better of the two: the second reading stands whatever it says.
+            announce(Note(text=f"#{state['number']} is measured again: its interval is too wide"))
+            timed = judge.measure(state["candidate"], (best.name,))
         if isinstance(timed, Correct) and isinstance(verified, Correct):
             timed = timed.model_copy(
                 update={"cases": verified.cases, "deterministic": verified.deterministic}
@@ -149,6 +157,14 @@ def after_measure(state: AttemptState) -> Literal["profile", "debug"]:
 def after_debug(state: AttemptState) -> Literal["compile", "__end__"]:
     """Back to the compiler with a mended candidate, else done."""
     return "compile" if state["verdict"] is None else "__end__"
+
+
+def _undecided(verdict: Verdict) -> bool:
+    """Whether a timing says too little to rank the candidate by."""
+    if not isinstance(verdict, Correct) or verdict.timing is None:
+        return False
+    comparison = verdict.timing.against_best
+    return comparison.high > TOO_WIDE * comparison.low
 
 
 def announce(event: Event) -> None:

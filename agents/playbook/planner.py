@@ -121,10 +121,12 @@ def _lesson_for(steps: tuple[Step, ...], lessons: list[Lesson]) -> Lesson | None
 
 
 def _is_variant(recipe: Recipe, brief: Brief) -> bool:
-    """Whether it differs from a parent in tunables alone, whose gain can only be measured."""
-    parents = {trial.plan for trial in brief.trials if trial.number in brief.parents}
-    shapes = [tuple(s.pattern for s in plan.steps) for plan in brief.plans if plan.id in parents]
-    return tuple(step.pattern for step in recipe.steps) in shapes
+    """Whether it is the best parent with other tunables, whose gain can only be measured."""
+    best = next((trial for trial in brief.trials if trial.number in brief.parents[:1]), None)
+    if best is None:
+        return False
+    steps = next(plan.steps for plan in brief.plans if plan.id == best.plan)
+    return [step.pattern for step in recipe.steps] == [step.pattern for step in steps]
 
 
 def _citation(passage: Passage) -> Citation:
