@@ -17,7 +17,7 @@ from graph.state import AttemptOutput, AttemptState
 from graph.workbench import Workbench, Workbenches
 from tools.verdict import Correct, Trial, Verdict
 
-# A disturbance (memory being compacted, another process) shows as an interval this wide: high / low.
+# A disturbance (memory being compacted, another process) shows as an interval this wide.
 TOO_WIDE = 1.25
 
 
