@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import pytest
-
 from agents.brief import Brief, Diagnosis, Plan, Planning
 from agents.crew import Crew
 from agents.playbook.profiler import PlaybookProfiler
@@ -83,8 +81,3 @@ class Runs:
             return record_of(graph.invoke(RunInput(task=task), {"recursion_limit": 200}))
         finally:
             benches.close_all()
-
-
-@pytest.fixture
-def runs(tmp_path: Path) -> Runs:
-    return Runs(tmp_path)

@@ -2,58 +2,65 @@
 
 from pathlib import Path
 
+import pytest
+
+from graph.record import RunRecord
 from tests.graph.conftest import BROKEN, RAISING, RIGHT, WRONG, Runs
 from tools.task import Budget
 
 
-def test_a_wrong_kernel_is_mended_and_its_mend_is_a_child(runs: Runs) -> None:
-    record = runs.run((WRONG, RIGHT))
-    assert [trial.verdict.kind for trial in record.trials] == ["wrong_output", "correct"]
-    assert record.trials[1].parent == record.trials[0].number
-    assert [repair.failed_trial for repair in record.repairs] == [record.trials[0].number]
-    assert record.winner == record.trials[1].number
+@pytest.fixture(scope="module")
+def mended(tmp_path_factory: pytest.TempPathFactory) -> RunRecord:
+    """Three attempts: a wrong kernel that is mended, one that does not parse, one that raises."""
+    return Runs(tmp_path_factory.mktemp("mended")).run((WRONG, RIGHT), (BROKEN,), (RAISING,))
 
 
-def test_every_way_to_fail_ends_in_its_own_verdict_and_a_failed_run(runs: Runs) -> None:
-    record = runs.run((BROKEN,), (RAISING,), (WRONG,))
-    assert sorted(trial.verdict.kind for trial in record.trials) == [
-        "build_failed",
-        "crashed",
-        "wrong_output",
-    ]
-    assert (record.status, record.winner, record.confirmation) == ("failed", None, None)
-    assert record.document()["best"] is None
+@pytest.fixture(scope="module")
+def hopeless(tmp_path_factory: pytest.TempPathFactory) -> RunRecord:
+    """Wrong kernels, and right ones that lie beyond one repair and three trials."""
+    attempts = [(WRONG + "#" * n, WRONG + "##" * n, RIGHT) for n in (1, 3, 5)]
+    runs = Runs(tmp_path_factory.mktemp("hopeless"))
+    return runs.run(*attempts, width=1, budget=Budget(repairs=1, trials=3))
 
 
-def test_repairs_end_with_their_budget(runs: Runs) -> None:
-    record = runs.run((WRONG, WRONG + "#", WRONG + "##", RIGHT), budget=Budget(repairs=1))
-    assert [trial.repair for trial in record.trials] == [0, 1]
+def test_a_wrong_kernel_is_mended_and_its_mend_is_a_child(mended: RunRecord) -> None:
+    wrong = next(trial for trial in mended.trials if trial.verdict.kind == "wrong_output")
+    right = next(trial for trial in mended.trials if trial.verdict.kind == "correct")
+    assert (right.parent, right.repair) == (wrong.number, 1)
+    assert wrong.number in {repair.failed_trial for repair in mended.repairs}
+    assert mended.winner == right.number
 
 
-def test_trials_end_with_their_budget(runs: Runs) -> None:
-    record = runs.run(
-        (WRONG, WRONG + "#"), (WRONG, WRONG + "##"), (RIGHT,), budget=Budget(trials=3)
-    )
-    assert len(record.trials) <= 3
-    assert "budget" in record.ended
+def test_every_way_to_fail_ends_in_a_verdict_of_its_own(mended: RunRecord) -> None:
+    kinds = sorted(trial.verdict.kind for trial in mended.trials)
+    assert kinds == ["build_failed", "correct", "crashed", "wrong_output"]
 
 
-def test_a_run_leaves_its_report_its_kernel_and_every_trial(runs: Runs) -> None:
-    record = runs.run((WRONG, RIGHT))
-    folder = Path(record.run_dir)
-    assert {"task.yaml", "report.html", "report.json", "best", "trials"} <= {
-        p.name for p in folder.iterdir()
-    }
+def test_a_run_leaves_its_report_its_kernel_and_every_trial(mended: RunRecord) -> None:
+    folder = Path(mended.run_dir)
+    left = {path.name for path in folder.iterdir()}
+    assert {"task.yaml", "report.html", "report.json", "best", "trials"} <= left
     assert (folder / "best" / "kernel.py").is_file()
-    for trial in record.trials:
-        assert (
-            folder / "trials" / str(trial.number) / "kernel.py"
-        ).read_text() == trial.candidate.source
+    for trial in mended.trials:
+        written = (folder / "trials" / str(trial.number) / "kernel.py").read_text()
+        assert written == trial.candidate.source
 
 
-def test_what_is_not_faster_is_not_called_faster(runs: Runs) -> None:
+def test_repairs_and_trials_end_with_their_budgets(hopeless: RunRecord) -> None:
+    assert len(hopeless.trials) <= 3
+    assert max(trial.repair for trial in hopeless.trials) == 1
+    assert "budget of 3 trials" in hopeless.ended
+
+
+def test_a_run_without_a_right_kernel_failed(hopeless: RunRecord) -> None:
+    found = (hopeless.status, hopeless.winner, hopeless.confirmation)
+    assert found == ("failed", None, None)
+    assert hopeless.document()["best"] is None
+
+
+def test_what_is_not_faster_is_not_called_faster(tmp_path: Path) -> None:
     slow = RIGHT.replace("return", "torch.sort(x0.repeat(40, 1)); return")
-    record = runs.run((slow,))
+    record = Runs(tmp_path).run((slow,))
     assert record.status == "correct"
     assert record.timing is not None
     assert record.timing.against_best.speedup < 1.0
