@@ -1,6 +1,6 @@
 # `make run` and `make test` work on a machine that has Python 3.11+, a C++ compiler and pip.
 PYTHON ?= python3
-TASK ?= examples/softmax.yaml
+TASK ?= examples/scale_gelu_sum.yaml
 BIN := .venv/bin
 TORCH := $(shell grep '^torch==' constraints.txt)
 

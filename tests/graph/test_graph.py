@@ -12,7 +12,8 @@ from tools.task import Budget
 @pytest.fixture(scope="module")
 def mended(tmp_path_factory: pytest.TempPathFactory) -> RunRecord:
     """Three attempts: a wrong kernel that is mended, one that does not parse, one that raises."""
-    return Runs(tmp_path_factory.mktemp("mended")).run((WRONG, RIGHT), (BROKEN,), (RAISING,))
+    runs = Runs(tmp_path_factory.mktemp("mended"))
+    return runs.run((WRONG, RIGHT), (BROKEN,), (RAISING,), width=3)
 
 
 @pytest.fixture(scope="module")
