@@ -181,7 +181,7 @@ class Library:
         found: list[Passage] = []
         taken: Counter[str] = Counter()
         for row in rows:
-            page = row.metadata["page"]
+            page = _subject(str(row.metadata["page"]))
             taken[page] += 1
             if len(found) < k and taken[page] <= PASSAGES_OF_ONE_PAGE:
                 found.append(passage_of(row))
@@ -385,3 +385,9 @@ class Library:
         for shelf in self.folder.glob("shelf-*"):
             if shelf.name != f"shelf-{catalogue.shelf}":
                 shutil.rmtree(shelf, ignore_errors=True)
+
+
+def _subject(page: str) -> str:
+    """What a page is about: a pattern's card and its notes speak of one thing."""
+    folder, _, name = page.rpartition("/")
+    return folder if name == "card.toml" or folder.startswith("patterns/") else page

@@ -102,7 +102,7 @@ def own_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("own_library")
 def test_a_person_reads_title_source_and_score() -> None:
     result = CliRunner().invoke(
-        app, ["huge pages for a large output", "-k", "2", "--device", "cpu"]
+        app, ["huge pages for a large output", "-k", "5", "--device", "cpu"]
     )
     assert result.exit_code == 0
     assert "docs/cpu/pages.md" in result.stdout
