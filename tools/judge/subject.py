@@ -181,7 +181,8 @@ def _canaries(
         "all zeros": torch.zeros(output.shape, dtype=output.dtype),
     }
     if output.dtype.is_floating_point and output.numel():
-        mean = output.double().mean().item()
+        # Of the other answer: the mean of a single element is that element, and no lazy guess.
+        mean = earlier.double().mean().item()
         wrong["a constant"] = torch.full(output.shape, mean, dtype=output.dtype)
     for leaf in pytree.tree_leaves(inputs):
         if _is_tensor(leaf) and leaf.shape == output.shape and leaf.dtype == output.dtype:

@@ -183,3 +183,7 @@ def test_survey_confirm_and_profile_agree_with_each_other(tmp_path):
         for row in confirmed.timing.comparisons:
             assert row.low <= row.speedup <= row.high
         assert isinstance(judge.confirm(candidate(WRONG)), WrongOutput)
+
+
+def test_a_single_number_that_depends_on_its_input_gets_no_caution(judges):
+    assert judges("loss").cautions() == ()
