@@ -15,7 +15,7 @@ from graph.events import Event, NodeStarted, Note, Repaired, TrialJudged
 from graph.record import Repair
 from graph.state import AttemptOutput, AttemptState
 from graph.workbench import Workbench, Workbenches
-from tools.verdict import Correct, Trial, Verdict
+from tools.verdict import Correct, Profile, Trial, Verdict
 
 # A disturbance (memory being compacted, another process) shows as an interval this wide.
 TOO_WIDE = 1.25
@@ -40,7 +40,6 @@ class AttemptNodes:
             "repair": 0,
             "began": time.time(),
             "verdict": None,
-            "profile": None,
         }
 
     def compile(self, state: AttemptState) -> AttemptState:
@@ -74,11 +73,11 @@ class AttemptNodes:
         announce(NodeStarted(node="profile", detail=_what(state)))
         bench = self._bench(state)
         profile = bench.judge.profile(state["candidate"])
-        trial = self._record(bench, {**state, "profile": profile})
+        trial = self._record(bench, state, profile)
         if profile is None:
             return {"trials": {trial.number: trial}}
         diagnosis = bench.crew.profiler.explain(state["brief"], trial)
-        return {"trials": {trial.number: trial}, "diagnoses": (diagnosis,), "profile": profile}
+        return {"trials": {trial.number: trial}, "diagnoses": (diagnosis,)}
 
     def debug(self, state: AttemptState) -> AttemptState:
         """Write the failed trial down and, while repairs are left, ask for a mended candidate."""
@@ -107,13 +106,14 @@ class AttemptNodes:
             "repair": used,
             "began": time.time(),
             "verdict": None,
-            "profile": None,
         }
 
     def _bench(self, state: AttemptState) -> Workbench:
         return self._benches.of(state["run_dir"], state["brief"].task)
 
-    def _record(self, bench: Workbench, state: AttemptState) -> Trial:
+    def _record(
+        self, bench: Workbench, state: AttemptState, profile: Profile | None = None
+    ) -> Trial:
         verdict = state["verdict"]
         assert verdict is not None, "a trial is recorded after it was judged"
         plan = state["plan"]
@@ -126,7 +126,7 @@ class AttemptNodes:
             repair=state["repair"],
             candidate=state["candidate"],
             verdict=verdict,
-            profile=state.get("profile"),
+            profile=profile,
             seconds=time.time() - state["began"],
         )
         bench.folder.write_trial(trial)

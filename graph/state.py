@@ -12,7 +12,7 @@ from knowledge.pattern import Refusal
 from tools.candidate import Candidate
 from tools.facts import Baselines, ReferenceFacts, Roofline
 from tools.task import Task
-from tools.verdict import Correct, Profile, Trial, Verdict
+from tools.verdict import Correct, Trial, Verdict
 
 
 def add_trials(stored: Mapping[int, Trial], new: Mapping[int, Trial]) -> dict[int, Trial]:
@@ -99,7 +99,6 @@ class AttemptState(AttemptOutput, total=False):
     repair: int
     began: float
     verdict: Verdict | None
-    profile: Profile | None
 
 
 # Every class that a checkpoint may name; its reader refuses others.
@@ -116,7 +115,6 @@ STORED: tuple[type[BaseModel], ...] = (
     Repair,
     Brief,
     Candidate,
-    Profile,
     RunInput,
     *get_args(get_args(Verdict)[0]),
 )

@@ -3,7 +3,7 @@
 from typing import Protocol
 
 from tools.task import Task
-from tools.verdict import Correct, Trial
+from tools.verdict import Trial
 
 
 class Strategy(Protocol):
@@ -13,16 +13,9 @@ class Strategy(Protocol):
         """Numbers of the trials to build on, best first."""
 
 
-def speedup_of(trial: Trial) -> float | None:
-    """A trial's speedup over the strongest baseline; None where it was rejected or not timed."""
-    if isinstance(trial.verdict, Correct) and trial.verdict.timing is not None:
-        return trial.verdict.timing.against_best.speedup
-    return None
-
-
 def ranked(trials: list[Trial]) -> list[Trial]:
     """Timed trials, fastest first; the earlier one where two are equal."""
-    timed = [(speedup, trial) for trial in trials if (speedup := speedup_of(trial)) is not None]
+    timed = [(speedup, trial) for trial in trials if (speedup := trial.speedup) is not None]
     return [trial for _, trial in sorted(timed, key=lambda pair: (-pair[0], pair[1].number))]
 
 

@@ -389,5 +389,4 @@ class Library:
 
 def _subject(page: str) -> str:
     """What a page is about: a pattern's card and its notes speak of one thing."""
-    folder, _, name = page.rpartition("/")
-    return folder if name == "card.toml" or folder.startswith("patterns/") else page
+    return page.rpartition("/")[0] if page.startswith("patterns/") else page

@@ -199,3 +199,10 @@ class Trial(Frozen):
     verdict: Verdict
     profile: Profile | None = None
     seconds: float
+
+    @property
+    def speedup(self) -> float | None:
+        """Measured over the strongest baseline; None where it was rejected or not timed."""
+        if isinstance(self.verdict, Correct) and self.verdict.timing is not None:
+            return self.verdict.timing.against_best.speedup
+        return None

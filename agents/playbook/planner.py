@@ -8,7 +8,6 @@ from knowledge.store import Library, Passage
 from tools.verdict import Correct
 
 WORTH_TRYING = 1.02
-NEAR_THE_ROOF = 1.05
 CITED_WORDS = 60
 
 
@@ -21,9 +20,9 @@ class PlaybookPlanner:
     def plan(self, brief: Brief) -> Planning:
         """At most `width` recipes that were not tried yet, best first.
 
-        It stops when the best kernel is within 5% of the roofline, or when the best recipe left
-        promises less than the best one measured. Where nothing is right yet and no recipe is left,
-        the op itself, unchanged, is the plan: so that a run always ends with a correct kernel.
+        It stops when the best recipe left promises less than the best one measured. Where nothing
+        is right yet and no recipe is left, the op itself, unchanged, is the plan: so that a run
+        always ends with a correct kernel.
         """
         graph = brief.facts.graph
         if graph is None:
@@ -44,8 +43,6 @@ class PlaybookPlanner:
         best = best_speedup(brief)
         if best is None:
             return recipe.speedup >= WORTH_TRYING
-        if any(d.headroom < NEAR_THE_ROOF for d in brief.diagnoses):
-            return False
         return _promise(recipe, lessons, brief) > best * WORTH_TRYING or _is_variant(recipe, brief)
 
     def _last_resort(self, brief: Brief) -> tuple[Plan, ...]:
@@ -99,12 +96,7 @@ class PlaybookPlanner:
 
 def best_speedup(brief: Brief) -> float | None:
     """The best measured speedup over the strongest baseline so far."""
-    measured = [
-        trial.verdict.timing.against_best.speedup
-        for trial in brief.trials
-        if isinstance(trial.verdict, Correct) and trial.verdict.timing is not None
-    ]
-    return max(measured, default=None)
+    return max((t.speedup for t in brief.trials if t.speedup is not None), default=None)
 
 
 def _promise(recipe: Recipe, lessons: list[Lesson], brief: Brief) -> float:
