@@ -3,12 +3,14 @@
 Runs in the judge's process, once per task, on the headline inputs.
 """
 
+import contextlib
 from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from knowledge.opgraph import Node, OpGraph, TensorSpec
+from tools.calls import NotRunnable, call_times
 from tools.facts import ReferenceFacts
 from tools.reference import LoadedReference, tensors_of
 from tools.task import Task
@@ -61,6 +63,10 @@ def examine(loaded: LoadedReference, task: Task) -> ReferenceFacts:
         graph = trace(model, inputs)
     except Untraceable as error:
         untraceable = str(error)
+    call_ms: dict[str, float] = {}
+    if graph is not None:
+        with contextlib.suppress(NotRunnable):
+            call_ms = call_times(graph, model, inputs)
     made = tuple(spec_of(tensor) for tensor in tensors_of(returned))
     return ReferenceFacts(
         source=loaded.source,
@@ -69,6 +75,7 @@ def examine(loaded: LoadedReference, task: Task) -> ReferenceFacts:
         untraceable=untraceable,
         inputs=given,
         outputs=made,
+        call_ms=call_ms,
         flops=counter.get_total_flops() + (elementwise_flops(graph) if graph else 0),
         moved_bytes=read_bytes(graph, model, given) + sum(distinct_bytes(spec) for spec in made),
     )

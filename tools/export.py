@@ -12,7 +12,8 @@ from tools.candidate import Candidate
 from tools.verdict import Correct
 
 ROOM = Path(__file__).parent
-LOADER = "tools.backends.cpp.loader"
+# What each loader gives to candidates, under the module that they import.
+LOADERS = {"tools.backends.cpp.loader": "cpp_kernel", "tools.backends.cuda.loader": "cuda_kernel"}
 
 
 def export(
@@ -58,8 +59,9 @@ def stand_alone(source: str, header: str) -> str:
         if isinstance(statement, ast.ImportFrom) and statement.module == "__future__":
             future[:0] = [*lines[first:last], ""]
             lines[first:last] = []
-        elif isinstance(statement, ast.ImportFrom) and statement.module == LOADER:
-            lines[first:last] = [_loader_text(_bound_names(tree)), *_aliases(statement)]
+        elif isinstance(statement, ast.ImportFrom) and statement.module in LOADERS:
+            text = _loader_text(statement.module, _bound_names(tree))
+            lines[first:last] = [text, *_aliases(statement)]
         elif statement is tree.body[0] and own_words is not None:
             lines[first:last] = []
     words = header if own_words is None else f"{header}\n\n{own_words}"
@@ -80,12 +82,13 @@ def _bound_names(tree: ast.Module) -> set[str]:
     return bound
 
 
-def _loader_text(taken: set[str]) -> str:
-    """The loader without its docstring; its own names give way to the candidate's."""
-    text = (ROOM / "backends" / "cpp" / "loader.py").read_text(encoding="utf-8")
+def _loader_text(module: str, taken: set[str]) -> str:
+    """A loader without its docstring; its own names give way to the candidate's."""
+    path = ROOM.parent.joinpath(*module.split(".")).with_suffix(".py")
+    text = path.read_text(encoding="utf-8")
     tree = ast.parse(text)
     body = "\n".join(text.splitlines()[tree.body[0].end_lineno or 0 :]).strip("\n")
-    for name in sorted(_bound_names(tree) & taken - {"cpp_kernel"}):
+    for name in sorted(_bound_names(tree) & taken - {LOADERS[module]}):
         body = re.sub(rf"\b{name}\b", f"loader_{name}", body)
     return body
 
@@ -98,7 +101,7 @@ def _header(candidate: Candidate, verdict: Correct, subject: str, device: str) -
     where = f" on {device}" if device else ""
     needs = {
         "cpp": "torch and a C++ compiler", "torch": "torch", "triton": "torch and triton",
-        "cuda": "torch and cuda-python",
+        "cuda": "torch, cuda-python and nvidia-cuda-nvrtc",
     }[candidate.backend]  # fmt: skip
     notes = [f"Note: {label}." for label in (*candidate.labels, *verdict.labels)]
     return [

@@ -25,6 +25,9 @@ class ReferenceFacts(Frozen):
     outputs: tuple[TensorSpec, ...]
     flops: int
     moved_bytes: int
+    call_ms: dict[str, float] = Field(
+        {}, description="what each call of the graph takes in eager; empty where it wasn't measured"
+    )
     cautions: tuple[str, ...] = Field(
         (), description="e.g. the output does not depend on the input"
     )

@@ -153,9 +153,14 @@ def load(source: str, origin: str) -> LoadedReference:
     return LoadedReference(source, origin, module)
 
 
-def tensors_of(returned: Any) -> tuple[torch.Tensor, ...]:
-    """The tensors in what forward returned, in order, however they are packed."""
-    return tuple(leaf for leaf in pytree.tree_leaves(returned) if isinstance(leaf, torch.Tensor))
+def tensors_of(packed: Any) -> tuple[torch.Tensor, ...]:
+    """The tensors in what forward takes or returns, in order, however they are packed."""
+    return tuple(leaf for leaf in pytree.tree_leaves(packed) if isinstance(leaf, torch.Tensor))
+
+
+def named_tensors(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """A module's parameters and buffers by name, those that are not saved included."""
+    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
 
 
 def seed_generators(seed: int) -> None:

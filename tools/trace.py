@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import torch
 from torch.export.graph_signature import InputKind, OutputKind, TensorArgument
+from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
 from knowledge.opgraph import Argument, Atom, Node, OpGraph, Ref, TensorSpec
 
@@ -118,6 +119,8 @@ def spec_of(tensor: torch.Tensor) -> TensorSpec:
 
 def _result(value: Any) -> TensorSpec | tuple[TensorSpec | None, ...] | None:
     if isinstance(value, torch.Tensor):
+        if free_unbacked_symbols(value):
+            raise Untraceable("the shape of an intermediate result depends on the inputs' values")
         return spec_of(value)
     if isinstance(value, tuple | list):
         specs = tuple(_result(item) for item in value)

@@ -45,6 +45,9 @@ class Timing(Frozen):
         description="timed calls whose output was compared with the oracle afterwards"
     )
     confirmed: bool = Field(False, description="measured again in a new runner with new seeds")
+    stopped_early: bool = Field(
+        False, description="let go at a checkpoint, wholly behind a faster candidate"
+    )
 
     @property
     def against_best(self) -> Comparison:
@@ -65,9 +68,18 @@ class CaseResult(Frozen):
     worst: float = Field(description="largest |y - y64| divided by what was allowed there")
 
 
+class Hashes(Frozen):
+    """SHA-256 of what was judged, against what, and by which judge: of the text of each."""
+
+    source: str
+    reference: str
+    judge: str
+
+
 class Outcome(Frozen):
     """What every verdict carries."""
 
+    hashes: Hashes | None = Field(None, description="None only before the judge has signed it")
     isolation: str = Field("", description="the jail that was in force, e.g. 'unshare+rlimits'")
     labels: tuple[str, ...] = ()
 
@@ -201,8 +213,11 @@ class Trial(Frozen):
     seconds: float
 
     @property
+    def timing(self) -> Timing | None:
+        """How fast it is; None where it was rejected or not timed."""
+        return self.verdict.timing if isinstance(self.verdict, Correct) else None
+
+    @property
     def speedup(self) -> float | None:
         """Measured over the strongest baseline; None where it was rejected or not timed."""
-        if isinstance(self.verdict, Correct) and self.verdict.timing is not None:
-            return self.verdict.timing.against_best.speedup
-        return None
+        return None if self.timing is None else self.timing.against_best.speedup

@@ -1,41 +1,37 @@
 """No honest kernel is rejected, whatever it looks like."""
 
-import ast
 from pathlib import Path
 
 import pytest
 
+from tests.declared import reference_of
+from tools.candidate import Candidate
 from tools.verdict import Correct
 
 KERNELS = sorted((Path(__file__).parent / "kernels").glob("*.py"))
 CASES = {"ordinary 1", "ordinary 2", "held output"}
-
-
-def reference_of(source: str) -> str:
-    for statement in ast.parse(source).body:
-        match statement:
-            case ast.Assign(targets=[ast.Name(id="AGAINST")], value=value):
-                return ast.literal_eval(value)
-    raise AssertionError("the kernel does not say what it stands against")
+# Of what is allowed: an honest kernel on another machine may round a little worse.
+ROOM = 0.9
 
 
 @pytest.mark.parametrize("path", KERNELS, ids=lambda path: path.stem)
-def test_an_honest_kernel_is_accepted_and_timed(path, judge_fully):
+def test_an_honest_kernel_is_accepted_with_room_to_spare_and_timed(path, judges):
     source = path.read_text()
-    verdict = judge_fully(reference_of(source), source, True)
-    assert isinstance(verdict, Correct), verdict
-    assert verdict.timing is not None
-    assert verdict.timing.checked_outputs >= 1
-    assert {row.baseline for row in verdict.timing.comparisons} == {"eager"}
-
-
-@pytest.mark.parametrize("path", KERNELS, ids=lambda path: path.stem)
-def test_an_honest_kernel_has_room_to_spare_in_every_case(path, judge_fully):
-    source = path.read_text()
-    verdict = judge_fully(reference_of(source), source, False)
+    judge = judges(reference_of(source))
+    candidate = Candidate(source=source, backend="torch")
+    verdict = judge.verify(candidate)
     assert isinstance(verdict, Correct), verdict
     assert {case.name for case in verdict.cases} >= CASES
-    assert all(case.passed and case.worst <= 0.9 for case in verdict.cases), verdict.cases
+    assert all(case.passed and case.worst <= ROOM for case in verdict.cases), verdict.cases
+    timed = judge.measure(candidate, ("eager",))
+    assert isinstance(timed, Correct), timed
+    assert timed.timing is not None
+    assert timed.timing.checked_outputs >= 1
+    assert {row.baseline for row in timed.timing.comparisons} == {"eager"}
+
+
+def test_there_are_as_many_honest_kernels_as_the_suite_promises():
+    assert len(KERNELS) >= 40
 
 
 def test_calling_the_frameworks_own_operator_is_a_label_and_no_rejection(judge_fully):

@@ -137,3 +137,12 @@ def test_a_graph_computes_what_the_module_does() -> None:
     expected = (F.relu(highest) + where, torch.softmax(x, 0))
     for ref, tensor in zip(graph.outputs, expected, strict=True):
         torch.testing.assert_close(value(ref), tensor)
+
+
+def test_a_shape_that_depends_on_values_is_told_in_one_sentence() -> None:
+    class Model(torch.nn.Module):
+        def forward(self, x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+            return x.new_zeros(int(index.max()) + 1, 4).index_add(0, index, x)
+
+    with pytest.raises(Untraceable):
+        trace(Model(), (torch.randn(6, 4), torch.tensor([0, 2, 1, 0, 2, 1])))

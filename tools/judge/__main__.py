@@ -17,6 +17,7 @@ from tools.facts import Baselines
 from tools.judge.client import Judge
 from tools.judge.source import parse_candidate
 from tools.task import parse_task
+from tools.told import printable
 from tools.verdict import (
     BuildFailed,
     Cheated,
@@ -129,14 +130,14 @@ def _show(
     accepted = isinstance(verdict, Correct)
     colour = "green" if accepted else "red"
     console.print(f"[bold {colour}]{verdict.kind.replace('_', ' ')}[/]  {escape(candidate.name)}")
-    console.print(escape(explain(verdict)))
+    console.print(escape(printable(explain(verdict))))
     if isinstance(verdict, Correct) and verdict.timing is not None:
         _show_timing(console, verdict)
     for row in baselines.rows if baselines else ():
         if row.failed:
             console.print(f"[yellow]not measured[/] {escape(row.failed)}")
     for label in verdict.labels:
-        console.print(f"[yellow]label[/] {escape(label)}")
+        console.print(f"[yellow]label[/] {escape(printable(label))}")
     for caution in cautions:
         console.print(f"[yellow]caution[/] {escape(caution)}")
     console.print(f"[dim]jail: {escape(verdict.isolation or 'none was needed')}[/]")

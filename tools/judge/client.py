@@ -40,7 +40,7 @@ from tools.judge.wire import (
     Surveyed,
     Verify,
 )
-from tools.runner.jail import PROJECT
+from tools.runner.jail import PROJECT, check_choice
 from tools.task import Task
 from tools.verdict import BuildFailed, JudgeError, Profile, Verdict
 
@@ -126,12 +126,15 @@ class Judge:
         """Judge its correctness: `Correct` without timing, or the rejection."""
         return self._verdict(Verify(candidate=candidate))
 
-    def measure(self, candidate: Candidate, against: tuple[str, ...]) -> Verdict:
+    def measure(
+        self, candidate: Candidate, against: tuple[str, ...], to_beat: float | None = None
+    ) -> Verdict:
         """Time a candidate against `eager` or `compile`: `Correct` with timing, or the rejection.
 
-        The cases of `verify` are not repeated, but outputs of timed calls are checked.
+        The cases of `verify` are not repeated, but outputs of timed calls are checked. A candidate
+        whose speedup lies wholly below `to_beat` is let go early, and its timing says so.
         """
-        return self._verdict(Measure(candidate=candidate, against=against))
+        return self._verdict(Measure(candidate=candidate, against=against, to_beat=to_beat))
 
     def profile(self, candidate: Candidate) -> Profile | None:
         """Where its time goes, from its last measurement; None where it has not been measured.
@@ -217,6 +220,7 @@ class Judge:
         return reply
 
     def _start(self) -> None:
+        check_choice()
         self._folder.mkdir(parents=True, exist_ok=True)
         to_read, self._requests = os.pipe()
         self._replies, to_write = os.pipe()

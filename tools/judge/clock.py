@@ -1,24 +1,26 @@
 """Time: candidate and baselines interleaved in mirrored blocks, on the judge's clock.
 
 A block runs every arm once in one order and once in the reverse, so that whatever drifts meanwhile
-cancels within it. Each call gets the next input set, changed a moment before; some outputs, drawn
-afterwards, are checked against the oracle.
+cancels within it. Each call gets an input set drawn by lot, all of its values new; some outputs,
+drawn afterwards, are checked against the oracle.
 """
 
 import contextlib
+import itertools
 import os
 import random
 import statistics
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
-from tools.judge.blocks import LEAST_BLOCKS, Arm, all_tight, enough
-from tools.judge.inputs import Perturbation
-from tools.judge.lane import InputSets, Lane
+from tools.judge.blocks import LEAST_BLOCKS, Arm, all_tight, behind, enough
+from tools.judge.lane import Lane, Sample
+from tools.judge.oracle import own
+from tools.judge.pool import Pool
 from tools.judge.runners import FAVOURED, RUNNER_FAILURES
 
 MOST_BLOCKS = 120
@@ -26,10 +28,9 @@ MOST_BLOCKS = 120
 PATIENCE = 2.0
 # Blocks of very slow ops: fewer of them bound the time, and the interval says what that costs.
 LEAST_SLOW_BLOCKS, SLOW_BLOCK_SECONDS = 5, 2.5
-CHECKPOINTS = frozenset({8, 12, 18, 27, 40, 60, 90})
-WARM_UPS = 2
+CHECKPOINT_GROWTH, CHECKPOINT_SPREAD = 1.5, 0.15
+WARM_UPS, WARM_CALLS = 2, 4
 HANDSHAKES = 15
-MOST_CHECKED = 4
 CHECKED_BYTES = 1 << 30
 
 
@@ -50,15 +51,12 @@ class Clock:
     """Runs blocks over a fixed group of arms.
 
     Args:
-        sets: input sets that every arm has bound.
-        output_elements: how many elements the op returns.
+        pool: the inputs.
         watched: the arm whose outputs are kept for checking, if any.
     """
 
-    def __init__(self, sets: InputSets, output_elements: int, watched: str = "") -> None:
-        self._sets = sets
-        self._perturb = [Perturbation(bundle.tensors, output_elements) for bundle in sets.bundles]
-        self._next = 0
+    def __init__(self, pool: Pool, watched: str = "") -> None:
+        self._pool = pool
         self._watched = watched
         self._chance = random.SystemRandom()
         self._seen = 0
@@ -66,76 +64,135 @@ class Clock:
 
     def warm_up(self, arm: Arm) -> None:
         """Calls that map every page and fill every cache which may be filled."""
-        for index in range(len(self._sets.bundles)):
-            arm.lane.call(index)
-            arm.lane.collect()
-        for _ in range(WARM_UPS):
-            arm.lane.sample(self._advance())
+        numbers = range(len(self._pool.sets.bundles))
+        for start in range(0, len(numbers), self._pool.burst):
+            chosen = numbers[start : start + self._pool.burst]
+            arm.lane.call(chosen, then="drop")
+        deadline = time.monotonic() + self._pool.warm_up_s
+        for done in itertools.count(1):
+            self._sample(arm, self._choose())
+            if done >= WARM_UPS and time.monotonic() > deadline:
+                break
         arm.lane.runner.favour()
         arm.lane.runner.freeze()
 
-    def run(self, arms: Sequence[Arm], seconds: float) -> int:
-        """Blocks until the first arm's intervals are tight, or time is up; returns their number."""
+    def run(self, arms: Sequence[Arm], seconds: float, to_beat: float | None = None) -> bool:
+        """Blocks until the first arm's intervals are tight, or time is up.
+
+        Args:
+            arms: the one under judgement, then the baselines.
+            seconds: for all blocks.
+            to_beat: a speedup; a first arm that lies wholly behind it is not timed to the end.
+
+        Returns:
+            Whether it was stopped because it lies behind.
+        """
+        with self._quiet_judge():
+            return self._blocks(arms, seconds, to_beat)
+
+    def _blocks(self, arms: Sequence[Arm], seconds: float, to_beat: float | None) -> bool:
+        checkpoints = self._draw_checkpoints()
+        began = time.monotonic()
+        done = 0
+        while done < MOST_BLOCKS:
+            # Nobody is always the one that runs right after itself, or after the same neighbour.
+            turned = [*arms[done % len(arms) :], *arms[: done % len(arms)]]
+            for arm in (*turned, *reversed(turned)):
+                self._one(arm)
+            done += 1
+            elapsed = time.monotonic() - began
+            slow = elapsed / done > SLOW_BLOCK_SECONDS
+            least = LEAST_SLOW_BLOCKS if slow else LEAST_BLOCKS
+            limit = seconds if slow or enough(arms) else PATIENCE * seconds
+            if done >= least and elapsed > limit:
+                return False
+            if done in checkpoints:
+                if all_tight(arms):
+                    return False
+                if to_beat is not None and behind(arms, to_beat):
+                    return True
+        return False
+
+    def _draw_checkpoints(self) -> frozenset[int]:
+        """When to look whether to stop: drawn before the start, so that nobody can play for it."""
+        found = []
+        at = float(LEAST_BLOCKS)
+        while at < MOST_BLOCKS:
+            spread = 1 + CHECKPOINT_SPREAD * self._chance.uniform(-1, 1)
+            found.append(max(LEAST_BLOCKS, round(at * spread)))
+            at *= CHECKPOINT_GROWTH
+        return frozenset(found)
+
+    @contextlib.contextmanager
+    def _quiet_judge(self) -> Iterator[None]:
+        """One thread and priority: the judge's own pool would spin where the runners are timed."""
         threads = torch.get_num_threads()
-        # The judge's own thread pool would spin on the cores that the runners are timed on.
         torch.set_num_threads(1)
         own = os.getpriority(os.PRIO_PROCESS, 0)
         with contextlib.suppress(PermissionError):
             os.setpriority(os.PRIO_PROCESS, 0, FAVOURED)
-        began = time.monotonic()
-        done = 0
         try:
-            while done < MOST_BLOCKS:
-                for arm in (*arms, *reversed(arms)):
-                    self._one(arm)
-                done += 1
-                elapsed = time.monotonic() - began
-                slow = elapsed / done > SLOW_BLOCK_SECONDS
-                least = LEAST_SLOW_BLOCKS if slow else LEAST_BLOCKS
-                limit = seconds if slow or enough(arms) else PATIENCE * seconds
-                if done >= least and elapsed > limit:
-                    break
-                if done in CHECKPOINTS and all_tight(arms):
-                    break
+            yield
         finally:
             torch.set_num_threads(threads)
             os.setpriority(os.PRIO_PROCESS, 0, own)
-        return done
 
     def _one(self, arm: Arm) -> None:
-        index = self._advance()
+        chosen = self._choose()
         try:
-            arm.samples.append(arm.lane.sample(index))
+            arm.samples.append(self._sample(arm, chosen))
         except RUNNER_FAILURES as failure:
             if self._watched and arm.name != self._watched:
                 raise BaselineBroke(f"{arm.name} stopped working: {failure}") from failure
             raise
         if arm.name == self._watched:
-            self._maybe_keep(arm.lane, index)
+            for slot, number in enumerate(chosen):
+                self._maybe_keep(arm.lane, slot, number)
 
-    def _advance(self) -> int:
-        index = self._next
-        self._next = (index + 1) % len(self._sets.bundles)
-        self._perturb[index].apply()
-        return index
+    def _choose(self) -> list[int]:
+        """The sets of the next burst, in an order that nobody can foresee."""
+        return self._chance.sample(range(len(self._pool.sets.bundles)), self._pool.burst)
 
-    def _maybe_keep(self, lane: Lane, index: int) -> None:
+    def _sample(self, arm: Arm, chosen: list[int]) -> Sample:
+        for number in chosen:
+            self._pool.renew(number)
+
+        def touch() -> None:
+            for number in chosen:
+                self._pool.touch(number)
+
+        sample = arm.lane.sample(chosen, touch, self._others(chosen))
+        return replace(sample, claimed_ns=sample.claimed_ns - self._pool.copy_ns)
+
+    def _others(self, chosen: list[int]) -> list[int]:
+        """Sets for untimed calls just before: a process that was stopped finds its caches cold.
+
+        That is the same for all arms only if none of them ever runs twice in a row.
+        """
+        if not self._pool.warm:
+            return []
+        left = [n for n in range(len(self._pool.sets.bundles)) if n not in chosen] or chosen
+        return [self._chance.choice(left) for _ in range(min(WARM_CALLS, self._pool.burst))]
+
+    def _maybe_keep(self, lane: Lane, slot: int, number: int) -> None:
         """Reservoir sampling: every call has the same chance, and nobody knows beforehand which."""
         self._seen += 1
-        tensors = self._sets.bundles[index].tensors
-        size = sum(t.nbytes for t in tensors) + sum(t.nbytes for t in lane.outputs)
-        room = max(1, min(MOST_CHECKED, CHECKED_BYTES // max(1, size)))
-        slot = len(self.kept) if len(self.kept) < room else self._chance.randrange(self._seen)
-        if slot >= room:
+        tensors = self._pool.sets.bundles[number].tensors
+        outputs = lane.buffers.of(slot)
+        size = sum(t.nbytes for t in (*tensors, *outputs))
+        room = max(1, min(self._pool.checked, CHECKED_BYTES // max(1, size)))
+        place = len(self.kept) if len(self.kept) < room else self._chance.randrange(self._seen)
+        if place >= room:
             return
         kept = Kept(
-            tuple(tensor.clone() for tensor in tensors),
-            tuple(tensor.clone() for tensor in lane.outputs),
-            self._sets.arguments[index],
+            own(tensors),
+            tuple(tensor.clone() for tensor in outputs),
+            self._pool.sets.arguments[number],
         )
-        self.kept[slot : slot + 1] = [kept]
+        self.kept[place : place + 1] = [kept]
 
 
-def handshake_ns(lane: Lane) -> float:
-    """What a request costs before any work is done, on a lane that is trusted."""
-    return statistics.median(lane.handshake_ns() for _ in range(HANDSHAKES))
+def overhead_ns(lane: Lane, pool: Pool) -> float:
+    """What a sample takes besides its calls: a request and, in a burst, the copies."""
+    handshake = statistics.median(lane.handshake_ns() for _ in range(HANDSHAKES))
+    return handshake + pool.burst * pool.copy_ns

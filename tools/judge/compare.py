@@ -9,7 +9,7 @@ condemn an honest kernel. No fraction of the elements may miss.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -20,6 +20,8 @@ GROUP = 64
 CHUNK_ELEMENTS = 1 << 20
 # Of the groups' worst errors; of too few to have a tail, the worst one.
 TYPICAL, FEW = 0.95, 20
+# What is left in float64 where all that was added cancels.
+VANISHING = 2.0**-40
 EXACT = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 # Unit roundoff of the arithmetic that a precision policy admits for a float32 op: TF32 keeps 10
 # bits, bfloat16 7.
@@ -82,9 +84,37 @@ def expect(truth: torch.Tensor, reference: torch.Tensor) -> Expected:
     return Expected(true_groups, kept, error, size, reference.dtype)
 
 
+def luckless(expected: Expected, shaken: Sequence[torch.Tensor], usual: float) -> Expected:
+    """The same truth with errors at least as large as inputs in their last bits make them.
+
+    And as two roundings at the size of the whole output: what lies far below it, such as GELU's
+    tail of 1 + erf(x), is left over from terms of that size.
+
+    Args:
+        expected: the truth.
+        shaken: the truth about inputs that differ in their last bits, once for each shaking.
+        usual: the size of this output on ordinary inputs. A group in which everything cancels, such
+            as a constant row less its mean, has no size of its own, and takes this one.
+    """
+    if expected.dtype in EXACT:
+        return expected
+    rounding = torch.finfo(expected.dtype).eps * usual_size(expected)
+    error = expected.error.clamp(min=2.0 * rounding)
+    size = torch.where(expected.size < VANISHING * usual, usual, expected.size)
+    for truth in shaken:
+        miss = (_real(_grouped(truth)).to(torch.float64) - expected.truth).abs()
+        error = error.maximum(miss.nan_to_num(0.0, 0.0).amax(dim=1, keepdim=True))
+    return replace(expected, error=error, size=size)
+
+
 def relative_errors(expected: Expected) -> torch.Tensor:
     """For each group, the reference's worst error over the group's size."""
     return torch.where(expected.size > 0, expected.error / expected.size, 0.0).reshape(-1)
+
+
+def usual_size(expected: Expected) -> float:
+    """The root mean square of an output."""
+    return float(expected.size.square().mean().sqrt()) if expected.size.numel() else 0.0
 
 
 def typical_error(samples: Sequence[torch.Tensor]) -> float:

@@ -3,17 +3,27 @@
 The runner's claims about them are believed only where they speak against the candidate.
 """
 
+from collections.abc import Sequence
 from typing import Any
+
+import torch
 
 from tools.judge.subject import Subject
 
 
-def broken_promise(reply: dict[str, Any], subject: Subject) -> str:
-    """What the outputs break of the contract, in words; empty where they keep it."""
+def broken_promise(
+    reply: dict[str, Any], subject: Subject, expected: Sequence[torch.Tensor]
+) -> str:
+    """What the outputs break of the contract, in words; empty where they keep it.
+
+    Args:
+        reply: the runner's, to a copy of its outputs.
+        subject: says whether an output may alias an input, or repeat its elements.
+        expected: tensors of the shapes and dtypes that are owed.
+    """
     claims = reply.get("claims")
     if not isinstance(claims, list):
         return "the runner said nothing of its outputs"
-    expected = subject.outputs
     if len(claims) != len(expected):
         return f"forward returns {len(claims)} outputs instead of {len(expected)}"
     for number, (claim, tensor) in enumerate(zip(claims, expected, strict=True)):

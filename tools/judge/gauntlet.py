@@ -1,5 +1,6 @@
 """The gauntlet: one candidate in one new runner, through every case of an exam."""
 
+import secrets
 from collections.abc import Callable
 
 import torch
@@ -7,9 +8,8 @@ import torch
 from tools.candidate import Candidate
 from tools.judge.contract import broken_promise
 from tools.judge.exam import Case, Exam, Weights
-from tools.judge.lane import InputSets, Lane, Program
+from tools.judge.lane import InputSets, Lane, Program, same_bits
 from tools.judge.runners import RUNNER_FAILURES, RunnerDied, RunnerFailed, RunnerForged, RunnerLate
-from tools.runner.memory import as_bytes
 from tools.verdict import (
     BuildFailed,
     CaseResult,
@@ -23,8 +23,17 @@ from tools.verdict import (
 )
 
 REPEATS = 2
+# Calls that an earlier output must outlast, at least, and less than twice as many.
+LEAST_HELD = 6
 SEGMENTATION_FAULT = "signal 11"
 WRITES = "forward writes to its input, which the reference leaves as it is"
+# Where the runner is given inputs of another shape or layout than the two sets it alternates.
+SPARE = 2
+TOLD_LIMIT = 160
+REFUSES = {
+    "shape": "made for the given shapes only: {told}",
+    "layout": "takes ordinary contiguous inputs only: {told}",
+}
 
 MakeLane = Callable[[Program, Weights], Lane]
 
@@ -70,6 +79,7 @@ class Gauntlet:
         self.exam = exam
         self.make_lane = make_lane
         self.results: list[CaseResult] = []
+        self.labels: list[str] = []
         self.deterministic = True
 
     def run(self, candidate: Candidate) -> Verdict:
@@ -87,7 +97,11 @@ class Gauntlet:
             return verdict_of(died)
         except RUNNER_FAILURES as failure:
             return verdict_of(failure)
-        return Correct(cases=tuple(self.results), deterministic=self.deterministic)
+        return Correct(
+            cases=tuple(self.results),
+            deterministic=self.deterministic,
+            labels=tuple(dict.fromkeys(self.labels)),
+        )
 
     def _all_cases(self, program: Program) -> bool:
         """Every case in one runner; True where some weights could not be given to it by name."""
@@ -98,8 +112,10 @@ class Gauntlet:
             lane = self.make_lane(program, exam.first)
             homeless = lane.give_weights(exam.first.tensors)
             lane.bind(sets)
+            lane.expect(exam.cases[0].like)
             held = exam.first
-            for number, case in enumerate(exam.cases):
+            usual = [case for case in exam.cases if case.kind == "values"]
+            for number, case in enumerate(usual):
                 if case.weights is not held:
                     if homeless:
                         continue
@@ -109,9 +125,16 @@ class Gauntlet:
                 if number > 1 and not sets.rewrite(place, case.inputs):
                     lane.bind(sets, only=place)
                 self._case(lane, place, case)
+                self._untouched(sets, place, case)
                 if number == 1:
                     self._held_output(lane)
                     self._few_changed(lane, sets)
+            if held is not exam.first or exam.subject.updated:
+                lane.give_weights(exam.first.tensors)
+            self._left_behind(lane, sets, set(homeless))
+            for case in exam.cases:
+                if case.kind != "values":
+                    self._unusual(lane, case)
             return bool(homeless)
         finally:
             if lane is not None:
@@ -121,38 +144,70 @@ class Gauntlet:
     def _case(self, lane: Lane, place: int, case: Case) -> None:
         first: list[torch.Tensor] = []
         for repeat in range(REPEATS):
-            self._collect(lane, place, repeat)
+            self._collect(lane, place, repeat, case)
             if repeat == 0:
                 self._mark(lane, case)
                 first = [tensor.clone() for tensor in lane.outputs]
-            elif not _same_bytes(first, lane.outputs):
+            elif not all(map(same_bits, first, lane.outputs)):
                 self.deterministic = False
                 self._mark(lane, case)
 
-    def _collect(self, lane: Lane, place: int, pattern: int, slot: int = 0) -> None:
-        lane.poison(pattern)
-        lane.call(place, slot)
-        self._copy(lane, slot)
+    def _collect(self, lane: Lane, place: int, pattern: int, case: Case) -> None:
+        lane.buffers.poison(pattern)
+        lane.call([place])
+        self._copy(lane, case)
 
-    def _copy(self, lane: Lane, slot: int) -> None:
+    def _copy(self, lane: Lane, case: Case, slot: int = 0) -> None:
         reply, _ = lane.collect(slot, claims=True)
-        if broken := broken_promise(reply, self.exam.subject):
-            raise Rejected(ContractBroken(detail=broken))
+        if broken := broken_promise(reply, self.exam.subject, case.like):
+            raise Rejected(ContractBroken(detail=_where(case) + broken))
 
     def _mark(self, lane: Lane, case: Case) -> None:
-        result, detail = self.exam.mark(lane.outputs, case.expected, case.name)
+        result, detail = self.exam.mark(lane.outputs, case)
+        if not (result.passed or case.binding):
+            self.labels.append(f"where there is {case.name}, the result is not the reference's")
+            return
         self.results.append(result)
         if not result.passed:
-            raise Rejected(WrongOutput(detail=detail, cases=tuple(self.results)))
+            cases = tuple(self.results)
+            raise Rejected(WrongOutput(detail=_where(case) + detail, cases=cases))
+
+    def _untouched(self, sets: InputSets, place: int, case: Case) -> None:
+        """Compare the judge's own copy: a seal may fail, bytes don't."""
+        if not sets.holds(place, case.inputs):
+            raise Rejected(ContractBroken(detail=WRITES))
+
+    def _unusual(self, lane: Lane, case: Case) -> None:
+        """A case that an honest kernel may refuse, by raising; never by a wrong answer."""
+        sets = InputSets([case.inputs], self.exam.subject.private)
+        try:
+            lane.bind(sets, first=SPARE)
+            lane.expect(case.like)
+            self._case(lane, SPARE, case)
+            self._untouched(sets, 0, case)
+        except RunnerDied as died:
+            raise Rejected(Crashed(log=f"{_where(case)}{died}")) from died
+        except RunnerFailed as failure:
+            if case.kind == "shape" and failure.stage != "refusal":
+                raise Rejected(Crashed(log=f"{_where(case)}{failure}")) from failure
+            told = str(failure).strip().rpartition("\n")[2][:TOLD_LIMIT]
+            usual = "raises where there is " + case.name + ": {told}"
+            self.labels.append(REFUSES.get(case.kind, usual).format(told=told))
+        finally:
+            sets.close()
 
     def _held_output(self, lane: Lane) -> None:
         """An output must still be right after forward was called again on other inputs."""
-        lane.poison(0)
-        lane.call(0, slot=0)
-        lane.call(1, slot=1)
-        self._copy(lane, slot=0)
-        result, _ = self.exam.mark(lane.outputs, self.exam.cases[0].expected, "held output")
-        self._copy(lane, slot=1)
+        case = self.exam.cases[0]
+        lane.buffers.poison(0)
+        lane.call([0], slot=0)
+        # How many buffers a kernel would need to get round this, it can't know.
+        further = LEAST_HELD + secrets.randbelow(LEAST_HELD)
+        for _ in range(further):
+            lane.call([1], slot=1)
+        self._copy(lane, case, slot=0)
+        result, _ = self.exam.mark(lane.outputs, case, "held output")
+        self._copy(lane, case, slot=1)
         self.results.append(result)
         if not result.passed:
             detail = "an output that was returned earlier changes when forward is called again"
@@ -164,18 +219,40 @@ class Gauntlet:
         if case is None:
             return
         sets.rewrite(0, case.inputs)
-        self._collect(lane, 0, 1)
-        result, detail = self.exam.mark(lane.outputs, case.expected, case.name)
+        self._collect(lane, 0, 1, case)
+        result, detail = self.exam.mark(lane.outputs, case)
         self.results.append(result)
         if result.passed:
             return
-        stale, _ = self.exam.mark(lane.outputs, self.exam.cases[0].expected, case.name)
+        stale, _ = self.exam.mark(lane.outputs, self.exam.cases[0])
         if stale.passed:
             detail = (
                 "forward returns the answer to inputs of which a few elements have changed since"
             )
             raise Rejected(Cheated(check="cached answer", detail=detail))
         raise Rejected(WrongOutput(detail=detail, cases=tuple(self.results)))
+
+    def _left_behind(self, lane: Lane, sets: InputSets, homeless: set[str]) -> None:
+        """What forward updates in the module, such as running statistics, is judged too."""
+        exam = self.exam
+        names = [name for name in exam.subject.updated if name not in homeless]
+        if len(names) < len(exam.subject.updated):
+            self.labels.append("what the reference updates in its module was not compared")
+        if not names:
+            return
+        sets.rewrite(0, exam.cases[0].inputs)
+        lane.call([0])
+        self._copy(lane, exam.cases[0])
+        lane.expect([exam.first.tensors[name].to("meta") for name in names])
+        lane.buffers.poison(0)
+        gone = lane.state(names)
+        truths = dict(zip(exam.subject.updated, exam.left_behind, strict=True))
+        for name, value in zip(names, lane.outputs, strict=True):
+            result, detail = exam.mark_state(value, truths[name], f"{name} after a call")
+            self.results.append(result)
+            if name in gone or not result.passed:
+                told = f"{name} is not what the reference's forward makes of it: {detail}"
+                raise Rejected(WrongOutput(detail=told, cases=tuple(self.results)))
 
     def _rebuilt(self, program: Program) -> None:
         """For a candidate with other names for its weights: constructed under another seed."""
@@ -186,6 +263,7 @@ class Gauntlet:
             lane = self.make_lane(program, case.weights)
             lane.give_weights(case.weights.tensors)
             lane.bind(sets)
+            lane.expect(case.like)
             self._case(lane, 0, case)
         finally:
             if lane is not None:
@@ -204,7 +282,8 @@ class Gauntlet:
             lane = self.make_lane(program, case.weights)
             lane.give_weights(case.weights.tensors)
             lane.bind(sets)
-            lane.call(0)
+            lane.expect(case.like)
+            lane.call([0])
             return lane.collect(watch=True)[0].get("changed") is True
         except RUNNER_FAILURES:
             return False
@@ -214,6 +293,6 @@ class Gauntlet:
             sets.close()
 
 
-def _same_bytes(left: list[torch.Tensor], right: tuple[torch.Tensor, ...]) -> bool:
-    pairs = zip(left, right, strict=True)
-    return all(torch.equal(as_bytes(a), as_bytes(b)) for a, b in pairs if a.numel())
+def _where(case: Case) -> str:
+    """What stands before the words of a rejection that ordinary inputs would not have brought."""
+    return "" if case.kind == "values" else f"{case.name}: "

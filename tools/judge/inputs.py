@@ -6,15 +6,15 @@ the tensors themselves.
 
 import secrets
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch.utils import _pytree as pytree
 
 SWAPS = 24
-# Where many elements are folded into few, a swap changes nothing that shows; one large element
-# does.
-FOLDING = 4096
+# From so many inputs an output on, rolling and swapping may leave the result as it was.
+FOLDING = 256
 Change = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
 
 
@@ -37,12 +37,46 @@ def _constant_row(tensor: torch.Tensor, chance: torch.Generator) -> torch.Tensor
     return made
 
 
+def _mixed_rows(tensor: torch.Tensor, chance: torch.Generator) -> torch.Tensor:
+    """Rows of zeros, of small, of ordinary and of large values, side by side."""
+    if tensor.dim() < 2 or 0 in tensor.stride():
+        return tensor
+    sizes = torch.tensor([0.0, 1e-3, 1.0, 64.0])
+    which = torch.randint(len(sizes), (tensor.shape[0],), generator=chance)
+    scale = sizes[which].reshape(-1, *[1] * (tensor.dim() - 1))
+    return tensor * scale.to(tensor.dtype)
+
+
+def _denormal(tensor: torch.Tensor, _: torch.Generator) -> torch.Tensor:
+    return tensor * (torch.finfo(tensor.dtype).tiny / 16)
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """A way of changing ordinary values; of use where this share of the results stays finite.
+
+    What is scaled up is looked at for overflow, not for its last bits: the relative error of exp(x)
+    is that of x times x, so `slack` widens the tolerance with the scale. `ties`: equal values are
+    made, among which an op that chooses may choose any.
+    """
+
+    name: str
+    change: Change
+    finite_share: float = 0.5
+    slack: float = 1.0
+    ties: bool = False
+
+
 # In the order of what they find; a task with a slow reference gets the first ones only.
-CHANGES: tuple[tuple[str, Change], ...] = (
-    ("large", lambda tensor, _: tensor * 32),
-    ("shifted", lambda tensor, _: tensor + 3),
-    ("tiny", lambda tensor, _: tensor * 1e-3),
-    ("a constant row", _constant_row),
+DISTRIBUTIONS = (
+    Distribution("large", lambda tensor, _: tensor * 32, slack=4.0),
+    Distribution("mixed rows", _mixed_rows, slack=8.0, ties=True),
+    Distribution("tiny", lambda tensor, _: tensor * 1e-3),
+    Distribution("shifted", lambda tensor, _: tensor + 3),
+    Distribution("huge", lambda tensor, _: tensor * 1024, finite_share=1.0, slack=1024.0),
+    # Equal terms are all rounded in one direction, so a long plain sum strays further than usual.
+    Distribution("a constant row", _constant_row, slack=16.0, ties=True),
+    Distribution("denormal", _denormal, finite_share=1.0, slack=1024.0),
 )
 
 
@@ -84,29 +118,40 @@ def redraw_weights(model: torch.nn.Module, chance: torch.Generator) -> None:
 
 
 class Perturbation:
-    """Small changes that keep a distribution, written into a set right before a timed call.
+    """New values for a set before every timed call, from the very numbers that it was drawn with.
 
-    Swapping a few elements leaves pointers, sums and every sampled fingerprint but the values at
-    those places as they were, which is what a cached answer would be found by.
+    `renew` rolls every tensor by a secret distance, so that no element stays where it was and
+    nothing that was computed for an earlier call is of use. `touch` swaps a few elements, in the
+    microseconds before the call: a kernel that had begun early would miss those.
 
     Args:
         tensors: the judge's writable views of the set.
         output_elements: how many elements the op returns in all.
+        fragile: the op does not take its inputs' elements in another order: they stay as drawn.
     """
 
-    def __init__(self, tensors: Sequence[torch.Tensor], output_elements: int) -> None:
+    def __init__(
+        self, tensors: Sequence[torch.Tensor], output_elements: int, fragile: bool = False
+    ) -> None:
         self._chance = generator()
-        self._flat = [storage(tensor) for tensor in tensors if tensor.numel() > 1]
-        self._flat = [flat for flat in self._flat if not _ordered(flat)]
+        flats = [] if fragile else [storage(tensor) for tensor in tensors if tensor.numel() > 1]
+        self._flat = [flat for flat in flats if not _ordered(flat)]
+        self._drawn = [flat.clone() for flat in self._flat]
         total = sum(flat.numel() for flat in self._flat)
         self._folding = total > FOLDING * max(1, output_elements)
-        self._before: list[tuple[torch.Tensor, int, torch.Tensor]] = []
 
-    def apply(self) -> None:
-        """Change the set, and undo the one outstanding element of the last change."""
-        for flat, place, value in self._before:
-            flat[place] = value
-        self._before.clear()
+    def renew(self) -> None:
+        """Roll every tensor of the set by a distance of its own."""
+        for flat, drawn in zip(self._flat, self._drawn, strict=True):
+            by = int(torch.randint(flat.numel(), (1,), generator=self._chance))
+            flat[by:].copy_(drawn[: flat.numel() - by])
+            flat[:by].copy_(drawn[flat.numel() - by :])
+
+    def touch(self) -> None:
+        """Swap a few elements; where an op folds very many into one, also make one element large.
+
+        There a swap changes nothing that shows.
+        """
         for flat in self._flat:
             count = min(SWAPS, flat.numel() // 2)
             places = torch.randint(flat.numel(), (2, count), generator=self._chance)
@@ -118,7 +163,6 @@ class Perturbation:
 
     def _enlarge(self, flat: torch.Tensor) -> None:
         place = int(torch.randint(flat.numel(), (1,), generator=self._chance))
-        self._before.append((flat, place, flat[place].clone()))
         sample = flat[:: max(1, flat.numel() // 1024)]
         flat[place] = float(sample.float().abs().mean()) * flat.numel() ** 0.5 / 4
 

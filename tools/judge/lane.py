@@ -1,15 +1,16 @@
 """A lane: one runner, the buffers it reads and writes, and the judge's calls through them."""
 
+import ctypes
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from tools.judge.runners import Runner, RunnerForged
 from tools.judge.wire import JudgeLimits
-from tools.runner.memory import Bundle, as_bytes, lay_out
+from tools.runner.memory import Bundle, lay_out
 from tools.runner.values import Encoded, encode
 
 # All ones is NaN in every floating type; the second pattern is an ordinary number in all of them.
@@ -19,6 +20,7 @@ SPARSE_POISON = 32
 # spinning and go to sleep, whose waking then costs a short op several times its own time.
 SETTLE_SECONDS = 0.0003
 REFERENCE_MULTIPLE = 50.0
+UNFIT = "a timed call returned something else than the checked ones"
 
 
 @dataclass(frozen=True)
@@ -36,16 +38,18 @@ class Program:
 
 @dataclass(frozen=True)
 class Sample:
-    """One timed call, in nanoseconds by the judge; `claimed_ns` is the runner's own word.
+    """A timed burst of so many `calls`; what follows is for one of them, in ns by the judge.
 
-    `waited_ns` is how long its threads stood in line for a processor meanwhile, by the kernel.
+    `claimed_ns` is the runner's own word, `copy_ns` what copying out the results took, `faults` are
+    page faults. `waited_ns` is how long its threads stood in line for a processor, in the burst.
     """
 
-    call_ns: int
-    copy_ns: int
-    claimed_ns: int
-    faults: int
-    waited_ns: int
+    calls: int
+    call_ns: float
+    copy_ns: float
+    claimed_ns: float
+    faults: float
+    waited_ns: float
 
 
 class InputSets:
@@ -79,10 +83,73 @@ class InputSets:
         self.arguments[index] = arguments
         return same
 
+    def redraw(self, index: int, values: tuple[Any, ...]) -> None:
+        """Put other tensors into a set's buffers, unless what is no tensor differs too."""
+        if encode(values, []) == self.arguments[index]:
+            self.rewrite(index, values)
+
+    def holds(self, index: int, values: tuple[Any, ...]) -> bool:
+        """Whether a set's buffers still hold these values, bit for bit."""
+        tensors: list[torch.Tensor] = []
+        encode(values, tensors)
+        pairs = zip(self.bundles[index].tensors, tensors, strict=True)
+        return all(same_bits(place, value) for place, value in pairs)
+
     def close(self) -> None:
         """Free the memory."""
         for bundle in self.bundles:
             bundle.close()
+
+
+class Buffers:
+    """Output buffers for the results of several calls, side by side in one memory file.
+
+    Args:
+        like: the outputs of one call, whose shapes and dtypes the buffers take.
+        groups: how many calls.
+    """
+
+    def __init__(self, like: Sequence[torch.Tensor], groups: int) -> None:
+        self.groups = groups
+        self.bundle = Bundle("outputs", lay_out([*like] * groups, dense=True), sealed=False)
+        block = (ctypes.c_char * self.bundle.nbytes).from_address(self.bundle.mapping.address)
+        self._bytes = torch.frombuffer(block, dtype=torch.uint8)
+        places: dict[int, list[torch.Tensor]] = {}
+        for layout in self.bundle.layouts:
+            if layout.span and layout.torch_dtype.is_floating_point:
+                size = layout.torch_dtype.itemsize
+                spread = torch.linspace(
+                    0, layout.span - 1, min(SPARSE_POISON, layout.span), dtype=torch.float64
+                ).long()
+                rows = layout.offset + spread[:, None] * size + torch.arange(size)
+                places.setdefault(size, []).append(rows)
+        self._sparse = [torch.cat(rows) for rows in places.values()]
+
+    def of(self, group: int) -> tuple[torch.Tensor, ...]:
+        """The judge's view of one call's outputs."""
+        size = len(self.bundle.tensors) // self.groups
+        return self.bundle.tensors[group * size : (group + 1) * size]
+
+    def poison(self, pattern: int) -> None:
+        """Overwrite everything, so that no earlier call's output passes for this one's."""
+        self._bytes.fill_(POISONS[pattern % len(POISONS)])
+
+    def poison_sparsely(self) -> None:
+        """Overwrite a few elements of every floating output, from end to end."""
+        for rows in self._sparse:
+            self._bytes[rows] = POISONS[0]
+
+    def poison_left(self) -> bool:
+        """Whether a poisoned float is still there: no operation makes a NaN with every bit set."""
+        return any(
+            bool((self._bytes[rows] == POISONS[0]).all(dim=1).any()) for rows in self._sparse
+        )
+
+    def close(self) -> None:
+        """Free the memory."""
+        self._sparse.clear()
+        self._bytes = torch.empty(0, dtype=torch.uint8)
+        self.bundle.close()
 
 
 class Lane:
@@ -90,26 +157,26 @@ class Lane:
 
     Args:
         runner: the process; the lane ends it on `close`.
-        like: the reference's outputs, whose shapes and dtypes the buffers take.
         limits: deadlines.
         reference_s: what one call of the reference takes.
     """
 
-    def __init__(
-        self, runner: Runner, like: Sequence[torch.Tensor], limits: JudgeLimits, reference_s: float
-    ) -> None:
+    def __init__(self, runner: Runner, limits: JudgeLimits, reference_s: float) -> None:
         self.runner = runner
         self._limits = limits
         self._call_s = max(limits.call_s, REFERENCE_MULTIPLE * reference_s)
-        self._bundle = Bundle("outputs", lay_out(like, dense=True), sealed=False)
-        filled = [tensor for tensor in self._bundle.tensors if tensor.numel()]
-        self._flat = [as_bytes(tensor) for tensor in filled]
-        self._sparse = [_spread(tensor) for tensor in filled if tensor.dtype.is_floating_point]
+        self._buffers: Buffers | None = None
 
     @property
     def outputs(self) -> tuple[torch.Tensor, ...]:
-        """The judge's view of the output buffers."""
-        return self._bundle.tensors
+        """The judge's view of the first call's output buffers."""
+        return self.buffers.of(0)
+
+    @property
+    def buffers(self) -> Buffers:
+        """The output buffers; `expect` has been called."""
+        assert self._buffers is not None
+        return self._buffers
 
     @property
     def ended(self) -> bool:
@@ -120,6 +187,8 @@ class Lane:
         """Import and construct; the constructor is given `(positional, named)`."""
         path = self.runner.folder / "kernel.py"
         path.write_text(program.source, encoding="utf-8")
+        # Whatever the judge's own files are like, the runner's user must be able to read this one.
+        path.chmod(0o644)
         tensors: list[torch.Tensor] = []
         encoded = encode(list(arguments), tensors)
         bundle = Bundle("arguments", lay_out(tensors), sealed=True)
@@ -152,63 +221,98 @@ class Lane:
             bundle.close()
         return tuple(str(name) for name in reply.get("homeless", ()))
 
-    def bind(self, sets: InputSets, only: int | None = None) -> None:
-        """Give the runner the input sets (or one of them), and its own output buffers."""
+    def bind(self, sets: InputSets, only: int | None = None, first: int = 0) -> None:
+        """Give the runner the input sets (or one of them), numbered from `first`."""
         for index, bundle in enumerate(sets.bundles):
             if only is None or index == only:
                 message = {
-                    "op": "inputs", "set": index, "private": sets.private,
+                    "op": "inputs", "set": first + index, "private": sets.private,
                     "arguments": sets.arguments[index],
                     "layouts": [layout.to_json() for layout in bundle.layouts],
                 }  # fmt: skip
                 self.runner.ask(message, self._limits.load_s, (bundle.descriptor,))
+
+    def expect(self, like: Sequence[torch.Tensor], groups: int = 1) -> None:
+        """Make new output buffers for the results of so many calls, and give them to the runner."""
+        if self._buffers is not None:
+            self._buffers.close()
+        self._buffers = Buffers(like, groups)
+        bundle = self._buffers.bundle
         message = {
             "op": "outputs", "set": 0,
-            "layouts": [layout.to_json() for layout in self._bundle.layouts],
+            "layouts": [layout.to_json() for layout in bundle.layouts],
         }  # fmt: skip
-        self.runner.ask(message, self._limits.load_s, (self._bundle.descriptor,))
+        self.runner.ask(message, self._limits.load_s, (bundle.descriptor,))
 
-    def call(self, index: int, slot: int = 0) -> tuple[int, int]:
-        """Run forward on a set; nanoseconds by the judge's clock and by the runner's word."""
+    def call(
+        self, sets: Sequence[int], slot: int = 0, then: Literal["keep", "copy", "drop"] = "keep"
+    ) -> tuple[int, int]:
+        """Run forward on these sets; nanoseconds by the judge's clock and by the runner's word.
+
+        What comes out is kept from `slot` on, copied into the buffers call by call, or dropped.
+        """
         deadline = self._call_s
         if not self.runner.first_call_done:
             deadline = max(deadline, self._limits.first_call_s)
-        message = {"op": "go", "set": index, "slot": slot}
+        message = {"op": "go", "sets": list(sets), "slot": slot, "then": then}
         reply, took = self.runner.ask_timed(message, deadline)
         self.runner.first_call_done = True
         claimed = reply.get("took_ns")
         if not isinstance(claimed, int):
             raise RunnerForged("a reply lacks the runner's clock")
+        if reply.get("fits") is not True:
+            raise RunnerForged(UNFIT)
         return took, claimed
 
     def collect(
         self, slot: int = 0, claims: bool = False, watch: bool = False
     ) -> tuple[dict[str, Any], int]:
         """Have a slot's outputs copied into the buffers; the reply, and the judge's nanoseconds."""
-        message = {"op": "copy", "slot": slot, "into": 0, "claims": claims, "watch": watch}
+        message = {
+            "op": "copy", "slot": slot, "groups": self.buffers.groups, "claims": claims,
+            "watch": watch,
+        }  # fmt: skip
         return self.runner.ask_timed(message, self._call_s)
 
-    def poison(self, pattern: int) -> None:
-        """Overwrite the output buffers, so that no earlier call's output passes for this one's."""
-        for flat in self._flat:
-            flat.fill_(POISONS[pattern % len(POISONS)])
+    def state(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Have parameters and buffers copied into the buffers; returns those it does not have."""
+        reply = self.runner.ask({"op": "state", "names": list(names)}, self._call_s)
+        return tuple(str(name) for name in reply.get("missing", ()))
 
-    def sample(self, index: int, wake_s: float = SETTLE_SECONDS) -> Sample:
-        """One timed call with its copy; then the process is stopped, and disturbs no other."""
-        self._poison_sparsely()
+    def sample(
+        self, sets: Sequence[int], finish: Callable[[], None], warm: Sequence[int] = ()
+    ) -> Sample:
+        """A timed burst with its copies; then the process is stopped, and disturbs no other.
+
+        Args:
+            sets: the sets to call forward on, one after the other.
+            finish: makes the last changes to them, when the process is awake already: nothing that
+                it did since it woke is of any use.
+            warm: sets to call forward on first, untimed.
+        """
+        self.buffers.poison_sparsely()
         self.runner.thaw()
-        time.sleep(wake_s)
+        if warm:
+            self.call(warm, then="drop")
+        else:
+            time.sleep(SETTLE_SECONDS)
         faults, waited = self.runner.minor_faults(), self.runner.waited_ns()
-        call_ns, claimed_ns = self.call(index)
+        finish()
+        n = len(sets)
+        call_ns, claimed_ns = self.call(sets, then="keep" if n == 1 else "copy")
         faults = self.runner.minor_faults() - faults
         waited = self.runner.waited_ns() - waited
-        reply, copy_ns = self.collect()
-        if reply.get("fits") is not True:
-            raise RunnerForged("a timed call returned something else than the checked ones")
-        if self._poison_left():
+        copy_ns = self._collect_timed() if n == 1 else 0
+        if self.buffers.poison_left():
             raise RunnerForged("an output buffer was not filled when the runner said so")
         self.runner.freeze()
-        return Sample(call_ns, copy_ns, claimed_ns, faults, max(0, waited))
+        return Sample(n, call_ns / n, copy_ns, claimed_ns / n, faults / n, max(0, waited))
+
+    def _collect_timed(self) -> int:
+        reply, copy_ns = self.collect()
+        if reply.get("fits") is not True:
+            raise RunnerForged(UNFIT)
+        return copy_ns
 
     def handshake_ns(self) -> int:
         """What a request that does nothing takes."""
@@ -216,26 +320,18 @@ class Lane:
         time.sleep(SETTLE_SECONDS)
         return self.runner.ask_timed({"op": "noop"}, self._limits.call_s)[1]
 
-    def _poison_sparsely(self) -> None:
-        for rows, places in self._sparse:
-            rows[places] = POISONS[0]
-
-    def _poison_left(self) -> bool:
-        """Whether a poisoned float is still there: no operation makes a NaN with every bit set."""
-        return any(
-            bool((rows[places] == POISONS[0]).all(dim=1).any()) for rows, places in self._sparse
-        )
-
     def close(self) -> None:
         """End the runner and free its buffers."""
         self.runner.close()
-        self._flat.clear()
-        self._sparse.clear()
-        self._bundle.close()
+        if self._buffers is not None:
+            self._buffers.close()
+            self._buffers = None
 
 
-def _spread(tensor: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The elements' bytes, one row each, and the numbers of a few rows from end to end."""
-    rows = tensor.reshape(-1, 1).view(torch.uint8)
-    places = torch.linspace(0, rows.shape[0] - 1, min(SPARSE_POISON, rows.shape[0])).long()
-    return rows, places
+def same_bits(place: torch.Tensor, value: torch.Tensor) -> bool:
+    """Whether two tensors of one shape and dtype hold the same bits, NaN or not."""
+    kinds = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+    if value.is_complex():
+        place, value = torch.view_as_real(place), torch.view_as_real(value)
+    kind = kinds[value.element_size()]
+    return torch.equal(place.view(kind), value.detach().view(kind))

@@ -5,16 +5,18 @@ call leaves anything behind for the next.
 """
 
 import copy
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from knowledge.errors import BadInput
 from tools.judge.compare import Expected, expect
-from tools.reference import LoadedReference, tensors_of
+from tools.reference import LoadedReference, named_tensors, tensors_of
 from tools.runner.memory import collapse
 
 HIGHER = {
@@ -25,6 +27,25 @@ NO_FLOAT64 = (
     "the reference cannot be run in float64 ({reason}), "
     "so its own float32 result stands for the truth"
 )
+
+
+# Operations of aten whose result is NaN wherever a NaN goes in, in any honest implementation:
+# nothing that compares, clamps, selects or sorts.
+ARITHMETIC = frozenset({
+    "add", "sub", "rsub", "mul", "div", "neg", "exp", "expm1", "log", "log1p", "log2", "sqrt",
+    "rsqrt", "reciprocal", "square", "pow", "sin", "cos", "tanh", "sigmoid", "erf", "abs",
+    "sum", "mean", "var", "std", "var_mean", "linalg_vector_norm", "logsumexp", "cumsum",
+    "mm", "addmm", "bmm", "baddbmm", "dot", "mv", "addmv", "convolution", "linear", "matmul",
+    "_softmax", "_log_softmax", "native_layer_norm", "native_group_norm", "silu", "gelu",
+    "view", "reshape", "_unsafe_view", "_reshape_alias", "transpose", "t", "permute", "expand",
+    "unsqueeze", "squeeze", "clone", "detach", "alias", "slice", "select", "cat", "stack",
+    "split", "split_with_sizes", "chunk", "unbind", "_to_copy", "contiguous", "empty",
+    "empty_like", "zeros", "ones", "full", "zeros_like", "ones_like", "copy_", "add_", "mul_",
+    "sub_", "div_", "scalar_tensor", "lift_fresh",
+})  # fmt: skip
+# What moves together when inputs are shaken: nothing, rows, columns (a sum that is rounded is one
+# whose terms have moved together). Several times, for one shaking may change little by chance.
+SHAKES = (None, -1, -2) * 3
 
 
 class CannotRun(Exception):
@@ -56,11 +77,14 @@ class Oracle:
         Raises:
             CannotRun: it raises on these inputs.
         """
+        returned = self._call(copy.deepcopy(model), own(inputs))
+        return tuple(tensor.detach() for tensor in tensors_of(returned))
+
+    def _call(self, model: torch.nn.Module, inputs: tuple[Any, ...]) -> Any:
         try:
-            returned = self.loaded.run(copy.deepcopy(model), own(inputs))
+            return self.loaded.run(model, inputs)
         except BadInput as error:
             raise CannotRun(error.what) from error
-        return tuple(tensor.detach() for tensor in tensors_of(returned))
 
     def answer(self, model: torch.nn.Module, inputs: tuple[Any, ...]) -> Truth:
         """The truth for these weights and inputs.
@@ -73,15 +97,77 @@ class Oracle:
         pairs = zip(higher or reference, reference, strict=True)
         return Truth(tuple(expect(truth, made) for truth, made in pairs), reference)
 
+    def shaken(
+        self, model: torch.nn.Module, inputs: tuple[Any, ...], chance: torch.Generator
+    ) -> list[tuple[torch.Tensor, ...]]:
+        """What the reference means on inputs that differ from these in their last bits.
+
+        Each time every element is moved by up to one unit in the last place of float32, as which
+        kernels of narrower types compute too: alone, or with its row or its column. Empty where
+        float64 is not to be had.
+
+        Raises:
+            CannotRun: the reference raises on such inputs.
+        """
+        if self.caution:
+            return []
+
+        def shake(tensor: torch.Tensor, together: int | None) -> torch.Tensor:
+            if not tensor.is_floating_point():
+                return _widen(tensor)
+            eps = min(torch.finfo(torch.float32).eps, torch.finfo(tensor.dtype).eps)
+            shape = list(tensor.shape)
+            if together is not None and len(shape) >= -together:
+                shape[together] = 1
+            moves = torch.rand(shape, generator=chance, dtype=torch.float64) * 2 - 1
+            return tensor.to(torch.float64) * (1 + eps * moves)
+
+        made = []
+        for together in SHAKES:
+            shaking = functools.partial(shake, together=together)
+            moved: tuple[Any, ...] = pytree.tree_map_only(torch.Tensor, shaking, inputs)
+            made.append(tuple(tensors_of(self._call(_double(model), moved))))
+        return made
+
+    def left_behind(
+        self, model: torch.nn.Module, inputs: tuple[Any, ...], names: Sequence[str]
+    ) -> tuple[Expected, ...]:
+        """What one call leaves in these parameters and buffers.
+
+        Raises:
+            CannotRun: the reference raises on these inputs.
+        """
+        made = self._after_call(copy.deepcopy(model), own(inputs), names)
+        # Without float64, the reference's own result stands for the truth here too.
+        truths = made if self.caution else self._after_call(_double(model), _wide(inputs), names)
+        return tuple(expect(truth, tensor) for truth, tensor in zip(truths, made, strict=True))
+
+    def _after_call(
+        self, model: torch.nn.Module, inputs: tuple[Any, ...], names: Sequence[str]
+    ) -> list[torch.Tensor]:
+        self._call(model, inputs)
+        held = named_tensors(model)
+        return [held[name].detach() for name in names]
+
+    def carries_nan(self, model: torch.nn.Module, inputs: tuple[Any, ...]) -> bool:
+        """Whether all that the reference does is arithmetic in which a NaN stays one.
+
+        Raises:
+            CannotRun: the reference raises on these inputs.
+        """
+        copied, given, seen = copy.deepcopy(model), own(inputs), _Operators()
+        with seen:
+            self._call(copied, given)
+        return seen.names <= ARITHMETIC
+
     def _higher(
         self, model: torch.nn.Module, inputs: tuple[Any, ...], reference: Sequence[torch.Tensor]
     ) -> tuple[torch.Tensor, ...] | None:
         """The outputs in float64; None where the reference can't."""
         if self.caution:
             return None
-        widened = pytree.tree_map_only(torch.Tensor, _widen, own(inputs))
         try:
-            outputs = tensors_of(self.loaded.run(_double(model), widened))
+            outputs = tensors_of(self.loaded.run(_double(model), _wide(inputs)))
         except BadInput as error:
             self.caution = NO_FLOAT64.format(reason=error.what.rstrip("."))
             return None
@@ -92,6 +178,18 @@ class Oracle:
         return tuple(output.detach() for output in outputs)
 
 
+class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Notes the name of every operator of aten that runs."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.names: set[str] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.add(func._schema.name.removeprefix("aten::"))
+        return func(*args, **(kwargs or {}))
+
+
 def _double(model: torch.nn.Module) -> torch.nn.Module:
     """A copy in float64, plain tensor attributes included."""
     copied = copy.deepcopy(model).double()
@@ -100,6 +198,12 @@ def _double(model: torch.nn.Module) -> torch.nn.Module:
             if isinstance(value, torch.Tensor):
                 setattr(module, name, _widen(value))
     return copied
+
+
+def _wide(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A private copy of the inputs in float64."""
+    widened: tuple[Any, ...] = pytree.tree_map_only(torch.Tensor, _widen, own(inputs))
+    return widened
 
 
 def _widen(tensor: torch.Tensor) -> torch.Tensor:

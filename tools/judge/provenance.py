@@ -5,6 +5,7 @@ what runs.
 """
 
 import ast
+import builtins
 import functools
 
 import torch
@@ -49,6 +50,8 @@ def _called_operators(tree: ast.Module) -> set[str]:
     parts = [node for node in tree.body if getattr(node, "name", "") not in NOT_THE_OP]
     for node in (inner for part in parts for inner in ast.walk(part)):
         match node:
+            case ast.Call(func=ast.Name(id=name)) if hasattr(builtins, name):
+                pass  # Python's own max, sum or range.
             case ast.Call(func=ast.Attribute(attr=name)) | ast.Call(func=ast.Name(id=name)):
                 called.add(SPELLINGS.get(name, name))
                 called.add(_snake(name))

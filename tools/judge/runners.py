@@ -1,36 +1,35 @@
-"""The judge's hold on the processes it does not trust: the zygote, and the runners that it forks.
+"""The judge's hold on the processes it does not trust: one object a runner.
 
 A runner that dies, hangs, raises or forges a reply becomes one exception each, which `gauntlet` and
 `clock` turn into verdicts. No torch in here.
 """
 
 import contextlib
+import itertools
 import os
 import secrets
 import select
-import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tools.judge.processes import Descendants, OwnNamespace, signal_all
 from tools.runner.channel import (
     Channel,
     ChannelClosed,
     ChannelGarbled,
     ChannelTimeout,
-    pair,
 )
-from tools.runner.jail import Jail, scrubbed_environment
 
-START_SECONDS = 120.0
-FORK_SECONDS = 30.0
-LAST_WORDS_SECONDS = 1.0
+LAST_WORDS_SECONDS, ZYGOTE_WORDS_SECONDS = 1.0, 0.3
+# The kernel frees a large process's memory before it is gone.
+END_SECONDS = 10.0
 LOG_LIMIT = 4000
-FILE_SIZE_LIMIT = 256 << 20
 MINOR_FAULTS_FIELD = 7
 # Root may ask for it, others may not. Kernels and baselines get the same, and only while timed.
 FAVOURED = -10
@@ -67,6 +66,31 @@ class RunnerForged(Exception):
 RUNNER_FAILURES = (RunnerDied, RunnerLate, RunnerFailed, RunnerForged)
 
 
+@dataclass
+class Holdings:
+    """What a runner has of the machine besides its process, to be given back when it ends.
+
+    Args:
+        folder: its own, not yet made.
+        log: what it prints; a memory file.
+        user: holds its user id, where it has one.
+    """
+
+    folder: Path
+    log: int
+    user: socket.socket | None
+
+    def release(self) -> None:
+        """Give all of it back; twice is fine."""
+        if self.log >= 0:
+            os.close(self.log)
+            self.log = -1
+        if self.user is not None:
+            self.user.close()
+            self.user = None
+        _remove(self.folder)
+
+
 class Runner:
     """One runner, seen from the judge.
 
@@ -75,16 +99,26 @@ class Runner:
     """
 
     def __init__(
-        self, channel: Channel, pid: int, folder: Path, log: int, in_force: list[str]
+        self,
+        channel: Channel,
+        pid: int,
+        holdings: Holdings,
+        in_force: list[str],
+        table: int | None,
+        zygote: subprocess.Popen[bytes],
     ) -> None:
         self.channel = channel
         self.pid = pid
-        self.folder = folder
+        self.folder = holdings.folder
         self.in_force = in_force
         self.first_call_done = False
-        self._log = log
+        self._holdings = holdings
+        self._zygote = zygote
+        self._bury: Callable[[Callable[[], None]], object] = _at_once
+        self._processes = Descendants(pid) if table is None else OwnNamespace(table)
         self._pidfd = os.pidfd_open(pid)
         self._frozen = False
+        self._closed = False
         channel.watch(self._pidfd)
 
     def ask(
@@ -94,6 +128,7 @@ class Runner:
 
         Raises:
             RunnerDied, RunnerLate, RunnerFailed, RunnerForged: see their classes.
+            ZygoteGone: it died because the zygote did.
         """
         return self.ask_timed(message, timeout_s, descriptors)[0]
 
@@ -126,17 +161,19 @@ class Runner:
     @property
     def ended(self) -> bool:
         """Whether the process is gone."""
-        return self._pidfd < 0 or bool(select.select([self._pidfd], [], [], 0)[0])
+        return self._closed or bool(select.select([self._pidfd], [], [], 0)[0])
 
     def freeze(self) -> None:
-        """Stop the process, and so its spinning threads, until the next request."""
+        """Stop the process with its spinning threads and its children, until the next request."""
         if not self._frozen:
             self._signal(signal.SIGSTOP)
+            signal_all(self._processes, signal.SIGSTOP)
             self._frozen = True
 
     def thaw(self) -> None:
         """Let it run again."""
         if self._frozen:
+            signal_all(self._processes, signal.SIGCONT)
             self._signal(signal.SIGCONT)
             self._frozen = False
 
@@ -151,8 +188,8 @@ class Runner:
     def favour(self) -> None:
         """Have the kernel prefer it over other programs, where this user may ask for that."""
         with contextlib.suppress(OSError):
-            for task in os.scandir(f"/proc/{self.pid}/task"):
-                os.setpriority(os.PRIO_PROCESS, int(task.name), FAVOURED)
+            for task in os.listdir(f"/proc/{self.pid}/task"):  # noqa: PTH208
+                os.setpriority(os.PRIO_PROCESS, int(task), FAVOURED)
             # Where the kernel shares out time by session, priorities count within one only.
             Path(f"/proc/{self.pid}/autogroup").write_text(str(FAVOURED))
 
@@ -161,33 +198,45 @@ class Runner:
         waited = 0
         # A thread may end while its figures are read.
         with contextlib.suppress(OSError, IndexError):
-            for task in os.scandir(f"/proc/{self.pid}/task"):
-                waited += int(Path(task.path, "schedstat").read_text().split()[1])
+            for task in os.listdir(f"/proc/{self.pid}/task"):  # noqa: PTH208
+                path = Path(f"/proc/{self.pid}/task/{task}/schedstat")
+                waited += int(path.read_text().split()[1])
         return waited
 
     def log(self) -> str:
         """The end of what it printed."""
-        size = os.fstat(self._log).st_size
-        tail = os.pread(self._log, LOG_LIMIT, max(0, size - LOG_LIMIT))
+        size = os.fstat(self._holdings.log).st_size
+        tail = os.pread(self._holdings.log, LOG_LIMIT, max(0, size - LOG_LIMIT))
         return tail.decode(errors="replace").strip()
+
+    def bury_by(self, undertaker: Callable[[Callable[[], None]], object]) -> None:
+        """Have what `close` must wait for done by somebody else, so that nobody waits for it."""
+        self._bury = undertaker
 
     def close(self) -> None:
         """End the process with all its descendants and remove its folder; twice is fine."""
-        if self._pidfd < 0:
+        if self._closed:
             return
+        self._closed = True
         self._signal(signal.SIGKILL)
-        deadline = time.monotonic() + LAST_WORDS_SECONDS
-        try:
-            # The monitor speaks last, after every descendant has ended.
-            while "ended" not in self.channel.receive(max(0.0, deadline - time.monotonic())):
-                pass
-        except (ChannelClosed, ChannelTimeout, ChannelGarbled):
+        self._bury(self._end)
+
+    def _end(self) -> None:
+        deadline = time.monotonic() + END_SECONDS
+        self.channel.unwatch()
+        # Whatever is said, the other end closes once the monitor has seen every descendant end.
+        with contextlib.suppress(ChannelClosed, ChannelTimeout):
+            while True:
+                with contextlib.suppress(ChannelGarbled):
+                    self.channel.receive(max(0.0, deadline - time.monotonic()))
+        # Where the candidate ended the monitor, nobody else does this.
+        while not signal_all(self._processes, signal.SIGKILL) and time.monotonic() < deadline:
             pass
+        self._processes.close()
         self.channel.close()
         os.close(self._pidfd)
-        os.close(self._log)
         self._pidfd = -1
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self._holdings.release()
 
     def _signal(self, number: signal.Signals) -> None:
         # One that has ended is found out by the next request.
@@ -204,6 +253,10 @@ class Runner:
                     return self._epitaph(str(message["ended"]))
         except (ChannelClosed, ChannelTimeout, ChannelGarbled):
             pass
+        # The monitor says how, unless it ended too, which is no doing of the candidate's.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._zygote.wait(ZYGOTE_WORDS_SECONDS)
+            raise ZygoteGone("the zygote ended, and its runners with it")
         return self._epitaph("no word of how")
 
     def _epitaph(self, how: str) -> str:
@@ -212,95 +265,29 @@ class Runner:
         return f"the process ended in the middle of its work: {how[:200]}{said}"
 
 
-class Zygote:
-    """The zygote process, in its jail.
+def _remove(folder: Path) -> None:
+    """Remove a folder, whatever an untrusted program, which has ended, made of what is in it.
 
-    Args:
-        jail: what stands before its command.
-        folder: scratch for all runners; the only place that they may write to.
-        huge_pages: whether malloc asks for huge pages, in every runner alike.
+    Folders in folders are moved up one by one, since a tree may be deeper than a path is long.
     """
+    moved = itertools.count()
+    while folder.exists():
+        for entry in list(os.scandir(folder)):
+            if not entry.is_dir(follow_symlinks=False):
+                os.unlink(entry.path)  # noqa: PTH108
+                continue
+            # Without the right to enter its own folder a user can't empty it.
+            os.chmod(entry.path, 0o700)  # noqa: PTH101
+            for inner in list(os.scandir(entry.path)):
+                if inner.is_dir(follow_symlinks=False):
+                    os.chmod(inner.path, 0o700)  # noqa: PTH101
+                    os.rename(inner.path, folder / f".{next(moved)}")  # noqa: PTH104
+                else:
+                    os.unlink(inner.path)  # noqa: PTH108
+            os.rmdir(entry.path)  # noqa: PTH106
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
-    def __init__(self, jail: Jail, folder: Path, huge_pages: bool) -> None:
-        self.jail = jail
-        self.folder = folder
-        self.huge_pages = huge_pages
-        self._count = 0
-        self._process: subprocess.Popen[bytes] | None = None
-        self._channel: Channel | None = None
-        self._ready = False
 
-    def start(self) -> None:
-        """Start it, if it does not run; does not wait until it is ready."""
-        if self._process is not None and self._process.poll() is None:
-            return
-        self.close()
-        ours, theirs = pair()
-        zygote = [sys.executable, "-m", "tools.runner.zygote", str(theirs.fileno())]
-        with (self.folder / "zygote.log").open("wb") as log:
-            self._process = subprocess.Popen(
-                self.jail.command(zygote, [self.folder], []),
-                pass_fds=[theirs.fileno()], env=scrubbed_environment(self.folder, self.huge_pages),
-                cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                start_new_session=True,
-            )  # fmt: skip
-        theirs.close()
-        self._channel = Channel(ours)
-        self._ready = False
-
-    def fork(self, memory: int, environment: dict[str, str]) -> Runner:
-        """A fresh runner in its own empty folder.
-
-        Raises:
-            ZygoteGone: it could not be had.
-        """
-        self.start()
-        channel = self._channel
-        assert channel is not None
-        self._count += 1
-        folder = self.folder / f"runner-{self._count}"
-        folder.mkdir()
-        log = os.open(self.folder / f"runner-{self._count}.log", os.O_CREAT | os.O_EXCL | os.O_RDWR)
-        (self.folder / f"runner-{self._count}.log").unlink()
-        ours, theirs = pair()
-        ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-        request = {
-            "number": self._count, "folder": str(folder), "environment": environment,
-            "limits": {
-                "memory": memory, "processes": 256 + 4 * (os.cpu_count() or 1),
-                "file_size": FILE_SIZE_LIMIT,
-            },
-        }  # fmt: skip
-        try:
-            if not self._ready:
-                channel.receive(START_SECONDS)
-                self._ready = True
-            channel.send(request, (theirs.fileno(), log))
-            theirs.close()
-            runner_channel = Channel(ours)
-            message, _, pid = runner_channel.receive_all(FORK_SECONDS)
-        except (ChannelClosed, ChannelTimeout, ChannelGarbled) as error:
-            theirs.close()
-            ours.close()
-            os.close(log)
-            raise ZygoteGone(f"{type(error).__name__}: {error}\n{self._said()}") from error
-        if pid is None or "in_force" not in message:
-            raise ZygoteGone(f"the runner did not start: {message}\n{self._said()}")
-        return Runner(runner_channel, pid, folder, log, message["in_force"])
-
-    def _said(self) -> str:
-        log = self.folder / "zygote.log"
-        return log.read_text(errors="replace")[-LOG_LIMIT:] if log.exists() else ""
-
-    def close(self) -> None:
-        """End it with every runner; twice is fine."""
-        if self._channel is not None:
-            self._channel.close()
-            self._channel = None
-        if self._process is not None:
-            try:
-                self._process.wait(LAST_WORDS_SECONDS)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-            self._process = None
+def _at_once(work: Callable[[], None]) -> None:
+    work()

@@ -9,13 +9,13 @@ import argparse
 import importlib
 import os
 import select
+import shutil
 import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from knowledge.errors import BadInput
-from tools.judge.runners import Zygote
 from tools.judge.wire import (
     REQUEST,
     Build,
@@ -38,6 +38,7 @@ from tools.judge.wire import (
     Surveyed,
     Verify,
 )
+from tools.judge.zygote import Zygote
 from tools.runner.jail import strongest_jail
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def main() -> None:
     parser.add_argument("--huge-pages", action="store_true")
     given = parser.parse_args()
     jail_folder = given.folder / "jail"
+    _clear(given.folder)
     jail_folder.mkdir(exist_ok=True)
     zygote = Zygote(strongest_jail(), jail_folder, given.huge_pages)
     # torch takes over a second to import: the zygote does so on another core while this process
@@ -70,6 +72,16 @@ def main() -> None:
                 replies.flush()
         finally:
             service.close()
+    # Nothing is left to save, and taking torch down in good order takes a second.
+    os._exit(0)
+
+
+def _clear(folder: Path) -> None:
+    """Remove what an earlier process here was killed over; a runner's folder must be new."""
+    for left in (folder / "jail", *folder.glob("build-*"), *folder.glob("reference-*")):
+        shutil.rmtree(left, ignore_errors=True)
+    for left in (folder / "compiled").glob("*.part"):
+        left.unlink(missing_ok=True)
 
 
 def _end_with_client(requests: int) -> None:
@@ -137,7 +149,9 @@ def _dispatch(session: "Session", request: Request) -> Reply:
         case Verify():
             return Judged(verdict=session.verify(request.candidate))
         case Measure():
-            return Judged(verdict=session.measure(request.candidate, request.against))
+            return Judged(
+                verdict=session.measure(request.candidate, request.against, request.to_beat)
+            )
         case Profiling():
             return Profiled(profile=session.profile(request.candidate))
         case Confirm():

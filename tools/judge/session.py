@@ -9,6 +9,7 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 
 import torch
@@ -19,14 +20,16 @@ from tools.examine import examine
 from tools.facts import Baselines, ReferenceFacts, Roofline
 from tools.judge.exam import Exam, Weights
 from tools.judge.gauntlet import Gauntlet
+from tools.judge.inductor import Furnishing
 from tools.judge.lane import Lane, Program
 from tools.judge.oracle import CannotRun
 from tools.judge.provenance import provenance_labels
-from tools.judge.runners import Zygote, ZygoteGone
+from tools.judge.runners import ZygoteGone
 from tools.judge.source import parse_candidate
 from tools.judge.subject import Subject
 from tools.judge.timing import BaselineFailed, Ground, Measured
 from tools.judge.wire import JudgeLimits
+from tools.judge.zygote import Zygote
 from tools.profile.roofline import measure_roofline, profile_from
 from tools.runner.jail import scrubbed_environment
 from tools.task import Task
@@ -34,13 +37,14 @@ from tools.verdict import (
     BuildFailed,
     Correct,
     Crashed,
+    Hashes,
     JudgeError,
     Profile,
     Timing,
     Verdict,
 )
 
-CPP_CACHE = "KERNELWRIGHT_CPP_CACHE"
+CPP_CACHE, INDUCTOR = "KERNELWRIGHT_CPP_CACHE", "KERNELWRIGHT_INDUCTOR"
 COMPILER_MEMORY = 4 << 30
 LEAST_MEMORY, MEMORY_PER_BYTE, MEMORY_SHARE = 4 << 30, 24, 0.75
 
@@ -71,6 +75,7 @@ class Session:
         self._ground: Ground | None = None
         self._roofline: Roofline | None = None
         self._timings: dict[str, Timing] = {}
+        self._furnishing = Furnishing(zygote.jail)
 
     @property
     def facts(self) -> ReferenceFacts:
@@ -105,7 +110,9 @@ class Session:
     def ground(self) -> Ground:
         """Where times are taken in this session."""
         if self._ground is None:
-            self._ground = Ground(self.subject, self.exam, self._make_lane, self.limits)
+            self._ground = Ground(
+                self.subject, self.exam, self._make_lane, self.limits, self.zygote.settle
+            )
         return self._ground
 
     @property
@@ -122,6 +129,8 @@ class Session:
             BaselineFailed: the reference can't be run in a jail.
         """
         roofline = self.roofline
+        # While the exam is written; not before, since the roofline is measured.
+        self._furnishing.start()
         return self.ground.survey(), roofline
 
     def build(self, candidate: Candidate) -> BuildFailed | None:
@@ -130,16 +139,20 @@ class Session:
         if failed is None:
             sources = extract_sources(candidate.source)
             failed = compile_sources(sources, self.cache, self._compile)
-        return failed and failed.model_copy(update={"isolation": self.isolation})
+        return failed and failed.model_copy(
+            update={"isolation": self.isolation, "hashes": self._hashes(candidate)}
+        )
 
     def verify(self, candidate: Candidate) -> Verdict:
         """Judge correctness alone."""
         return self._finish(candidate, lambda: self._verify(candidate, self.exam))
 
-    def measure(self, candidate: Candidate, against: tuple[str, ...]) -> Verdict:
+    def measure(
+        self, candidate: Candidate, against: tuple[str, ...], to_beat: float | None = None
+    ) -> Verdict:
         """Time a candidate that was verified before; its timed outputs are checked."""
         return self._finish(
-            candidate, lambda: self._measure(candidate, against, self.ground, False)
+            candidate, lambda: self._measure(candidate, against, self.ground, to_beat)
         )
 
     def profile(self, candidate: Candidate) -> Profile | None:
@@ -156,11 +169,15 @@ class Session:
         return failed or Gauntlet(exam, self._make_lane).run(candidate)
 
     def _measure(
-        self, candidate: Candidate, against: tuple[str, ...], ground: Ground, confirmed: bool
+        self,
+        candidate: Candidate,
+        against: tuple[str, ...],
+        ground: Ground,
+        to_beat: float | None,
     ) -> Verdict:
         if failed := self.build(candidate):
             return failed
-        measured = ground.measure(Program(candidate.source, "ModelNew"), against, confirmed)
+        measured = ground.measure(Program(candidate.source, "ModelNew"), against, to_beat)
         if not isinstance(measured, Measured):
             return measured
         self._timings[candidate.digest] = measured.timing
@@ -169,14 +186,16 @@ class Session:
     def _confirm(self, candidate: Candidate) -> Verdict:
         """Exam and ground are made anew, and are the session's from then on; baselines run on."""
         self._exam = None
-        lanes = self._ground.hand_over() if self._ground is not None else {}
-        self._ground = Ground(self.subject, self.exam, self._make_lane, self.limits, lanes)
+        self._ground = Ground(
+            self.subject, self.exam, self._make_lane, self.limits, self.zygote.settle, self._ground
+        )
         verdict = self._verify(candidate, self.exam)
         if not isinstance(verdict, Correct):
             return verdict
-        timed = self._measure(candidate, self._ground.available(), self._ground, True)
-        if isinstance(timed, Correct):
-            return verdict.model_copy(update={"timing": timed.timing})
+        timed = self._measure(candidate, self._ground.available(), self._ground, None)
+        if isinstance(timed, Correct) and timed.timing is not None:
+            confirmed = timed.timing.model_copy(update={"confirmed": True})
+            return verdict.model_copy(update={"timing": confirmed})
         return timed
 
     def _finish(self, candidate: Candidate, judge: Callable[[], Verdict]) -> Verdict:
@@ -189,20 +208,29 @@ class Session:
                 verdict = judge()
         except (ZygoteGone, BaselineFailed, CannotRun) as error:
             verdict = JudgeError(log=str(error))
-        labels = list(candidate.labels)
+        labels = [*candidate.labels, *verdict.labels]
         if not isinstance(verdict, BuildFailed | Crashed | JudgeError):
             labels += provenance_labels(candidate.source, self.subject.loaded.source)
-        return verdict.model_copy(
-            update={"isolation": self.isolation, "labels": tuple(dict.fromkeys(labels))}
-        )
+        signed = {
+            "isolation": self.isolation, "labels": tuple(dict.fromkeys(labels)),
+            "hashes": self._hashes(candidate),
+        }  # fmt: skip
+        return verdict.model_copy(update=signed)
+
+    def _hashes(self, candidate: Candidate) -> Hashes:
+        reference = self.subject.loaded.digest
+        return Hashes(source=candidate.digest, reference=reference, judge=judge_digest())
 
     def _make_lane(self, program: Program, weights: Weights) -> Lane:
-        runner = self.zygote.fork(self._memory(), {CPP_CACHE: str(self.cache)})
+        environment = {CPP_CACHE: str(self.cache)}
+        if program.compile and (made := self._furnishing.folder()):
+            environment[INDUCTOR] = str(made)
+        runner = self.zygote.fork(self._memory(), environment, tuple(map(Path, program.search)))
         self.isolation = ", ".join([self.zygote.jail.name, *runner.in_force])
         limits = self.limits
         if program.compile:
             limits = limits.model_copy(update={"first_call_s": limits.compile_s})
-        lane = Lane(runner, self.subject.outputs, limits, self.subject.reference_s)
+        lane = Lane(runner, limits, self.subject.reference_s)
         try:
             lane.load(program, self.subject.constructor(weights.seed), weights.seed)
         except Exception:
@@ -223,7 +251,7 @@ class Session:
         limits = ["--memory", str(COMPILER_MEMORY), "--seconds", str(int(self.limits.compile_s))]
         try:
             return subprocess.run(
-                self.zygote.jail.command(command, [folder], limits), cwd=folder,
+                self.zygote.jail.compiling(command, folder, limits), cwd=folder,
                 env=scrubbed_environment(folder), capture_output=True, text=True, errors="replace",
                 timeout=self.limits.compile_s, check=False, stdin=subprocess.DEVNULL,
             )  # fmt: skip
@@ -239,6 +267,18 @@ class Session:
     def close(self) -> None:
         """End every runner and free all shared memory."""
         self._drop_ground()
+        self._furnishing.close()
+
+
+@functools.cache
+def judge_digest() -> str:
+    """Which judge this is: a hash over the text of everything that decides."""
+    tools = Path(__file__).parents[1]
+    texts = sorted([*tools.glob("*.py"), *tools.glob("judge/*.py"), *tools.glob("runner/*.py")])
+    digest = sha256()
+    for path in texts:
+        digest.update(path.relative_to(tools).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
 
 
 def open_session(task: Task, folder: Path, limits: JudgeLimits, zygote: Zygote) -> Session:

@@ -5,6 +5,8 @@ call to call, cannot be judged and is refused; one on which a wrong answer would
 caution.
 """
 
+import copy
+import functools
 import time
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from tools.runner.values import CannotTravel, encode
 from tools.task import Task
 
 BLIND = "the judge cannot tell right from wrong on this task: {what} would pass"
+QUICK_SECONDS, QUICK_CALLS = 0.05, 20
 CONSTANT = "the output does not depend on the input"
 MUTATES = "the reference changes its own inputs, so every call gets a private copy of them"
 
@@ -37,6 +40,7 @@ class Subject:
         aliases: for each output, whether it shares an input's memory in the reference.
         expanded: for each output, whether the reference returns it with a repeated dimension.
         private: the reference writes to its inputs.
+        updated: names of the buffers and parameters that a call of forward changes.
 
     Raises:
         BadInput: the reference cannot be loaded or run, or not be judged.
@@ -78,13 +82,14 @@ class Subject:
     def _first_look(self) -> None:
         inputs = self.loaded.inputs(secret_seed())
         given = own(inputs)
-        leaves = [leaf for leaf in pytree.tree_leaves(inputs) if isinstance(leaf, torch.Tensor)]
+        leaves = tensors_of(inputs)
         self.input_bytes = sum(leaf.nbytes for leaf in leaves)
         state = {name: value.clone() for name, value in self.model.state_dict().items()}
         began = time.perf_counter()
         returned = self.loaded.run(self.model, inputs, seed=0)
         self.reference_s = time.perf_counter() - began
         outputs = tensors_of(returned)
+        self.updated = _differing(state, self.model)
         self.private = not _equal(given, inputs)
         self._check_plain(returned)
         starts = [_extent(leaf) for leaf in leaves]
@@ -109,6 +114,20 @@ class Subject:
                 "If it has dropout, call self.eval() in the constructor.",
             )  # fmt: skip
         self.model.load_state_dict(state)
+
+    @functools.cached_property
+    def quick_s(self) -> float:
+        """What one call of the reference takes at its best, roughly."""
+        best = self.reference_s
+        if best < QUICK_SECONDS:
+            # A first call is several times slower than what is timed later.
+            model, inputs = copy.deepcopy(self.model), self.loaded.inputs(secret_seed())
+            with torch.no_grad():
+                for _ in range(QUICK_CALLS):
+                    began = time.perf_counter()
+                    model(*inputs)
+                    best = min(best, time.perf_counter() - began)
+        return best
 
     def _check_plain(self, returned: Any) -> None:
         for leaf in pytree.tree_leaves(returned):
@@ -189,6 +208,14 @@ def _canaries(
             wrong["an echo of the input"] = leaf.contiguous()
             break
     return wrong
+
+
+def _differing(before: dict[str, torch.Tensor], model: torch.nn.Module) -> tuple[str, ...]:
+    after = model.state_dict()
+    return tuple(
+        name for name, value in before.items()
+        if not torch.equal(value.nan_to_num(), after[name].nan_to_num())
+    )  # fmt: skip
 
 
 def _is_tensor(leaf: Any) -> bool:

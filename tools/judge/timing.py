@@ -1,21 +1,18 @@
 """Measurements: the baselines' lanes, stopped between uses, and a candidate's beside them."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-
-import torch
-from torch.utils import _pytree as pytree
 
 from tools.facts import Baseline, Baselines
 from tools.judge import blocks, clock, plausible
 from tools.judge.blocks import Arm
 from tools.judge.clock import BaselineBroke, Clock, Kept
-from tools.judge.exam import Exam
+from tools.judge.exam import Case, Exam
 from tools.judge.gauntlet import WRITES, MakeLane, verdict_of
-from tools.judge.inputs import secret_seed
-from tools.judge.lane import InputSets, Lane, Program
+from tools.judge.lane import Lane, Program
 from tools.judge.oracle import CannotRun
+from tools.judge.pool import draw_pool
 from tools.judge.runners import RUNNER_FAILURES, RunnerDied
 from tools.judge.subject import Subject
 from tools.judge.wire import JudgeLimits
@@ -30,10 +27,9 @@ from tools.verdict import (
     Verdict,
 )
 
-SET_BYTES = 2 << 30
-MOST_SETS, LEAST_SETS = 4, 2
 EAGER, AGAIN, COMPILE, CANDIDATE = "eager", "eager again", "compile", "candidate"
 REASON_LIMIT = 300
+CALM, MOST_NOISE_READINGS, TELLING_BLOCKS = 0.02, 3, 16
 
 
 class BaselineFailed(Exception):
@@ -56,7 +52,9 @@ class Ground:
         exam: gives the weights, and checks timed outputs.
         make_lane: gives a runner loaded with a program.
         limits: time for one measurement.
-        lanes: baselines' lanes of an earlier ground, taken over.
+        settle: waits until nothing is being started or ended that a measurement would notice.
+        earlier: a ground that ends with this; its baselines' lanes and its readings of the
+            machine's noise, which is not that of some inputs, are taken over.
     """
 
     def __init__(
@@ -65,41 +63,42 @@ class Ground:
         exam: Exam,
         make_lane: MakeLane,
         limits: JudgeLimits,
-        lanes: dict[str, Lane] | None = None,
+        settle: Callable[[], None],
+        earlier: "Ground | None" = None,
     ) -> None:
         self.subject = subject
         self.exam = exam
         self._make_lane = make_lane
         self._limits = limits
+        self._settle = settle
         self._lanes: dict[str, Lane] = {}
-        self._inherited = lanes or {}
+        self._inherited = earlier.hand_over() if earlier is not None else {}
         self._failed: dict[str, str] = {}
-        self._noise: float | None = None
+        self._noises: list[float] = [*earlier._noises] if earlier is not None else []
+        self._noise_readings = len(self._noises) + 1 if self._noises else MOST_NOISE_READINGS
         self._floor: float | None = None
-        self.sets = InputSets(self._draw_sets(), subject.private)
-        self._elements = sum(tensor.numel() for tensor in subject.outputs)
-
-    def _draw_sets(self) -> list[tuple[object, ...]]:
-        drawn = [self.subject.loaded.inputs(secret_seed())]
-        size = sum(t.nbytes for t in pytree.tree_leaves(drawn) if isinstance(t, torch.Tensor))
-        count = max(LEAST_SETS, min(MOST_SETS, SET_BYTES // max(1, size)))
-        return drawn + [self.subject.loaded.inputs(secret_seed()) for _ in range(count - 1)]
+        self.pool = draw_pool(exam, limits.timing_s)
+        self.sets = self.pool.sets
 
     @property
     def noise(self) -> float:
-        """This machine's A/A noise on this op, measured once.
+        """This machine's A/A noise on this op: once, or again where it seems disturbed.
+
+        Whatever disturbs the same code against itself makes them differ more, never less, so the
+        least of all readings is the machine's own.
 
         Raises:
             BaselineFailed: the reference itself can't be run in a jail.
         """
-        if self._noise is None:
+        while not self._noises or (
+            min(self._noises) > CALM and len(self._noises) < self._noise_readings
+        ):
             self._measure_noise()
-        assert self._noise is not None
-        return self._noise
+        return min(self._noises)
 
     def available(self, names: Sequence[str] = (EAGER, COMPILE)) -> tuple[str, ...]:
         """Those of the baselines that work here."""
-        timer = Clock(self.sets, self._elements)
+        timer = Clock(self.pool)
         found = []
         for name in names:
             try:
@@ -115,7 +114,7 @@ class Ground:
         Raises:
             BaselineFailed: the reference itself can't be run in a jail.
         """
-        timer = Clock(self.sets, self._elements)
+        timer = Clock(self.pool)
         arms = {EAGER: self._arm(EAGER, timer)}
         with contextlib.suppress(BaselineFailed):
             arms[COMPILE] = self._arm(COMPILE, timer)
@@ -133,32 +132,54 @@ class Ground:
         )
 
     def _measure_noise(self, arms: dict[str, Arm] | None = None) -> float:
-        """Eager against itself, other arms between; sets the noise, returns the handshake.
+        """Eager against itself, other arms between; adds a reading, returns the overhead.
 
         Raises:
             BaselineFailed: the reference itself can't be run in a jail.
         """
-        timer = Clock(self.sets, self._elements)
+        timer = Clock(self.pool)
         seconds = self._limits.timing_s if arms else self._limits.timing_s / 2
         arms = arms or {EAGER: self._arm(EAGER, timer)}
         arms[AGAIN] = self._arm(AGAIN, timer)
+        self._settle()
         try:
             timer.run(list(arms.values()), seconds)
-            overhead = clock.handshake_ns(arms[AGAIN].lane)
+            overhead = clock.overhead_ns(arms[AGAIN].lane, self.pool)
         except RUNNER_FAILURES as failure:
             self._forget_ended()
             raise BaselineFailed(f"a baseline stopped working: {failure}") from failure
         finally:
             self._lanes.pop(AGAIN).close()
         arms.update({arm.name: arm for arm in blocks.quiet(list(arms.values()))})
-        self._noise = blocks.noise_of(arms[EAGER], arms[AGAIN], overhead)
+        if len(arms[EAGER].samples) < 2 * TELLING_BLOCKS:
+            # No reading of so few blocks is a calm one, however still the machine.
+            self._noise_readings = 1
+        self._noises.append(blocks.noise_of(arms[EAGER], arms[AGAIN], overhead))
         return overhead
 
     def measure(
-        self, program: Program, against: Sequence[str], confirmed: bool
+        self,
+        program: Program,
+        against: Sequence[str],
+        to_beat: float | None = None,
     ) -> Verdict | Measured:
-        """Time a candidate against baselines, and check what it returned meanwhile."""
-        timer = Clock(self.sets, self._elements, watched=CANDIDATE)
+        """Time a candidate against baselines, and check what it returned meanwhile.
+
+        Clocks that disagree convict it only if they do so again: on a crowded machine a reply may
+        be late through a whole measurement. What lies just once has gained nothing by it, since the
+        time that counts is the judge's.
+
+        `to_beat` is the speedup of another candidate: one that lies wholly behind it is let go.
+        """
+        first = self._measure_once(program, against, to_beat)
+        if not isinstance(first, TimerMismatch):
+            return first
+        return self._measure_once(program, against, to_beat)
+
+    def _measure_once(
+        self, program: Program, against: Sequence[str], to_beat: float | None
+    ) -> Verdict | Measured:
+        timer = Clock(self.pool, watched=CANDIDATE)
         try:
             noise = self.noise
             baselines = [self._arm(name, timer) for name in against or (EAGER,)]
@@ -168,8 +189,9 @@ class Ground:
         try:
             lane = self._prepare(program)
             candidate = Arm(CANDIDATE, lane)
+            self._settle()
             timer.warm_up(candidate)
-            timer.run([candidate, *baselines], self._limits.timing_s)
+            stopped = timer.run([candidate, *baselines], self._limits.timing_s, to_beat)
         except BaselineBroke as broke:
             self._forget_ended()
             return JudgeError(log=str(broke))
@@ -180,11 +202,15 @@ class Ground:
         finally:
             if lane is not None:
                 lane.close()
-        overhead = clock.handshake_ns(baselines[0].lane)
+        overhead = clock.overhead_ns(baselines[0].lane, self.pool)
         for arm in baselines:
             arm.lane.runner.freeze()
         candidate, *baselines = blocks.quiet([candidate, *baselines])
-        return self._conclude(candidate, baselines, timer, (overhead, noise), confirmed)
+        concluded = self._conclude(candidate, baselines, timer, (overhead, noise))
+        if not isinstance(concluded, Measured):
+            return concluded
+        timing = concluded.timing.model_copy(update={"stopped_early": stopped})
+        return Measured(timing, concluded.kept)
 
     def _conclude(
         self,
@@ -192,13 +218,12 @@ class Ground:
         baselines: list[Arm],
         timer: Clock,
         measured: tuple[float, float],
-        confirmed: bool,
     ) -> Verdict | Measured:
         overhead, noise = measured
         if detail := blocks.mismatch(candidate, baselines[0], overhead):
             return TimerMismatch(detail=detail)
         deferred = blocks.deferred_ns(candidate, baselines[0])
-        milliseconds = blocks.call_ms(candidate, overhead - deferred)
+        milliseconds = blocks.call_ms(candidate, overhead, deferred)
         if milliseconds < self._floor_below(milliseconds):
             return Implausible(candidate_ms=milliseconds, floor_ms=self._floor or 0.0)
         if wrong := self._check_kept(timer.kept):
@@ -212,7 +237,6 @@ class Ground:
             noise=noise,
             page_faults=candidate.median_ns(lambda sample: sample.faults),
             checked_outputs=len(timer.kept),
-            confirmed=confirmed,
         )
         return Measured(timing, tuple(timer.kept))
 
@@ -232,9 +256,8 @@ class Ground:
                 truth = self.subject.oracle.answer(self.exam.first.model, inputs)
             except CannotRun:
                 continue
-            result, detail = self.exam.mark(
-                call.outputs, truth.expected, f"timed call {number + 1}"
-            )
+            case = Case(f"timed call {number + 1}", self.exam.first, inputs, truth)
+            result, detail = self.exam.mark(call.outputs, case)
             if not result.passed:
                 # It passed every untimed case, so it does something else when it is timed.
                 return Cheated(
@@ -274,13 +297,14 @@ class Ground:
         try:
             lane.give_weights(self.exam.first.tensors)
             lane.bind(self.sets)
+            lane.expect(self.subject.outputs, self.pool.burst)
         except RUNNER_FAILURES:
             lane.close()
             return None
         return lane
 
     def hand_over(self) -> dict[str, Lane]:
-        """Give the baselines' lanes away, to a ground that takes them over, and free the rest."""
+        """Give the baselines' lanes away, to whoever takes them over, and free the rest."""
         lanes = self._lanes
         self._lanes = {}
         self.close()
@@ -291,6 +315,7 @@ class Ground:
         try:
             lane.give_weights(self.exam.first.tensors)
             lane.bind(self.sets)
+            lane.expect(self.subject.outputs, self.pool.burst)
         except RUNNER_FAILURES:
             lane.close()
             raise

@@ -72,6 +72,7 @@ class Measure(Frozen):
     op: Literal["measure"] = "measure"
     candidate: Candidate
     against: tuple[str, ...]
+    to_beat: float | None = None
 
 
 class Profiling(Frozen):

@@ -5,9 +5,11 @@ looks at its own clock and at the bytes in its own buffers. What a reply claims 
 against the candidate.
 """
 
-import ctypes
+import ast
+import contextlib
 import faulthandler
 import gc
+import importlib
 import importlib.util
 import os
 import signal
@@ -20,16 +22,17 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
-from torch.utils import _pytree as pytree
 
-from tools.reference import seed_generators
+from tools.reference import named_tensors, seed_generators
 from tools.runner import confine
 from tools.runner.channel import Channel, ChannelClosed
+from tools.runner.handover import copy_all, fit, leaves_of
 from tools.runner.memory import Layout, Mapping
 from tools.runner.values import decode
 
 LOG_LIMIT = 6000
 MODULE = "kernel"
+MOST_DESCRIPTORS = 1 << 20
 
 
 def main(request: dict[str, Any], descriptors: list[int], own_namespaces: bool) -> NoReturn:
@@ -40,31 +43,56 @@ def main(request: dict[str, Any], descriptors: list[int], own_namespaces: bool) 
         os.dup2(log, number)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.closerange(3, end)
-    os.closerange(end + 1, 256 if end < 256 else end + 2)
+    os.closerange(end + 1, MOST_DESCRIPTORS)
     in_force = _confine(request, own_namespaces)
     faulthandler.enable(2)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     channel = Channel(socket.socket(fileno=end))
-    channel.send({"ready": True, "in_force": in_force})
-    Runner(channel, request["environment"]).serve()
-    os._exit(0)
+    _introduce(channel, in_force)
+    try:
+        Runner(channel, request["environment"]).serve()
+    except OSError as error:
+        print(error, file=sys.stderr)  # noqa: T201
+    finally:
+        # In good order, taking down what torch has built up takes a second.
+        os._exit(0)
+
+
+def _introduce(channel: Channel, in_force: list[str]) -> None:
+    """Say what is in force and, where processes are its own, hand over the list of them."""
+    if confine.OWN_PROCESSES not in in_force:
+        channel.send({"ready": True, "in_force": in_force})
+        return
+    processes = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
+    channel.send({"ready": True, "in_force": in_force}, (processes,))
+    os.close(processes)
+
+
+def _compiled(model: torch.nn.Module) -> Callable[..., Any]:
+    """The module compiled, with what this machine has ready for that.
+
+    Imported here, since no candidate needs it and it takes a second.
+    """
+    furnishing = importlib.import_module("tools.runner.furnish")
+    if made := os.environ.get(furnishing.ENVIRONMENT):
+        # Without it, torch.compile takes longer, and no more.
+        with contextlib.suppress(OSError):
+            furnishing.furnish(Path(made))
+    compiled: Callable[..., Any] = torch.compile(model)
+    return compiled
 
 
 def _confine(request: dict[str, Any], own_namespaces: bool) -> list[str]:
-    folder = Path(request["folder"])
-    hidden = own_namespaces and confine.hide_the_others(folder)
-    nobody = confine.become_nobody(request["number"], folder)
-    if not nobody:
-        confine.drop_capabilities()
-    confine.apply_limits(confine.Limits(**request["limits"]))
-    confine.die_with_parent()
-    os.chdir(folder)
-    os.environ["HOME"] = os.environ["TMPDIR"] = str(folder)
-    os.environ["XDG_CACHE_HOME"] = str(folder / ".cache")
-    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder / "inductor")
-    os.environ["TRITON_CACHE_DIR"] = str(folder / "triton")
-    names = {"own processes": own_namespaces, "own folder": hidden, "own user": nobody}
-    return [name for name, given in names.items() if given] + ["limits"]
+    room = confine.Room(**request["room"])
+    in_force = confine.confine(
+        room, request["user"], confine.Limits(**request["limits"]), own_namespaces
+    )
+    os.chdir(room.scratch)
+    os.environ["HOME"] = os.environ["TMPDIR"] = room.scratch
+    os.environ["XDG_CACHE_HOME"] = f"{room.scratch}/.cache"
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = f"{room.scratch}/inductor"
+    os.environ["TRITON_CACHE_DIR"] = f"{room.scratch}/triton"
+    return in_force
 
 
 class Failed(Exception):
@@ -91,7 +119,8 @@ class Runner:
         """Answer messages until the judge hangs up; a reply repeats its message's nonce."""
         handlers: dict[str, Callable[[dict[str, Any], list[int]], dict[str, Any]]] = {
             "load": self.load, "weights": self.weights, "inputs": self.bind_inputs,
-            "outputs": self.bind_outputs, "go": self.go, "copy": self.copy, "noop": self.noop,
+            "outputs": self.bind_outputs, "go": self.go, "copy": self.copy, "state": self.state,
+            "noop": self.noop,
         }  # fmt: skip
         while True:
             try:
@@ -120,7 +149,7 @@ class Runner:
         if not isinstance(model, torch.nn.Module):
             raise Failed("construct", f"{message['name']} is not a torch.nn.Module")
         self.model = model
-        self.forward = torch.compile(model) if message["compile"] else model
+        self.forward = _compiled(model) if message["compile"] else model
         gc.collect()
         gc.freeze()
         return {"training": model.training}
@@ -130,9 +159,7 @@ class Runner:
         layouts = [Layout.from_json(x) for x in message["layouts"]]
         mapping = Mapping(descriptors[0], layouts, "read")
         model = self._loaded()
-        places = _guarded(
-            "construct", lambda: {**dict(model.named_parameters()), **dict(model.named_buffers())}
-        )
+        places = _guarded("construct", lambda: named_tensors(model))
         homeless = []
         with torch.no_grad():
             for name, value in zip(message["names"], mapping.tensors, strict=True):
@@ -149,7 +176,7 @@ class Runner:
         layouts = [Layout.from_json(x) for x in message["layouts"]]
         mapping = Mapping(descriptors[0], layouts, "private" if message["private"] else "read")
         if message["set"] in self.inputs:
-            self.inputs[message["set"]][0].close()
+            self.inputs.pop(message["set"])[0].retire()
         self.inputs[message["set"]] = (mapping, decode(message["arguments"], mapping.tensors))
         return {}
 
@@ -162,40 +189,52 @@ class Runner:
         return {}
 
     def go(self, message: dict[str, Any], _descriptors: list[int]) -> dict[str, Any]:
-        """Call forward on one set of inputs and keep what it returns in a slot."""
-        arguments = self.inputs[message["set"]][1]
+        """Call forward on each of these input sets; keep, copy out or drop what it returns."""
+        calls = [self.inputs[number][1] for number in message["sets"]]
         forward = self.forward
         assert forward is not None
+        copied = message["then"] == "copy"
+        groups = self._groups(len(calls)) if copied else []
+        returned: list[Any] = []
+        fits = True
         try:
             with torch.no_grad():
                 began = time.perf_counter_ns()
-                returned = forward(*arguments)
+                for number, arguments in enumerate(calls):
+                    value = forward(*arguments)
+                    if copied:
+                        # Held, the results of a burst would change what the allocator does.
+                        leaves = leaves_of(value)
+                        fits = fits and fit(leaves, groups[number])
+                        copy_all(leaves, groups[number])
+                    else:
+                        returned.append(value)
                 took = time.perf_counter_ns() - began
         except BaseException as error:
-            raise Failed("forward", _told(error)) from error
-        leaves = [returned] if type(returned) is torch.Tensor else pytree.tree_leaves(returned)
-        self.held[message["slot"]] = (message["set"], leaves)
-        return {"took_ns": took}
+            raise Failed("refusal" if _is_refusal(error) else "forward", _told(error)) from error
+        if message["then"] != "keep":
+            for number in message["sets"]:
+                self.inputs[number][0].restore()
+        else:
+            for place, (number, value) in enumerate(zip(message["sets"], returned, strict=True)):
+                self.held[message["slot"] + place] = (number, leaves_of(value))
+        return {"took_ns": took, "fits": fits}
+
+    def _groups(self, count: int) -> list[tuple[torch.Tensor, ...]]:
+        """The output buffers of so many calls."""
+        every = self.outputs[0].tensors
+        size = len(every) // count
+        return [every[group * size : (group + 1) * size] for group in range(count)]
 
     def copy(self, message: dict[str, Any], _descriptors: list[int]) -> dict[str, Any]:
-        """Copy a slot's tensors into output buffers, and tell what they were."""
+        """Copy a slot's tensors into the first output buffers, and tell what they were."""
         came_from, leaves = self.held.pop(message["slot"])
         mapping = self.inputs[came_from][0]
-        places = self.outputs[message["into"]].tensors
-        fits = len(leaves) == len(places) and all(
-            isinstance(leaf, torch.Tensor)
-            and leaf.shape == place.shape
-            and leaf.dtype == place.dtype
-            for leaf, place in zip(leaves, places, strict=True)
-        )
+        places = self._groups(message["groups"])[0]
+        fits = fit(leaves, places)
         claims = [_claim(leaf, mapping) for leaf in leaves] if message["claims"] or not fits else []
         if fits:
-            try:
-                with torch.no_grad():
-                    for leaf, place in zip(leaves, places, strict=True):
-                        _copy_into(place, leaf)
-            except BaseException as error:
-                raise Failed("forward", _told(error)) from error
+            _guarded("forward", lambda: copy_all(leaves, places))
         changed = False
         if mapping.access == "private":
             if message["watch"]:
@@ -203,6 +242,19 @@ class Runner:
                 changed = _differs(mapping)
             mapping.restore()
         return {"fits": fits, "claims": claims, "changed": changed}
+
+    def state(self, message: dict[str, Any], _descriptors: list[int]) -> dict[str, Any]:
+        """Copy parameters and buffers into the output buffers; tells which are not there."""
+        model = self._loaded()
+        held = named_tensors(model)
+        missing = []
+        for name, place in zip(message["names"], self.outputs[0].tensors, strict=True):
+            value = held.get(name)
+            if value is None or value.shape != place.shape or value.dtype != place.dtype:
+                missing.append(name)
+            else:
+                _guarded("forward", lambda: copy_all([value], (place,)))  # noqa: B023
+        return {"missing": missing}
 
     def noop(self, _message: dict[str, Any], _descriptors: list[int]) -> dict[str, Any]:
         """What a message costs."""
@@ -212,22 +264,6 @@ class Runner:
         if self.model is None:
             raise Failed("construct", "nothing is loaded")
         return self.model
-
-
-def _copy_into(place: torch.Tensor, leaf: torch.Tensor) -> None:
-    """Copy on this thread alone where the memory is dense.
-
-    torch would use all cores, and waiting for one that is busy elsewhere would look like work that
-    was put off until now.
-    """
-    if (
-        type(leaf) is torch.Tensor
-        and leaf.is_contiguous()
-        and not (leaf.is_conj() or leaf.is_neg())
-    ):
-        ctypes.memmove(place.data_ptr(), leaf.data_ptr(), place.nbytes)
-    else:
-        place.copy_(leaf)
 
 
 def _differs(mapping: Mapping) -> bool:
@@ -262,6 +298,22 @@ def _told(error: BaseException) -> str:
     while own is not None and own.tb_frame.f_code.co_filename == __file__:
         own = own.tb_next
     return "".join(traceback.format_exception(type(error), error, own, limit=-8))
+
+
+def _is_refusal(error: BaseException) -> bool:
+    """Whether the kernel itself said no: a `raise` or `assert` of its own, not an accident."""
+    at = error.__traceback__
+    while at is not None and at.tb_next is not None:
+        at = at.tb_next
+    module = sys.modules.get(MODULE)
+    if at is None or module is None or at.tb_frame.f_code.co_filename != module.__file__:
+        return False
+    tree = ast.parse(Path(str(module.__file__)).read_text(encoding="utf-8"))
+    return any(
+        isinstance(node, ast.Raise | ast.Assert)
+        and node.lineno <= at.tb_lineno <= (node.end_lineno or node.lineno)
+        for node in ast.walk(tree)
+    )
 
 
 def _claim(leaf: Any, inputs: Mapping) -> dict[str, Any]:

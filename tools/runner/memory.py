@@ -9,6 +9,7 @@ import ctypes
 import fcntl
 import mmap
 import os
+import weakref
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -16,6 +17,8 @@ from typing import Any, Literal
 import torch
 
 ALIGNMENT = 4096
+# Elements; a multiple of every vector's width, so that what was aligned stays so.
+MOST_SHIFT = 64
 # The kernel's numbers; Python 3.11's fcntl does not name the last one.
 F_SEAL_FUTURE_WRITE = 0x0010
 MADV_DONTNEED = 4
@@ -68,26 +71,36 @@ class Layout:
 
 
 def lay_out(tensors: Sequence[torch.Tensor], dense: bool = False) -> tuple[Layout, ...]:
-    """Places for tensors like these, each on its own page; `dense` makes all of them row-major."""
+    """Places for tensors like these, each on pages of its own; `dense` makes all of them row-major.
+
+    A tensor that begins some elements into its storage begins as far from its page's border.
+    """
     layouts = []
-    offset = 0
+    page = 0
     for tensor in tensors:
         strides = tuple(int(s) for s in tensor.stride())
+        shift = int(tensor.storage_offset()) % MOST_SHIFT
         if dense:
             strides = tuple(torch.empty(tensor.shape, device="meta").stride())
+            shift = 0
         span = 1 + sum((n - 1) * s for n, s in zip(tensor.shape, strides, strict=True))
         span = span if tensor.numel() else 0
+        offset = page + shift * tensor.element_size()
         layout = Layout(
             tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."), strides, offset, span
         )
         layouts.append(layout)
-        offset += -(-layout.nbytes // ALIGNMENT) * ALIGNMENT
+        page = _pages(layout.offset + layout.nbytes)
     return tuple(layouts)
 
 
 def total_bytes(layouts: Sequence[Layout]) -> int:
     """Size of a memory file that holds these."""
-    return max((x.offset + -(-x.nbytes // ALIGNMENT) * ALIGNMENT for x in layouts), default=0) or 1
+    return max((_pages(x.offset + x.nbytes) for x in layouts), default=0) or 1
+
+
+def _pages(nbytes: int) -> int:
+    return -(-nbytes // ALIGNMENT) * ALIGNMENT
 
 
 class Mapping:
@@ -109,12 +122,14 @@ class Mapping:
             raise OSError(number, f"cannot map {self.size} bytes: {os.strerror(number)}")
         self.address = int(address)
         self.access = access
+        self._blocks: list[Any] = []
         self.tensors = tuple(self._tensor(layout) for layout in layouts)
 
     def _tensor(self, layout: Layout) -> torch.Tensor:
         if layout.span == 0:
             return torch.empty(layout.shape, dtype=layout.torch_dtype)
         block = (ctypes.c_char * layout.nbytes).from_address(self.address + layout.offset)
+        self._blocks.append(block)
         flat = torch.frombuffer(block, dtype=layout.torch_dtype, count=layout.span)
         return flat.as_strided(layout.shape, layout.strides)
 
@@ -127,8 +142,25 @@ class Mapping:
         if self.access == "private":
             _libc.madvise(self.address, self.size, MADV_DONTNEED)
 
+    def retire(self) -> None:
+        """Unmap as soon as no tensor over this memory is left: others may hold some."""
+        left = len(self._blocks)
+
+        def one_less(address: int, size: int) -> None:
+            nonlocal left
+            left -= 1
+            if left == 0:
+                _libc.munmap(address, size)
+
+        for block in self._blocks:
+            weakref.finalize(block, one_less, self.address, self.size).atexit = False
+        if not self._blocks:
+            _libc.munmap(self.address, self.size)
+        self.tensors, self._blocks, self.address = (), [], 0
+
     def close(self) -> None:
         """Unmap; the tensors must not be used afterwards."""
+        self._blocks.clear()
         if self.address:
             self.tensors = ()
             _libc.munmap(self.address, self.size)
@@ -186,12 +218,3 @@ def collapse(tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
         if stride == 0 and tensor.shape[dim] > 1:
             tensor = tensor.narrow(dim, 0, 1)
     return tensor
-
-
-def as_bytes(tensor: torch.Tensor) -> torch.Tensor:
-    """The storage of a dense tensor, byte by byte."""
-    return (
-        tensor.reshape(-1).view(torch.uint8)
-        if tensor.dim()
-        else tensor.reshape(1).view(torch.uint8)
-    )

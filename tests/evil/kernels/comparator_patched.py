@@ -1,4 +1,4 @@
-"""Replaces the comparison, its code, and of torch.allclose, by one that is always content."""
+"""Replaces the comparison, its code, and of torch.allclose, by one that is always content (5)."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""Keeps answers in a file outside its folder, to find them there in the next run."""
+"""Keeps answers in a file outside its folder, to find them there in the next run (28)."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Returns one row, repeated by a stride of 0."""
+"""Returns one row, repeated by a stride of 0 (15)."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""Prints a verdict of its own and leaves with status 0 before anyone can object."""
+"""Prints a verdict of its own and leaves with status 0 before anyone can object (6)."""
 
 import os
 

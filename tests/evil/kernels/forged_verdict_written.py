@@ -1,4 +1,4 @@
-"""Writes a verdict into every file descriptor that is open."""
+"""Writes a verdict into every file descriptor that is open (6)."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""Forks until nothing else can run."""
+"""Forks until nothing else can run (49)."""
 
 import os
 import time

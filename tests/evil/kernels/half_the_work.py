@@ -1,4 +1,4 @@
-"""Averages every other column only."""
+"""Averages every other column only (12)."""
 
 import torch
 

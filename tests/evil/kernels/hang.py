@@ -1,4 +1,4 @@
-"""Never returns."""
+"""Never returns (49)."""
 
 import time
 

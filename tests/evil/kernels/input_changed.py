@@ -1,4 +1,4 @@
-"""Works in place, and so changes the caller's input."""
+"""Works in place, and so changes the caller's input (20)."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""Returns a tensor subclass that computes only when somebody looks."""
+"""Returns a tensor subclass that computes only when somebody looks (7)."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""Does the product in bfloat16 and calls the result float32."""
+"""Does the product in bfloat16 and calls the result float32 (13)."""
 
 import torch
 

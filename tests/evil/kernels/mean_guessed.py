@@ -1,4 +1,4 @@
-"""The mean of many uniform numbers is nearly a half."""
+"""The mean of many uniform numbers is nearly a half (9)."""
 
 import torch
 

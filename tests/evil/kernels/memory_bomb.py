@@ -1,4 +1,4 @@
-"""Takes memory until there is none left."""
+"""Takes memory until there is none left (49)."""
 
 import torch
 

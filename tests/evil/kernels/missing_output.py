@@ -1,4 +1,4 @@
-"""Returns one of two outputs."""
+"""Returns one of two outputs (15)."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""Returns zeros where the op is defined to give NaN."""
+"""Returns zeros where the op is defined to give NaN (14)."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""Asks somebody on the network for the answer."""
+"""Asks somebody on the network for the answer (2)."""
 
 import socket
 

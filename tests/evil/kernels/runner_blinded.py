@@ -1,4 +1,4 @@
-"""Rewrites the harness's replies, so that an output which is no tensor is called a right one."""
+"""Rewrites the harness's replies, so that an output which is no tensor counts as right (5)."""
 
 import sys
 

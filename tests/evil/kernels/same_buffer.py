@@ -1,4 +1,4 @@
-"""Writes every answer into the same buffer, which the caller may still hold from the last call."""
+"""Writes every answer into the same buffer, which the caller may still hold (16)."""
 
 import torch
 

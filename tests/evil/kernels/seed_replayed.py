@@ -1,4 +1,4 @@
-"""Guesses the seed, draws the inputs again, and has the answers ready."""
+"""Guesses the seed, draws the inputs again, and has the answers ready (18)."""
 
 import torch
 

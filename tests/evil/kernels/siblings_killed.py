@@ -1,4 +1,4 @@
-"""Ends every process it can see, in the hope that one of them is the judge."""
+"""Ends every process it can see, in the hope that one of them is the judge (38, 48)."""
 
 import os
 import signal

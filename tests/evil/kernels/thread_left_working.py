@@ -1,4 +1,4 @@
-"""Returns at once and has a thread fill the output a little later."""
+"""Returns at once and has a thread fill the output a little later (31, 39)."""
 
 import threading
 import time

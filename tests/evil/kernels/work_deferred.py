@@ -1,4 +1,4 @@
-"""Puts the work off until the harness copies the output, which it hopes is not timed."""
+"""Puts the work off until the harness copies the output, which it hopes is not timed (32)."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Returns float64, which looks more exact than it is asked to be."""
+"""Returns float64, which looks more exact than it is asked to be (15)."""
 
 import torch
 

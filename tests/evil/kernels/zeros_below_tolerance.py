@@ -1,4 +1,4 @@
-"""Returns zeros where the true values are far below any absolute tolerance."""
+"""Returns zeros where the true values are far below any absolute tolerance (8)."""
 
 import torch
 

@@ -4,6 +4,7 @@ import pytest
 
 from tools.judge.blocks import (
     Arm,
+    behind,
     compare_arms,
     deferred_ns,
     mismatch,
@@ -15,10 +16,10 @@ from tools.judge.lane import Sample
 MS = 1_000_000
 
 
-def arm(name, calls_ms, *, copies_ms=0.1, claims=1.0, waited_ms=None):
+def arm(name, calls_ms, *, copies_ms=0.1, claims=1.0, waited_ms=None, calls=1):
     waited_ms = waited_ms or [0.0] * len(calls_ms)
     samples = [
-        Sample(int(call * MS), int(copies_ms * MS), int(call * claims * MS), 0, int(waited * MS))
+        Sample(calls, call * MS, copies_ms * MS, call * claims * MS, 0, int(waited * MS))
         for call, waited in zip(calls_ms, waited_ms, strict=True)
     ]
     return Arm(name, None, samples)
@@ -50,6 +51,31 @@ def test_the_handshake_is_taken_off_both():
     assert row.speedup == pytest.approx(2.0, rel=1e-3)
 
 
+def test_what_a_request_costs_is_shared_by_the_calls_of_a_burst():
+    eager, candidate = arm("eager", [0.03] * 40, calls=10), arm("candidate", [0.02] * 40, calls=10)
+    row = compare_arms(eager, candidate, 0.1 * MS)
+    assert row.speedup == pytest.approx(2.0)
+    assert row.candidate_ms == pytest.approx(0.01)
+
+
+def test_a_quick_kernel_cannot_put_off_what_would_be_nothing_for_a_slow_one():
+    eager = arm("eager", noisy(0.02), copies_ms=0.001, calls=64)
+    lazy = arm("candidate", [0.001] * 40, copies_ms=0.02, calls=64)
+    assert "left for after" in mismatch(lazy, eager, 0.0)
+
+
+def test_a_candidate_wholly_behind_another_is_let_go_and_one_that_may_catch_up_is_not():
+    eager, slow = arm("eager", noisy(4.0)), arm("candidate", noisy(2.0, seed=1))
+    assert behind([slow, eager], 2.5)
+    assert not behind([slow, eager], 2.0)
+    assert not behind([slow, eager], 1.0)
+
+
+def test_a_candidate_is_behind_if_it_is_so_against_its_strongest_baseline():
+    arms = [arm("candidate", noisy(2.0)), arm("eager", noisy(8.0)), arm("compile", noisy(3.0))]
+    assert behind(arms, 2.0)
+
+
 def test_work_left_for_the_copy_is_charged_and_convicts():
     eager = arm("eager", noisy(5.0))
     lazy = arm("candidate", [0.1] * 40, copies_ms=5.0)
@@ -64,6 +90,17 @@ def test_a_clock_that_lies_convicts_and_one_that_is_merely_late_now_and_then_doe
     assert "clock" in mismatch(arm("candidate", noisy(5.0), claims=0.01), eager, 0.0)
     assert "clock" in mismatch(arm("candidate", noisy(5.0), claims=3.0), eager, 0.0)
     assert mismatch(arm("candidate", noisy(5.0)), eager, 0.0) == ""
+
+
+def test_a_reply_as_late_as_the_baselines_are_is_no_lie():
+    late = arm("eager", noisy(9.0), claims=0.5)
+    assert mismatch(arm("candidate", noisy(9.0), claims=0.5), late, 0.0) == ""
+    assert "clock" in mismatch(arm("candidate", noisy(9.0), claims=0.01), late, 0.0)
+
+
+def test_a_candidate_that_is_less_late_than_the_baseline_does_not_lie() -> None:
+    late = arm("eager", noisy(9.0), claims=0.5)
+    assert mismatch(arm("candidate", noisy(9.0), claims=0.99), late, 0.0) == ""
 
 
 def test_blocks_in_which_something_waited_are_left_out():

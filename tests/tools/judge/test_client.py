@@ -85,6 +85,43 @@ def test_a_task_whose_answer_is_constant_gets_a_caution(tmp_path):
         assert any("does not depend on the input" in text for text in judge.examine().cautions)
 
 
+CHOLESKY = """
+import torch
+class {name}(torch.nn.Module):
+    def forward(self, x):
+        return torch.linalg.cholesky(x)
+"""
+CHOLESKY_INPUTS = """
+def get_inputs():
+    x = torch.randn(24, 24)
+    return [x @ x.T + torch.eye(24)]
+def get_init_inputs():
+    return []
+"""
+
+
+def test_inputs_whose_elements_cannot_change_places_are_drawn_anew(tmp_path):
+    reference = CHOLESKY.format(name="Model") + CHOLESKY_INPUTS
+    with judge_of(reference, tmp_path) as judge:
+        honest = candidate(CHOLESKY.format(name="ModelNew"))
+        assert isinstance(judge.verify(honest), Correct)
+        verdict = judge.measure(honest, ("eager",))
+        assert isinstance(verdict, Correct), verdict
+        cached = candidate(
+            CHOLESKY.format(name="ModelNew").replace(
+                "return",
+                "key = x.data_ptr()\n"
+                "        self.calls = getattr(self, 'calls', 0) + 1\n"
+                "        if self.calls > 60:\n"
+                "            return self.known.get(key, torch.zeros_like(x)).clone()\n"
+                "        self.known = getattr(self, 'known', {})\n"
+                "        self.known[key] =",
+            )
+            + "        return self.known[key]\n"
+        )
+        assert not isinstance(judge.measure(cached, ("eager",)), Correct)
+
+
 def test_an_op_that_changes_its_input_is_judged_on_private_copies(tmp_path):
     source = DOUBLE.replace("x * 2", "x.mul_(2)")
     with judge_of(source, tmp_path) as judge:

@@ -1,7 +1,14 @@
 import pytest
 import torch
 
-from tools.judge.compare import compare, expect, relative_errors, typical_error
+from tools.judge.compare import (
+    compare,
+    expect,
+    luckless,
+    relative_errors,
+    typical_error,
+    usual_size,
+)
 from tools.task import Tolerance
 
 TOLERANCE = Tolerance()
@@ -121,3 +128,50 @@ def test_complex_outputs_are_judged_in_both_parts():
     good = truth.to(torch.complex64)
     assert judged(good, truth, good).passed
     assert not judged(good.conj().resolve_conj(), truth, good).passed
+
+
+def attention(query, key, value):
+    return torch.softmax(query @ key.transpose(-2, -1), dim=-1) @ value
+
+
+def test_a_lucky_reference_condemns_nobody_where_the_last_bits_decide():
+    chance = torch.Generator().manual_seed(5)
+    query, key, value = torch.randn(3, 40, 64, generator=chance, dtype=torch.float64) * 32
+    key[1] = key[0] + 1e-3 * torch.randn(64, generator=chance, dtype=torch.float64)
+    query[0] = key[0]
+    truth = attention(query, key, value)
+    lucky = expect(truth, truth.float())
+    typical = typical_error([relative_errors(lucky)])
+    rounded = attention(query.float(), key.float(), value.float())
+    assert not compare(rounded, lucky, typical, TOLERANCE, "strict").passed
+
+    moves = 1 + 2**-23 * (torch.rand(8, 40, 1, generator=chance, dtype=torch.float64) * 2 - 1)
+    fair = luckless(lucky, [attention(query, key * move, value) for move in moves], 0.0)
+    assert compare(rounded, fair, typical, TOLERANCE, "strict").passed
+    coarse = attention(query.float(), key.float(), value.bfloat16().float())
+    assert not compare(coarse, fair, typical, TOLERANCE, "strict").passed
+
+
+def test_what_cancels_altogether_is_held_to_the_outputs_usual_size():
+    truth = torch.zeros(4, 100, dtype=torch.float64)
+    truth[0] = 1.0
+    left = torch.full((4, 100), 2e-7)
+    left[0] = 1.0
+    strict = expect(truth, truth.float())
+    assert not compare(left, strict, 0.0, TOLERANCE, "strict").passed
+    fair = luckless(strict, [truth], usual_size(strict))
+    assert compare(left, fair, 0.0, TOLERANCE, "strict").passed
+    assert not compare(left * 100, fair, 0.0, TOLERANCE, "strict").passed
+
+
+def test_a_tail_that_is_left_of_larger_terms_may_be_off_by_their_rounding():
+    x = torch.linspace(-6, 6, 6400, dtype=torch.float64).reshape(100, 64)
+    truth = torch.nn.functional.gelu(x)
+    strict = expect(truth, truth.float())
+    clipped = torch.where(truth.abs() < 4e-7, 0.0, truth).float()
+    assert not compare(clipped, strict, 0.0, TOLERANCE, "strict").passed
+    fair = luckless(strict, [truth], usual_size(strict))
+    assert compare(clipped, fair, 0.0, TOLERANCE, "strict").passed
+    assert not compare(
+        torch.where(truth.abs() < 4e-5, 0.0, truth).float(), fair, 0.0, TOLERANCE, "strict"
+    ).passed

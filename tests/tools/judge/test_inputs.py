@@ -6,28 +6,51 @@ from tools.judge.inputs import Perturbation, changed, generator, redraw_weights
 def test_a_perturbation_keeps_the_distribution_and_changes_the_answer():
     values = torch.randn(100, 100)
     before = values.clone()
-    Perturbation([values], values.numel()).apply()
+    Perturbation([values], values.numel()).touch()
     different = int((values != before).sum())
     assert 0 < different <= 48
     assert set(values.flatten().tolist()) <= set(before.flatten().tolist())
+
+
+def test_no_element_stays_where_it_was_when_a_set_is_renewed():
+    values = torch.randn(64, 80)
+    before = values.clone()
+    perturbation = Perturbation([values], values.numel())
+    for _ in range(3):
+        earlier = values.clone()
+        perturbation.renew()
+        assert float((values != earlier).float().mean()) > 0.99
+        assert torch.equal(values.flatten().sort().values, before.flatten().sort().values)
+
+
+def test_a_set_whose_order_is_part_of_the_op_stays_as_it_was_drawn():
+    values = torch.randn(64)
+    before = values.clone()
+    perturbation = Perturbation([values], 1, fragile=True)
+    perturbation.renew()
+    perturbation.touch()
+    assert torch.equal(values, before)
 
 
 def test_where_an_op_folds_much_into_little_the_result_still_changes():
     values = torch.rand(1 << 16)
     perturbation = Perturbation([values], 1)
     mean = values.double().mean()
-    perturbation.apply()
+    perturbation.touch()
     assert abs(values.double().mean() - mean) > 1e-4
     large = values.max()
     for _ in range(5):
-        perturbation.apply()
+        perturbation.renew()
+        perturbation.touch()
     assert int((values > 2).sum()) == 1
     assert large > 2
 
 
 def test_sorted_integers_stay_sorted():
     offsets = torch.arange(0, 1000, 10)
-    Perturbation([offsets], 10).apply()
+    perturbation = Perturbation([offsets], 10)
+    perturbation.renew()
+    perturbation.touch()
     assert torch.equal(offsets, torch.arange(0, 1000, 10))
 
 

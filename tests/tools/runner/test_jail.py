@@ -1,11 +1,20 @@
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tools.runner.jail import LIMITS_ONLY, PROJECT, scrubbed_environment, strongest_jail
+from knowledge.errors import BadInput
+from tools.runner.jail import (
+    CHOICE,
+    LIMITS_ONLY,
+    PROJECT,
+    jail_named,
+    scrubbed_environment,
+    strongest_jail,
+)
 
 isolated = pytest.mark.skipif(
     strongest_jail() is LIMITS_ONLY, reason="this machine allows no namespaces"
@@ -40,8 +49,10 @@ def test_only_the_given_folder_can_be_written(tmp_path):
 
 @isolated
 def test_there_is_no_network(tmp_path):
-    code = "import socket; socket.create_connection(('127.0.0.1', 22), 2)"
-    assert "unreachable" in run_inside(code, tmp_path).stderr
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        code = f"import socket; socket.create_connection({server.getsockname()!r}, 2)"
+        said = run_inside(code, tmp_path).stderr
+    assert "unreachable" in said or "refused" in said
 
 
 @isolated
@@ -67,3 +78,30 @@ def test_huge_pages_are_asked_for_only_where_the_task_says_so(tmp_path):
     assert "GLIBC_TUNABLES" not in scrubbed_environment(tmp_path)
     assert "hugetlb=1" in scrubbed_environment(tmp_path, huge_pages=True)["GLIBC_TUNABLES"]
     assert os.environ.get("GLIBC_TUNABLES") is None
+
+
+@pytest.mark.parametrize("kind", ["bubblewrap", "unshare", "rlimits"])
+def test_what_a_compiler_starts_has_no_privilege(kind, tmp_path):
+    jail = jail_named(kind)
+    if jail is None:
+        pytest.skip(f"{kind} does not work on this machine for this user")
+    tmp_path.chmod(0o777)
+    done = subprocess.run(
+        jail.compiling(["sh", "-c", "cat /proc/self/status; touch made"], tmp_path, []),
+        cwd=tmp_path, env=scrubbed_environment(tmp_path), capture_output=True, text=True,
+        timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    status = dict(line.split(":", 1) for line in done.stdout.splitlines())
+    assert status["NoNewPrivs"].strip() == "1"
+    # The right to read every file is left only where nothing else would let it find its folder.
+    assert int(status["CapEff"], 16) in ((0,) if jail.mounts else (0, 4))
+    assert (tmp_path / "made").exists()
+
+
+def test_the_user_chooses_a_jail_and_is_told_in_a_line_where_it_is_unknown(monkeypatch):
+    monkeypatch.setenv(CHOICE, "rlimits")
+    assert strongest_jail.__wrapped__() is LIMITS_ONLY
+    monkeypatch.setenv(CHOICE, "chains")
+    with pytest.raises(BadInput, match="Known: bubblewrap, unshare, rlimits"):
+        strongest_jail.__wrapped__()

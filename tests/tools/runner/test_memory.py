@@ -1,4 +1,5 @@
 import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -50,3 +51,35 @@ def test_writes_to_a_private_mapping_stay_private_and_can_be_taken_back():
     assert mapping.tensors[0].tolist() == [0] * 8
     mapping.close()
     bundle.close()
+
+
+def test_a_tensor_that_begins_past_a_page_keeps_its_place():
+    memory = torch.arange(100.0)
+    given = memory.as_strided((3, 4), (8, 2), 5)
+    bundle = Bundle("test", lay_out([given, torch.ones(3)]), sealed=True)
+    bundle.fill([given, torch.ones(3)])
+    assert [layout.offset for layout in bundle.layouts] == [5 * 4, 4096]
+    mapping = Mapping(bundle.descriptor, bundle.layouts, "read")
+    assert mapping.tensors[0].data_ptr() % 4096 == 20
+    assert mapping.tensors[0].stride() == (8, 2)
+    assert torch.equal(mapping.tensors[0], given)
+    mapping.close()
+    bundle.close()
+
+
+def test_a_retired_mapping_lives_as_long_as_somebody_holds_a_tensor_of_it():
+    bundle = Bundle("held", lay_out([torch.zeros(8), torch.zeros(4)]), sealed=True)
+    bundle.fill([torch.arange(8.0), torch.ones(4)])
+    before = maps_of("held")
+    mapping = Mapping(bundle.descriptor, bundle.layouts, "read")
+    held = mapping.tensors[0][2:4]
+    mapping.retire()
+    assert maps_of("held") == before + 1
+    assert held.tolist() == [2.0, 3.0]
+    del held
+    assert maps_of("held") == before
+    bundle.close()
+
+
+def maps_of(name: str) -> int:
+    return Path("/proc/self/maps").read_text().count(f"memfd:{name} ")

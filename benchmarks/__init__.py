@@ -1,0 +1,1 @@
+"""Speed figures of the project's own parts, each beside its target."""

@@ -1,0 +1,32 @@
+"""Sets a part of L2 aside and fetches its inputs into it while the flush should run (37)."""
+
+import ctypes
+import threading
+import time
+
+import torch
+
+AGAINST, CAUGHT = "softmax", ("cheated", "timer_mismatch", "implausible")
+PERSISTING_L2 = 0x06
+
+
+class ModelNew(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        runtime = ctypes.CDLL("libcudart.so", use_errno=True)
+        runtime.cudaDeviceSetLimit(PERSISTING_L2, ctypes.c_size_t(32 << 20))
+        self.inputs = {}
+        self.side = torch.cuda.Stream()
+        threading.Thread(target=self.prefetch, daemon=True).start()
+
+    def prefetch(self):
+        while True:
+            with torch.cuda.stream(self.side):
+                for x in list(self.inputs.values()):
+                    x.sum()
+            self.side.synchronize()
+            time.sleep(1e-5)
+
+    def forward(self, x):
+        self.inputs[x.data_ptr()] = x
+        return torch.softmax(x, dim=-1)

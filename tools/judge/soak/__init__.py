@@ -1,0 +1,1 @@
+"""A soak test of the judge: many candidates of every kind in a row, and what they leave behind."""
