@@ -32,11 +32,17 @@ class Entry(Frozen):
 
 
 class Catalogue(Frozen):
-    """The state of the shelf. `generation` grows with every write, and names nothing else."""
+    """The state of the shelf.
+
+    `generation` grows with every write, and names nothing else. `form` is that of the records.
+    `words` names the state of the passages alone, at random, so that no other state has it.
+    """
 
     generation: int = 0
     shelf: int = 0
     embedding: str = ""
+    form: int = 0
+    words: str = ""
     writing: bool = False
     entries: dict[str, Entry] = Field({})
 
@@ -47,17 +53,18 @@ class Catalogue(Frozen):
 
 
 def load_catalogue(folder: Path) -> Catalogue:
-    """The catalogue as it stands; an unreadable one counts as an interrupted write."""
+    """The catalogue as it stands; an unreadable one counts as an interrupted write.
+
+    One that is missing or unreadable names the newest shelf there is, so that none is built twice.
+    """
     path = folder / "catalogue.json"
-    if not path.exists():
-        return Catalogue()
     try:
         return Catalogue.model_validate_json(path.read_bytes())
-    except ValidationError:
+    except (ValidationError, FileNotFoundError):
         newest = max(
             (int(p.name[6:]) for p in folder.glob("shelf-*") if p.name[6:].isdigit()), default=0
         )
-        return Catalogue(generation=newest, shelf=newest, writing=True)
+        return Catalogue(generation=newest, shelf=newest, writing=path.exists())
 
 
 def save_catalogue(folder: Path, catalogue: Catalogue) -> None:

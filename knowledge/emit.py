@@ -11,9 +11,10 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
+from knowledge import emit_cuda, emit_triton
 from knowledge.freedom import SIZED, freedom
 from knowledge.opgraph import Node, OpGraph, Ref
-from knowledge.program import Kernel, Program, variable
+from knowledge.program import Kernel, Program, Written, variable
 from knowledge.reference_source import Reference, Unemittable, read_reference
 
 __all__ = ["LARGE_OUTPUT_BYTES", "Unemittable", "emit", "emit_as_given"]
@@ -21,9 +22,13 @@ __all__ = ["LARGE_OUTPUT_BYTES", "Unemittable", "emit", "emit_as_given"]
 LARGE_OUTPUT_BYTES = 32 << 20
 
 _LOADER = "from tools.backends.cpp.loader import cpp_kernel"
-# Without these, -ffast-math lets the compiler replace quotients by approximate reciprocals, which
-# turn 1 / inf to NaN.
-_FLAGS = ("-fno-unsafe-math-optimizations",)
+# The first: -ffast-math lets the compiler replace quotients by approximate reciprocals, which turn
+# 1 / inf to NaN. It also has GCC heed traps again, which nobody asks for, and make no vector code
+# of log, floor or a sign; hence the second.
+_FLAGS = ("-fno-unsafe-math-optimizations", "-fno-trapping-math")
+# A tensor that a kernel reads as it lies, or a copy of it; and where its strides are asked for.
+_LAID = "_laid"
+_STRIDE = re.compile(r"\b(\w+)(?=\.stride\()")
 _TARGET = re.compile(r"[A-Za-z_]\w*\.[A-Za-z_]\w*\.[A-Za-z_]\w*")
 
 _HUGE_PAGES = '''
@@ -47,6 +52,17 @@ def _empty_on_huge_pages(shape, dtype):
 '''
 
 
+_COMPILED = '''_AsGiven = ModelNew
+
+
+class ModelNew(_AsGiven):
+    """The same module, under torch.compile."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.compile()'''
+
+
 def emit(program: Program) -> str:
     """The module's source.
 
@@ -58,29 +74,38 @@ def emit(program: Program) -> str:
     names = _Names(program.graph, reference)
     forward = _Forward(program, reference, names).lines()
     huge = program.huge_pages and any(
-        _is_large(written.spec.nbytes) for kernel in program.kernels for written in kernel.writes
+        _is_large(written.spec.nbytes)
+        for kernel in program.kernels
+        for written in kernel.writes
+        if kernel.language == "cpp"
     )
     sections = [
         *reference.helpers,
         *([(_HUGE_PAGES % LARGE_OUTPUT_BYTES).strip()] if huge else []),
         *_constants(program),
-        *(_kernel_source(kernel) for kernel in program.kernels),
+        *emit_triton.shared(program),
+        *_kernel_sources(program.kernels),
         reference.model_with(forward),
     ]
-    imports = _imports(reference, bool(program.kernels), huge, "\n".join(sections))
+    imports = _imports(reference, huge, "\n".join(sections))
     source = "\n\n\n".join([f"{_docstring(program)}\n\n{imports}", *sections]) + "\n"
     compile(source, "candidate", "exec")
     return source
 
 
-def emit_as_given(source: str) -> str:
+def emit_as_given(source: str, compiled: bool = False) -> str:
     """The reference itself as a candidate: `Model` renamed `ModelNew`, forward untouched.
+
+    Args:
+        source: the reference's text.
+        compiled: put it under torch.compile, which works at the first call.
 
     Raises:
         Unemittable: the source has no class Model.
     """
     reference = read_reference(source)
     sections = ["\n".join(reference.imports), *reference.helpers, reference.model]
+    sections += [_COMPILED] if compiled else []
     return "\n\n\n".join(section for section in sections if section) + "\n"
 
 
@@ -97,16 +122,19 @@ def _docstring(program: Program) -> str:
     return f'"""A drop-in for Model: {done}.\n\n{left[0].upper()}{left[1:]}.{labels}\n"""'
 
 
-def _imports(reference: Reference, kernels: bool, huge: bool, text: str) -> str:
+def _imports(reference: Reference, huge: bool, text: str) -> str:
     """The reference's imports that are still needed, and our own, standard library first."""
     lines = [line for line in reference.imports if _is_used(line, text)]
     lines += [line for line in ("import ctypes", "import sys") if huge and line not in lines]
     if "import torch" not in lines:
         lines.insert(0, "import torch")
+    lines += [line for line in emit_triton.imports(text) if line not in lines]
     first = [line for line in lines if line.split()[1].split(".")[0] in sys.stdlib_module_names]
     rest = [line for line in lines if line not in first]
     blocks = ["\n".join(block) for block in (sorted(first), rest) if block]
-    return "\n\n".join([*blocks, *([_LOADER] if kernels else [])])
+    loaders = [_LOADER] if " = cpp_kernel(" in text else []
+    loaders += [emit_cuda.LOADER] if " = cuda_kernel(" in text else []
+    return "\n\n".join([*blocks, *(["\n".join(loaders)] if loaders else [])])
 
 
 def _is_used(statement: str, text: str) -> bool:
@@ -143,7 +171,22 @@ def _literal(value: Any) -> str:
     return repr(value)
 
 
+def _kernel_sources(kernels: tuple[Kernel, ...]) -> list[str]:
+    """The kernels' sources; two that differ in their names alone, as in repeated blocks, once."""
+    printed: dict[tuple[str, str], Kernel] = {}
+    sections = []
+    for kernel in kernels:
+        like = (kernel.source.replace(kernel.name, "@"), kernel.signature)
+        first = printed.setdefault(like, kernel)
+        sections.append(
+            _kernel_source(kernel) if first is kernel else f"_{kernel.name} = _{first.name}"
+        )
+    return sections
+
+
 def _kernel_source(kernel: Kernel) -> str:
+    if kernel.language != "cpp":
+        return kernel.source.strip("\n")
     body = kernel.source.strip("\n")
     handle, flags = f"_{kernel.name}", ", ".join(f'"{flag}"' for flag in _FLAGS)
     return (
@@ -158,6 +201,7 @@ class _Names:
 
     def __init__(self, graph: OpGraph, reference: Reference) -> None:
         taken = {"self", "torch", "ctypes", "sys", "cpp_kernel", *keyword.kwlist}
+        taken |= {*emit_triton.NAMES, *emit_cuda.NAMES}
         taken |= set(reference.arguments) | set(reference.defined)
         self._of: dict[str, str] = {}
         for node in graph.nodes:
@@ -261,7 +305,10 @@ class _Forward:
         args = self._sizes_of_batch(node)
         given = [self._argument(value) for value in args]
         given += [f"{key}={self._argument(value)}" for key, value in node.kwargs.items()]
-        call = f"torch.ops.{node.target}({', '.join(given)})"
+        # A kernel's result is dense where the library's, as traced, may not be: what is a view of
+        # the one may have to be a copy of the other.
+        target = node.target.replace("aten.view.default", "aten.reshape.default")
+        call = f"torch.ops.{target}({', '.join(given)})"
         name = self.names.of(Ref(ref=node.name))
         if not isinstance(node.result, tuple):
             return [f"{name} = {call}"]
@@ -310,17 +357,42 @@ class _Forward:
         for check in kernel.checks:
             left, right = self.names.inside(check.left), self.names.inside(check.right)
             lines += [f"if {left} != {right}:", f'    raise ValueError("{check.sentence}")']
+        there = ""
+        if kernel.language != "cpp":
+            there = f"{self.names.of(emit_triton.device_of(self.program.graph, kernel))}.device"
         for written in kernel.writes:
-            lines.append(f"{self.names.of(written.ref)} = {self._allocated(written)}")
-        reads = [f"{self.names.of(ref)}.contiguous()" for ref in kernel.reads]
+            lines.append(f"{self.names.of(written.ref)} = {self._allocated(written, there)}")
+        for name, condition in kernel.spaced.items():
+            tensor = self.names.inside(name)
+            lines += [
+                f"{tensor}{_LAID} = {tensor}",
+                f"if not ({self.names.inside(condition)}):",
+                f"    {tensor}{_LAID} = {tensor}.contiguous()",
+            ]
+        reads = [self._handed(kernel, ref, there) for ref in kernel.reads]
         writes = [self.names.of(written.ref) for written in kernel.writes]
-        sizes = [self.names.inside(size.expression) for size in kernel.sizes]
+        sizes = [
+            _STRIDE.sub(rf"\g<1>{_LAID}", text) if kernel.spaced else text
+            for text in (self.names.inside(size.expression) for size in kernel.sizes)
+        ]
         lines.append(f"_{kernel.name}({', '.join([*reads, *writes, *sizes])})")
         return lines
 
-    def _allocated(self, written: Any) -> str:
+    def _handed(self, kernel: Kernel, ref: Ref, there: str) -> str:
+        if variable(ref) in kernel.spaced:
+            return f"{self.names.of(ref)}{_LAID}"
+        return self._read(ref, there) + ("" if ref in kernel.strided else ".contiguous()")
+
+    def _read(self, ref: Ref, there: str) -> str:
+        """A tensor that a kernel reads; constants of the module come to where it runs."""
+        constant = self.program.graph.by_name[ref.ref].kind == "constant"
+        return f"{self.names.of(ref)}.to({there})" if there and constant else self.names.of(ref)
+
+    def _allocated(self, written: Written, there: str) -> str:
         shape = self.names.inside(written.shape)
         dtype = f"torch.{written.spec.dtype}"
+        if there:
+            return f"torch.empty({shape}, dtype={dtype}, device={there})"
         if self.program.huge_pages and _is_large(written.spec.nbytes):
             return f"_empty_on_huge_pages({shape}, {dtype})"
         return f"torch.empty({shape}, dtype={dtype})"

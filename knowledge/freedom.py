@@ -1,6 +1,7 @@
 """Which sizes of a program's inputs may differ from the traced ones, and which may not."""
 
 from collections.abc import Iterator
+from math import isfinite
 from typing import Any
 
 from knowledge.opgraph import Node, Ref
@@ -13,7 +14,10 @@ _DIMENSIONAL = (
     "aten.logsumexp", "aten.layer_norm", "aten.rms_norm", "aten.group_norm", "aten.flatten",
     "aten.unsqueeze", "aten.squeeze", "aten.transpose", "aten.permute", "aten.conv",
     "aten.max_pool", "aten.avg_pool", "aten.var", "aten.std", "aten.cat", "aten.stack",
-    "aten.cross_entropy", "aten.nll_loss",
+    "aten.cross_entropy", "aten.nll_loss", "aten.adaptive_", "aten.constant_pad_nd",
+    "aten.instance_norm", "aten.batch_norm", "aten.cum", "aten.logcumsumexp", "aten.flip",
+    "aten._native_batch_norm", "aten.native_batch_norm", "aten.arg", "aten.lstm", "aten.gru",
+    "aten.rnn_",
 )  # fmt: skip
 
 
@@ -41,6 +45,8 @@ def freedom(program: Program) -> tuple[bool, bool]:
 
 def _counts(factor: float, batch: int) -> bool:
     """Whether a factor, or its inverse, is a multiple of the batch."""
+    if not isfinite(factor):
+        return False
     inverse = 1.0 / factor if factor else 0.0
     return any(
         abs(number) >= batch and abs(number / batch - round(number / batch)) < 1e-9
@@ -88,5 +94,5 @@ def _flat(values: list[Any]) -> Iterator[float]:
     for value in values:
         if isinstance(value, list):
             yield from _flat(value)
-        elif isinstance(value, int | float) and not isinstance(value, bool):
+        elif isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value):
             yield float(value)

@@ -165,7 +165,7 @@ class OpGraph(Frozen):
 
     def render(self, limit: int = 60) -> str:
         """The graph as a person reads it, one node a line, at most `limit` lines."""
-        lines = [_line(node) for node in self.nodes]
+        lines = [line_of(node) for node in self.nodes]
         if len(lines) > limit:
             lines = [*lines[:limit], f"... {len(lines) - limit} more nodes"]
         return "\n".join([*lines, f"return {', '.join(_text(ref) for ref in self.outputs)}"])
@@ -179,7 +179,8 @@ def _text(argument: Any) -> str:
     return repr(argument)
 
 
-def _line(node: Node) -> str:
+def line_of(node: Node) -> str:
+    """A node as a person reads it: what it makes, its operator, its arguments."""
     specs = node.result if isinstance(node.result, tuple) else (node.result,)
     made = ", ".join(f"{s.dtype}{list(s.shape)}" for s in specs if s is not None)
     if node.kind != "call":

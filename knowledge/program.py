@@ -6,7 +6,7 @@ Plain data: no tensor library, and nothing here runs anything.
 
 from collections.abc import Iterator
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -14,6 +14,9 @@ from knowledge.opgraph import Frozen, Node, OpGraph, Ref, TensorSpec
 
 # The tracer's own notes on types; the emitted module checks its inputs instead.
 ASSERTIONS = ("aten._assert_tensor_metadata", "aten.sym_constrain", "aten._assert_scalar")
+
+
+Backend = Literal["cpp", "triton", "cuda"]
 
 
 class Written(Frozen):
@@ -40,24 +43,36 @@ class Check(Frozen):
 
 
 class Kernel(Frozen):
-    """One C++ function in place of some of the graph's calls.
+    """One function of our own in place of some of the graph's calls.
 
-    It is called with the data of `reads` (dense, row-major), then of `writes`, then `sizes`;
+    It is called with the data of `reads` (dense, row-major, but for those that are in `strided` or
+    `spaced` too: as they lie, with their strides among the sizes), then of `writes`, then `sizes`;
     `signature` has one letter for each (`p` data, `i` int64). `nodes` are the calls it computes.
-    Every expression is Python over the names that `variable(ref)` gives.
+    Every expression is Python over the names that `variable(ref)` gives. In `cpp`, `source` is a
+    translation unit with a function `name`; in `triton`, Python text with the jit functions and a
+    function `_name` that launches them on CUDA tensors, and `helpers` are definitions of its own
+    that kernels of one module share; in `cuda` likewise, with the CUDA C++ in a string.
     """
 
     name: str
     source: str
+    language: Backend = "cpp"
+    helpers: tuple[str, ...] = ()
     signature: str
     nodes: tuple[str, ...]
     reads: tuple[Ref, ...]
     writes: tuple[Written, ...]
+    strided: tuple[Ref, ...] = ()
+    spaced: dict[str, str] = Field(
+        {}, description="by variable: read as it lies where this holds of it, else from a copy"
+    )
     sizes: tuple[Size, ...] = ()
     checks: tuple[Check, ...] = ()
     note: str = Field("", description="what it computes, in one line, for the reader of the module")
     moved_bytes: int = Field(0, description="each tensor it reads or writes, once")
     operations: int = Field(0, description="scalar operations, a transcendental function as many")
+    flops: int = Field(0, description="multiply-adds of matrix products and the like, as two each")
+    efficiency: float = Field(0.7, description="of the peak, that those multiply-adds reach")
 
 
 class Program(Frozen):
@@ -65,21 +80,23 @@ class Program(Frozen):
 
     `graph` may have been rewritten; calls that no kernel computes go to the library.
     `reference_source` is the module in which `Model` stands: the emitted module takes its
-    constructor from there. `huge_pages` puts large outputs of kernels on huge pages. `labels`
-    state what a reader must know; `steps` say what was done, newest last.
+    constructor from there. `backend` is the language of new kernels. `huge_pages` puts large
+    outputs of kernels on huge pages. `labels` state what a reader must know; `steps` say what was
+    done, newest last.
     """
 
     graph: OpGraph
     reference_source: str
+    backend: Backend = "cpp"
     kernels: tuple[Kernel, ...] = ()
     huge_pages: bool = False
     labels: tuple[str, ...] = ()
     steps: tuple[str, ...] = ()
 
     @staticmethod
-    def of(graph: OpGraph, reference_source: str) -> "Program":
+    def of(graph: OpGraph, reference_source: str, backend: Backend = "cpp") -> "Program":
         """The op as it is given: every call goes to the library."""
-        return Program(graph=graph, reference_source=reference_source)
+        return Program(graph=graph, reference_source=reference_source, backend=backend)
 
     def changed(self, **fields: Any) -> "Program":
         """This program with some fields changed; unlike in a copy, nothing cached comes along."""

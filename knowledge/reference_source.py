@@ -67,9 +67,13 @@ def read_reference(source: str) -> Reference:
     imports, helpers = _kept(module, model, lines)
     first = forward.body[0]
     head = lines[_start(model) - 1 : first.lineno - 1]
-    if first.lineno == forward.lineno:
-        raise Unemittable("forward is written on one line")
-    if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
+    indent = " " * first.col_offset
+    before = lines[first.lineno - 1].encode()[: first.col_offset].decode()
+    if before.strip():
+        # The body begins on the line on which the signature ends.
+        head.append(before.rstrip())
+        indent = " " * (forward.col_offset + 4)
+    elif isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
         assert first.end_lineno is not None
         head += lines[first.lineno - 1 : first.end_lineno]
     assert model.end_lineno is not None
@@ -81,7 +85,7 @@ def read_reference(source: str) -> Reference:
         model="\n".join(lines[_start(model) - 1 : model.end_lineno]),
         head="\n".join(_without_trailing_comments(head)),
         tail="\n" + "\n".join(tail) if tail else "",
-        indent=" " * first.col_offset,
+        indent=indent,
         arguments=tuple(a.arg for a in [*arguments.posonlyargs, *arguments.args][1:]),
         defined=_defined(module),
     )

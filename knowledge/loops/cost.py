@@ -1,9 +1,10 @@
 """What a program should cost here, from bytes, operations and page faults: behind all proposals."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 
-from knowledge.opgraph import Node, OpGraph, Ref, TensorSpec
+from knowledge.opgraph import Node, OpGraph, Ref, TensorSpec, line_of
+from knowledge.pattern import Situation
 from knowledge.program import Kernel, Program
 
 # glibc gives blocks of this size and more back to the system, so that every new one is faulted in
@@ -29,30 +30,49 @@ class Machine:
     peak_gflops: float
     fault_us: float
     huge_pages: bool
+    call_ms: dict[str, float] = field(default_factory=dict)
+
+    @staticmethod
+    def of(situation: Situation) -> "Machine":
+        """The figures that were measured in a situation."""
+        return Machine(
+            situation.bandwidth_gbps, situation.peak_gflops, situation.fault_us,
+            situation.huge_pages, situation.call_ms,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Bytes moved, operations done, bytes freshly allocated from the system, and calls made."""
+    """Bytes moved, operations done, bytes freshly allocated from the system, and calls made.
+
+    `fresh` bytes lie on small pages, `zeroed` ones on huge pages: few faults, each of which clears
+    2 MiB.
+    """
 
     moved: int = 0
     flops: int = 0
     scalars: int = 0
     fresh: int = 0
     calls: int = 0
+    zeroed: int = 0
 
     def __add__(self, other: "Cost") -> "Cost":
         return Cost(
             self.moved + other.moved, self.flops + other.flops, self.scalars + other.scalars,
-            self.fresh + other.fresh, self.calls + other.calls,
+            self.fresh + other.fresh, self.calls + other.calls, self.zeroed + other.zeroed,
         )  # fmt: skip
 
     def milliseconds(self, machine: Machine) -> float:
-        """The larger of traffic and arithmetic, plus page faults and the calls themselves."""
+        """The larger of traffic and arithmetic, plus page faults and the calls themselves.
+
+        Pages are cleared at the speed of memory.
+        """
         traffic = self.moved / (machine.bandwidth_gbps * 1e6)
         arithmetic = self.flops / (machine.peak_gflops * 1e6)
         arithmetic += self.scalars / (machine.peak_gflops * SCALAR_SHARE * 1e6)
-        faults = 0.0 if machine.huge_pages else self.fresh / PAGE * machine.fault_us / 1e3
+        zeroed = self.zeroed + (self.fresh if machine.huge_pages else 0)
+        faults = zeroed / (machine.bandwidth_gbps * 1e6)
+        faults += 0.0 if machine.huge_pages else self.fresh / PAGE * machine.fault_us / 1e3
         return max(traffic, arithmetic) + faults + self.calls * CALL_MS
 
 
@@ -77,7 +97,19 @@ def matmul_flops(graph: OpGraph, node: Node) -> int:
     name = node.target.split(".")[1] if node.target.count(".") == 2 else node.target
     refs = node.refs
     if (
-        name in ("mm", "matmul", "bmm", "addmm", "baddbmm", "linear", "mv", "addmv", "dot")
+        name
+        in (
+            "mm",
+            "matmul",
+            "bmm",
+            "addmm",
+            "baddbmm",
+            "linear",
+            "mv",
+            "addmv",
+            "dot",
+            "_linear_pointwise",
+        )
         and len(refs) > 1
     ):
         first = refs[1] if name.startswith(("addm", "badd")) else refs[0]
@@ -93,6 +125,34 @@ def matmul_flops(graph: OpGraph, node: Node) -> int:
     return 0
 
 
+# What the library does element by element, in operations of the peak: it pools one window, and adds
+# up one prefix, at a time, and does not make vector code of it.
+_POOLED, _SCANNED = 60, 60
+_SCANS = {"cumsum": 1, "cumprod": 1, "cummax": 4, "cummin": 4, "logcumsumexp": 8}
+_NORMALISED = 8
+
+
+def scalar_work(graph: OpGraph, node: Node) -> int:
+    """Operations of the library where it is bound by arithmetic rather than by traffic."""
+    name = node.target.split(".")[1] if node.target.count(".") == 2 else node.target
+    made = specs_of(node)
+    if name in _SCANS and made:
+        return made[0].numel * _SCANNED * _SCANS[name]
+    if "batch_norm" in name and made:
+        return made[0].numel * _NORMALISED
+    if "_pool" not in name or not made or not node.refs:
+        return 0
+    source = graph.spec_of(node.refs[0])
+    if name.startswith("adaptive"):
+        return max(source.numel, made[0].numel) * _POOLED // 2
+    window = node.args[1] if len(node.args) > 1 else 1
+    each = [one for one in window if isinstance(one, int)] if isinstance(window, list) else [window]
+    dims = next(n for n in (1, 2, 3) if f"{n}d" in name)
+    elements = prod(int(one) for one in each if isinstance(one, int))
+    elements = elements**dims if len(each) == 1 else elements
+    return made[0].numel * elements * _POOLED
+
+
 def call_cost(graph: OpGraph, node: Node) -> Cost:
     """One call as the library does it: everything it reads and makes goes through memory."""
     name = node.target.removeprefix("aten.")
@@ -102,15 +162,16 @@ def call_cost(graph: OpGraph, node: Node) -> Cost:
     written = sum(spec.nbytes for spec in made)
     fresh = sum(spec.nbytes for spec in made if spec.nbytes >= RETURNED_FROM)
     flops = matmul_flops(graph, node)
-    return Cost(read_bytes(graph, node.refs) + written, flops, 0, fresh, 1)
+    return Cost(read_bytes(graph, node.refs) + written, flops, scalar_work(graph, node), fresh, 1)
 
 
 def kernel_cost(kernel: Kernel, huge_pages: bool) -> Cost:
     """One kernel of our own: each operand once, each result once."""
     fresh = sum(w.spec.nbytes for w in kernel.writes if w.spec.nbytes >= RETURNED_FROM)
     return Cost(
-        kernel.moved_bytes, 0, kernel.operations, 0 if huge_pages else fresh, 1 + len(kernel.checks)
-    )
+        kernel.moved_bytes, round(kernel.flops / kernel.efficiency), kernel.operations,
+        0 if huge_pages else fresh, 1, fresh if huge_pages else 0,
+    )  # fmt: skip
 
 
 def program_cost(program: Program) -> list[Cost]:
@@ -120,10 +181,53 @@ def program_cost(program: Program) -> list[Cost]:
 
 
 def program_ms(program: Program, machine: Machine) -> float:
-    """What the program should take: its calls and kernels one after the other."""
-    return sum(cost.milliseconds(machine) for cost in program_cost(program))
+    """What the program should take: its calls and kernels one after the other.
+
+    A call that was measured counts with its time, any other with what its bytes and operations say.
+    """
+    total = sum(kernel_cost(k, program.huge_pages).milliseconds(machine) for k in program.kernels)
+    return total + sum(library_ms(program.graph, node, machine) for node in program.library_calls)
+
+
+def library_ms(graph: OpGraph, node: Node, machine: Machine) -> float:
+    """One call as the library does it: measured, or else by its bytes and operations."""
+    measured = machine.call_ms.get(line_of(node)) if machine.call_ms else None
+    return call_cost(graph, node).milliseconds(machine) if measured is None else measured
+
+
+def gains(program: Program, kernel: Kernel, anchors: tuple[str, ...], machine: Machine) -> bool:
+    """Whether a kernel should beat the library's calls of its anchors and one loop for the rest.
+
+    The rest, what the kernel does besides, would else be fused into a loop of its own.
+    """
+    graph = program.graph
+    instead = sum(library_ms(graph, graph.by_name[name], machine) for name in anchors)
+    if set(kernel.nodes) - set(anchors):
+        result = Ref(ref=anchors[-1])
+        inside = {ref for name in anchors for ref in graph.by_name[name].refs}
+        extra = tuple(ref for ref in kernel.reads if ref not in inside)
+        moved = read_bytes(graph, (result, *extra))
+        moved += sum(written.spec.nbytes for written in kernel.writes)
+        instead += Cost(moved, 0, kernel.operations, 0, 1).milliseconds(machine)
+    return kernel_cost(kernel, program.huge_pages).milliseconds(machine) < instead
+
+
+def only_of(gaining: list[str], found: list[str]) -> str:
+    """The parameter `only`: the anchors that gain; empty for all of them, or where none would."""
+    return ",".join(gaining) if 0 < len(gaining) < len(found) else ""
 
 
 def moved_mb(program: Program) -> float:
     """Megabytes that go through memory."""
     return sum(cost.moved for cost in program_cost(program)) / 1e6
+
+
+def compared(program: Program, after: Program, situation: Situation) -> tuple[float, str]:
+    """How many times faster a changed program should be, and the arithmetic behind it."""
+    machine = Machine.of(situation)
+    before, left = program_ms(program, machine), program_ms(after, machine)
+    arithmetic = (
+        f"Call by call {moved_mb(program):.1f} MB and {before:.3f} ms; then {moved_mb(after):.1f} "
+        f"MB and {left:.3f} ms by bytes, operations and faults: {before / left:.2f}x."
+    )
+    return before / left, arithmetic

@@ -172,6 +172,59 @@ class Printer:
                 self.made.final.made[number] = name
         return lines
 
+    def part(self) -> str:
+        """The translation unit of a function for some of the loop's work, on the calling thread.
+
+        It takes `first`, `last` and `units` besides: the index space falls into so many equal
+        parts, in order, and it does those from `first` up to `last`.
+
+        Raises:
+            Refused: a total over everything, or something that has no schedule.
+        """
+        if self.plan.totals:
+            raise Refused("a total over everything is not known before all parts are")
+        block = self._row_block()
+        index, lines = self._tasks()
+        if self.at.flat:
+            size = self.at.columns[0].name if self.at.columns else "1"
+            block[:2] = ["const int64_t count = end - start < CHUNK ? end - start : CHUNK;"]
+            lines = [f"const int64_t end = {size} / units * last;"]
+            head = f"for (int64_t start = {size} / units * first; start < end; start += CHUNK) {{"
+        else:
+            each = "tasks / units"
+            head = f"for (int64_t {index} = {each} * first; {index} < {each} * last; ++{index}) {{"
+        fence = ["store_fence();"] if self.plan.staged else []
+        body = [
+            *self.made.unit.lines,
+            *lines,
+            *self._buffers(),
+            head,
+            *indented(block),
+            "}",
+            *fence,
+        ]
+        more = ["int64_t first", "int64_t last", "int64_t units"]
+        parameters = ", ".join([*self._parameters(), *more])
+        function = [f"static void {self.name}({parameters}) {{", *indented(body), "}"]
+        return self._unit("\n".join(function) + "\n")
+
+    def _parameters(self) -> list[str]:
+        parameters = [
+            f"const {STORAGE[o.dtype]}* {n}"
+            for o, n in zip(self.loop.operands, self.made.operand_names, strict=True)
+        ]
+        parameters += [
+            f"{STORAGE[s.dtype]}* {n}"
+            for s, n in zip(self.loop.stores, self.made.store_names, strict=True)
+        ]
+        steps = [step for spacing in self.made.spacings for step in spacing.values()]
+        return [*parameters, *(f"int64_t {name}" for name in [g.name for g in self.at.all] + steps)]
+
+    def _unit(self, function: str) -> str:
+        inner = self.loop.domain.count(self.loop.domain.inner)
+        lanes = WIDE_LANES if inner >= 16 * WIDE_LANES else LANES
+        return _unit(function, self.options, lanes)
+
     def text(self) -> str:
         """The translation unit.
 
@@ -192,23 +245,11 @@ class Printer:
                 text = stored(store.dtype, self.made.use(store.value, "final"))
                 last.append(f"{self.made.store_names[number]}[0] = {text};")
         body = [*self.made.unit.lines, *parallel, *combined, *self.made.final.lines, *last]
-        parameters = [
-            f"const {STORAGE[o.dtype]}* {n}"
-            for o, n in zip(self.loop.operands, self.made.operand_names, strict=True)
-        ]
-        parameters += [
-            f"{STORAGE[s.dtype]}* {n}"
-            for s, n in zip(self.loop.stores, self.made.store_names, strict=True)
-        ]
-        parameters += [f"int64_t {group.name}" for group in self.at.all]
         function = [
-            f'extern "C" void {self.name}(', f"        {', '.join(parameters)}) {{",
+            f'extern "C" void {self.name}(', f"        {', '.join(self._parameters())}) {{",
             *indented(body), "}",
         ]  # fmt: skip
-
-        inner = self.loop.domain.count(self.loop.domain.inner)
-        lanes = WIDE_LANES if inner >= 16 * WIDE_LANES else LANES
-        return _unit("\n".join(function) + "\n", self.options, lanes)
+        return self._unit("\n".join(function) + "\n")
 
 
 _REDUCTIONS = """#pragma omp declare reduction(nan_{0} : float, double : \\

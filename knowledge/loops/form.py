@@ -4,7 +4,7 @@ A value lives on some axes of the domain; its level is the number of row reducti
 every level is one sweep over the row. Plain data; `knowledge.loops.cpp` prints it.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Literal
 
@@ -69,11 +69,23 @@ class Value:
 
 @dataclass(frozen=True)
 class Operand:
-    """A tensor that the loop reads: which one, its dtype, and the atoms it spans, in order."""
+    """A tensor that the loop reads: which one, its dtype, and the atoms it spans, in order.
+
+    `strides` has one for each atom where it is read as it lies, such as a half of a larger tensor;
+    empty where it is dense, or made so.
+    """
 
     ref: Ref
     dtype: str
     atoms: tuple[int, ...]
+    strides: tuple[int, ...] = ()
+
+    def runs_on(self, atom: int, after: int, sizes: tuple[int, ...]) -> bool:
+        """Whether two neighbouring atoms that it spans are one run in its memory."""
+        if not self.strides:
+            return True
+        stride = dict(zip(self.atoms, self.strides, strict=True))
+        return stride[atom] == stride[after] * sizes[after]
 
 
 @dataclass(frozen=True)
@@ -143,6 +155,22 @@ class Loop:
     operands: tuple[Operand, ...]
     stores: tuple[Store, ...]
 
+    @property
+    def dense(self) -> "Loop":
+        """The same loop over operands that are made dense first."""
+        operands = tuple(replace(operand, strides=()) for operand in self.operands)
+        return replace(self, operands=operands)
+
+    def together(self, atom: int, after: int) -> bool:
+        """Whether two neighbouring atoms can be walked as one, by every tensor."""
+        spans = [operand.atoms for operand in self.operands]
+        spans += [store.atoms for store in self.stores]
+        return all((atom in span) == (after in span) for span in spans) and all(
+            operand.runs_on(atom, after, self.domain.sizes)
+            for operand in self.operands
+            if atom in operand.atoms
+        )
+
 
 @dataclass
 class Builder:
@@ -169,9 +197,11 @@ class Builder:
         """The number of elements over some atoms, known when the kernel runs."""
         return self.add(Value(op="count", args=(), type=kind, stage="unit", atoms=atoms))
 
-    def load(self, ref: Ref, dtype: str, atoms: tuple[int, ...]) -> int:
+    def load(
+        self, ref: Ref, dtype: str, atoms: tuple[int, ...], strides: tuple[int, ...] = ()
+    ) -> int:
         """The element of a tensor that belongs to the current position."""
-        operand = self._operand(Operand(ref, dtype, atoms))
+        operand = self._operand(Operand(ref, dtype, atoms, strides))
         stage: Stage = "unit"
         if set(atoms) & set(self.domain.columns):
             stage = "element"

@@ -1,8 +1,12 @@
 """Where things lie: the runs of atoms that are walked together, and every tensor's offsets."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from knowledge.loops.form import Loop
+from knowledge.loops.form import Loop, Operand
+
+# By the name of a group: what one step along it is in a tensor that is read as it lies.
+Spacing = Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -15,13 +19,11 @@ class Group:
 
 def groups_of(loop: Loop) -> tuple[tuple[Group, ...], tuple[Group, ...], tuple[Group, ...]]:
     """The outer, column and inner groups of a loop, outermost first."""
-    spans = [operand.atoms for operand in loop.operands] + [store.atoms for store in loop.stores]
 
     def runs(name: str, atoms: tuple[int, ...]) -> tuple[Group, ...]:
         found: list[list[int]] = []
         for atom in atoms:
-            together = found and all((atom in span) == (found[-1][-1] in span) for span in spans)
-            if together:
+            if found and loop.together(found[-1][-1], atom):
                 found[-1].append(atom)
             else:
                 found.append([atom])
@@ -31,6 +33,18 @@ def groups_of(loop: Loop) -> tuple[tuple[Group, ...], tuple[Group, ...], tuple[G
 
     domain = loop.domain
     return runs("rows", domain.outer), runs("cols", domain.columns), runs("inner", domain.inner)
+
+
+def steps_of(loop: Loop, operand: Operand) -> tuple[Group, ...]:
+    """The groups along which an operand that is read as it lies has a stride of its own.
+
+    All that it spans but the innermost one, where that lies without gaps.
+    """
+    if not operand.strides:
+        return ()
+    groups = [group for part in groups_of(loop) for group in part]
+    spanned = tuple(group for group in groups if group.atoms[0] in operand.atoms)
+    return spanned[:-1] if operand.strides[-1] == 1 else spanned
 
 
 class Indices:
@@ -52,7 +66,17 @@ class Indices:
             return "col"
         return group.name.replace("rows", "row").replace("cols", "col").replace("inner", "in")
 
-    def _terms(self, atoms: tuple[int, ...], groups: tuple[Group, ...]) -> list[str]:
+    def _terms(
+        self, atoms: tuple[int, ...], groups: tuple[Group, ...], spacing: Spacing | None = None
+    ) -> list[str]:
+        if spacing:
+            return [
+                f"{self.index(group)} * {spacing[group.name]}"
+                if group.name in spacing
+                else self.index(group)
+                for group in groups
+                if group.atoms[0] in atoms
+            ]
         spanned = [group for group in self.all if group.atoms[0] in atoms]
         terms = []
         for position, group in enumerate(spanned):
@@ -61,22 +85,22 @@ class Indices:
                 terms.append(" * ".join([self.index(group), *strides]))
         return terms
 
-    def row_offset(self, atoms: tuple[int, ...]) -> str:
+    def row_offset(self, atoms: tuple[int, ...], spacing: Spacing | None = None) -> str:
         """Where a row starts in a tensor."""
-        terms = self._terms(atoms, self.outer)
+        terms = self._terms(atoms, self.outer, spacing)
         if self.flat:
             terms.append("start")
         elif len(self.inner) == 1 and self.inner[0].atoms[0] in atoms:
             terms.append("first")
         return " + ".join(terms)
 
-    def element_offset(self, atoms: tuple[int, ...]) -> str:
+    def element_offset(self, atoms: tuple[int, ...], spacing: Spacing | None = None) -> str:
         """Where an element lies after its row's start."""
-        terms = self._terms(atoms, self.columns)
+        terms = self._terms(atoms, self.columns, spacing)
         if len(self.inner) == 1 and self.inner[0].atoms[0] in atoms:
             terms.append("lane")
         elif len(self.inner) > 1:
-            terms += self._terms(atoms, self.inner)
+            terms += self._terms(atoms, self.inner, spacing)
         return " + ".join(terms) or "0"
 
     def column(self) -> str:

@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 
 import knowledge.loops.losses
+import knowledge.loops.normalisations
 import knowledge.loops.pointwise
-import knowledge.loops.reductions  # noqa: F401 - these three fill the table of operators
+import knowledge.loops.reductions  # noqa: F401 - these fill the table of operators
 from knowledge.loops.form import Loop
 from knowledge.loops.lower import lower
-from knowledge.loops.operators import OPERATORS
+from knowledge.loops.operators import OPERATORS, Operator
 from knowledge.opgraph import Node, OpGraph, Ref
 
 
@@ -21,11 +22,15 @@ class Island:
 
 @dataclass
 class _Search:
-    """Islands found so far; `owner` says to which one a call belongs."""
+    """Islands found so far; `owner` says to which one a call belongs.
+
+    `taken` are the calls that other kernels compute, one group a kernel.
+    """
 
     graph: OpGraph
     islands: list[Island]
     owner: dict[str, Island]
+    taken: tuple[tuple[str, ...], ...] = ()
 
     def add(self, names: set[str], replaced: list[Island]) -> Island | str:
         """Make an island of these calls in place of some others, or say why not."""
@@ -44,9 +49,9 @@ class _Search:
         """Whether all islands can still be run one after the other."""
         units: dict[str, int] = {}
         kept = [one for one in self.islands if one not in replaced]
-        for number, one in enumerate(kept):
-            units.update(dict.fromkeys(one.nodes, number))
-        units.update(dict.fromkeys(names, len(kept)))
+        groups = [*self.taken, *(one.nodes for one in kept), tuple(names)]
+        for number, nodes in enumerate(groups):
+            units.update(dict.fromkeys(nodes, number))
         after: dict[int | str, set[int | str]] = {}
         for node in self.graph.calls:
             mine = units.get(node.name, node.name)
@@ -64,11 +69,22 @@ class _Search:
         return True
 
 
-def find_islands(graph: OpGraph) -> tuple[tuple[Island, ...], dict[str, str]]:
-    """The islands of a graph, and for each call that is in none, why."""
-    search = _Search(graph, [], {})
+def find_islands(
+    graph: OpGraph,
+    taken: tuple[tuple[str, ...], ...] = (),
+    among: frozenset[str] | None = None,
+) -> tuple[tuple[Island, ...], dict[str, str]]:
+    """The islands of a graph, and for each call that is in none, why.
+
+    `taken` are calls that other kernels compute already, a group each; of the others, those in
+    `among` are looked at, or all.
+    """
+    search = _Search(graph, [], {}, taken)
     refused: dict[str, str] = {}
+    busy = {name for nodes in taken for name in nodes}
     for node in graph.calls:
+        if node.name in busy or (among is not None and node.name not in among):
+            continue
         reason = _place(search, node)
         if reason is not None:
             refused[node.name] = reason
@@ -78,10 +94,33 @@ def find_islands(graph: OpGraph) -> tuple[tuple[Island, ...], dict[str, str]]:
     return tuple(islands), {name: why for name, why in refused.items() if name not in search.owner}
 
 
+def downstream(graph: OpGraph, name: str) -> frozenset[str]:
+    """The calls that a loop might take in after a call: what reads it, and what reads that.
+
+    What they read besides, and nobody else does, belongs to them.
+    """
+    found: set[str] = set()
+    waiting = [name]
+    while waiting:
+        for user in graph.users[waiting.pop()]:
+            if user.name not in found and _known(user) is not None:
+                found.add(user.name)
+                waiting.append(user.name)
+    for node in reversed(graph.calls):
+        readers = {user.name for user in graph.users[node.name]}
+        if node.name != name and readers and readers <= found and _known(node) is not None:
+            found.add(node.name)
+    return frozenset(found)
+
+
+def _known(node: Node) -> Operator | None:
+    parts = node.target.split(".")
+    return OPERATORS.get(parts[1]) if len(parts) == 3 and parts[0] == "aten" else None
+
+
 def _place(search: _Search, node: Node) -> str | None:
     """Put a call into an island: its producers', or one of its own."""
-    parts = node.target.split(".")
-    found = OPERATORS.get(parts[1]) if len(parts) == 3 and parts[0] == "aten" else None
+    found = _known(node)
     if found is None:
         return f"{node.target} is left to the library"
     producers = list(
@@ -112,7 +151,8 @@ def _views_before(search: _Search, node: Node) -> set[str]:
             source = search.graph.by_name[ref.ref]
             parts = source.target.split(".")
             known = OPERATORS.get(parts[1]) if source.kind == "call" and len(parts) == 3 else None
-            if known is None or not known.view or source.name in search.owner:
+            busy = any(source.name in nodes for nodes in search.taken)
+            if known is None or not known.view or source.name in search.owner or busy:
                 continue
             readers = {user.name for user in search.graph.users[source.name]}
             read_by_caller = any(out.ref == source.name for out in search.graph.outputs)

@@ -4,21 +4,40 @@ Sizes are taken at run time from a tensor that spans the whole index space, so t
 grow; what could not be expressed that way is checked instead.
 """
 
+import itertools
+import re
+
+from knowledge.emit_cuda import module_text
 from knowledge.loops.cpp import print_cpp
+from knowledge.loops.cuda import print_cuda
+from knowledge.loops.cuda_shape import CudaWish
 from knowledge.loops.form import Loop, Operand, Refused
-from knowledge.loops.indices import groups_of
+from knowledge.loops.indices import groups_of, steps_of
+from knowledge.loops.islands import Island
 from knowledge.loops.lower import is_costly
 from knowledge.loops.plan import Options
 from knowledge.loops.shapes import Layout, partition
+from knowledge.loops.triton import Printed, print_triton
+from knowledge.loops.triton_tile import Wish
 from knowledge.opgraph import OpGraph, Ref
-from knowledge.program import Check, Kernel, Size, Written, variable
+from knowledge.program import Backend, Check, Kernel, Size, Written, variable
+
+
+def _term(expression: str) -> str:
+    """An expression that may stand in a product."""
+    return expression if re.fullmatch(r"[\w.\[\]]+", expression) else f"({expression})"
 
 
 class Shapes:
-    """Python expressions for the sizes of a loop's index space."""
+    """Python expressions for the sizes of a loop's index space.
 
-    def __init__(self, graph: OpGraph, loop: Loop) -> None:
-        self.graph, self.loop = graph, loop
+    `known` gives the sizes of tensors that never come into being, an expression a dimension.
+    """
+
+    def __init__(
+        self, graph: OpGraph, loop: Loop, known: dict[Ref, tuple[str, ...]] | None = None
+    ) -> None:
+        self.graph, self.loop, self.known = graph, loop, known or {}
         self.atoms = [str(size) for size in loop.domain.sizes]
         self.leader: Operand | None = None
         everything = loop.domain.everything
@@ -27,10 +46,9 @@ class Shapes:
         self.leading: Layout = ()
         if self.leader is not None:
             self.leading = self._layout(self.leader)
-            name = variable(self.leader.ref)
             for dim, atoms in enumerate(self.leading):
                 if len(atoms) == 1:
-                    self.atoms[atoms[0]] = f"{name}.shape[{dim}]"
+                    self.atoms[atoms[0]] = self._size(self.leader.ref, dim)
 
     def _layout(self, operand: Operand) -> Layout:
         shape = self.graph.spec_of(operand.ref).shape
@@ -39,18 +57,64 @@ class Shapes:
             raise Refused("an operand's shape does not follow the index space")
         return layout
 
+    def _size(self, ref: Ref, dim: int) -> str:
+        return _term(self.known[ref][dim]) if ref in self.known else f"{variable(ref)}.shape[{dim}]"
+
+    def _whole(self, ref: Ref) -> str:
+        """The shape of a tensor, as an expression."""
+        if ref not in self.known:
+            return f"{variable(ref)}.shape"
+        sizes = self.known[ref]
+        return f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"
+
     def product(self, atoms: tuple[int, ...]) -> str:
         """The number of elements over some atoms."""
-        if self.leader is not None and atoms == self.loop.domain.everything:
+        whole = self.leader is not None and atoms == self.loop.domain.everything
+        if whole and self.leader is not None and self.leader.ref not in self.known:
             return f"{variable(self.leader.ref)}.numel()"
+        if whole and self.leader is not None:
+            return " * ".join(_term(size) for size in self.known[self.leader.ref]) or "1"
         return " * ".join(self.atoms[atom] for atom in atoms) or "1"
 
     def shape(self, layout: Layout) -> str:
         """The shape of a tensor laid out so, as a tuple."""
         if self.leader is not None and layout == self.leading:
-            return f"{variable(self.leader.ref)}.shape"
+            return self._whole(self.leader.ref)
         dims = [self.product(dim) if dim else "1" for dim in layout]
         return f"({', '.join(dims)}{',' if len(dims) == 1 else ''})"
+
+    def steps(self, operand: Operand) -> tuple[Size, ...]:
+        """The strides with which a loop reads an operand as it lies."""
+        return tuple(
+            Size(
+                name=f"{variable(operand.ref)}_{group.name}",
+                expression=self._stride(operand, group.atoms[-1]),
+            )
+            for group in steps_of(self.loop, operand)
+        )
+
+    def lies_so(self, operand: Operand) -> str:
+        """What must hold of an operand's strides, as a condition, so that it is read as it lies."""
+        name, terms = variable(operand.ref), []
+        layout = self._layout(operand)
+        groups = [group for part in groups_of(self.loop) for group in part]
+        for group in groups:
+            dims = [dim for dim, atoms in enumerate(layout) if set(atoms) & set(group.atoms)]
+            terms += [
+                f"{name}.stride({dim}) == {name}.stride({after}) * {name}.shape[{after}]"
+                for dim, after in itertools.pairwise(dims)
+            ]
+        if operand.strides[-1] == 1:
+            last = max(dim for dim, atoms in enumerate(layout) if atoms)
+            terms.append(f"{name}.stride({last}) == 1")
+        return " and ".join(terms) or "True"
+
+    def _stride(self, operand: Operand, atom: int) -> str:
+        for dim, atoms in enumerate(self._layout(operand)):
+            if atom in atoms:
+                later = [self.atoms[one] for one in atoms[atoms.index(atom) + 1 :]]
+                return " * ".join([f"{variable(operand.ref)}.stride({dim})", *later])
+        raise AssertionError(f"{operand} does not span {atom}")
 
     def checks(self) -> tuple[Check, ...]:
         """What must hold of the operands' shapes for the kernel to be right."""
@@ -59,7 +123,7 @@ class Shapes:
             name, shape = variable(self.leader.ref), self.graph.spec_of(self.leader.ref).shape
             found += [
                 Check(
-                    left=f"{name}.shape[{dim}]",
+                    left=self._size(self.leader.ref, dim),
                     right=str(shape[dim]),
                     sentence=f"dimension {dim} of {name} should be {shape[dim]}",
                 )
@@ -67,7 +131,7 @@ class Shapes:
                 if len(atoms) != 1
             ]
         for operand in self.loop.operands:
-            if operand is self.leader:
+            if operand is self.leader or operand.ref in self.known:
                 continue
             name, expected = variable(operand.ref), self.shape(self._layout(operand))
             wanted = expected if expected.endswith(".shape") else f"torch.Size({expected})"
@@ -80,12 +144,17 @@ class Shapes:
 
 
 def make_kernel(
-    graph: OpGraph, nodes: tuple[str, ...], loop: Loop, name: str, options: Options
+    graph: OpGraph, island: Island, name: str, options: Options, wish: Wish | CudaWish | None = None
 ) -> Kernel | str:
-    """The kernel that computes these nodes, or why there is none."""
-    source = print_cpp(loop, name, options)
-    if isinstance(source, Refused):
-        return str(source)
+    """The kernel that computes an island, or why there is none.
+
+    It is printed in C++, or in Triton or CUDA where the kind of wish says so.
+    """
+    nodes = island.nodes
+    loop = island.loop if wish is None else island.loop.dense
+    language, printed = _printed(loop, name, _note(graph, nodes), options, wish)
+    if isinstance(printed, Refused):
+        return str(printed)
     try:
         shapes = Shapes(graph, loop)
         checks = shapes.checks()
@@ -97,30 +166,52 @@ def make_kernel(
     )
     groups = [group for part in groups_of(loop) for group in part]
     sizes = tuple(Size(name=group.name, expression=shapes.product(group.atoms)) for group in groups)
+    sizes += tuple(step for operand in loop.operands for step in shapes.steps(operand))
     reads: tuple[Ref, ...] = tuple(operand.ref for operand in loop.operands)
     if len(set(reads)) != len(reads):
         return "a tensor is read in two ways at once"
     return Kernel(
         name=name,
-        source=source,
+        source=printed.source,
+        language=language,
+        helpers=printed.helpers,
         signature="p" * (len(reads) + len(writes)) + "i" * len(sizes),
         nodes=nodes,
         reads=reads,
         writes=writes,
         sizes=sizes,
         checks=checks,
+        spaced={
+            variable(operand.ref): shapes.lies_so(operand)
+            for operand in loop.operands
+            if operand.strides
+        },
         note=_note(graph, nodes),
         moved_bytes=sum(graph.spec_of(ref).nbytes for ref in reads)
         + sum(written.spec.nbytes for written in writes),
-        operations=_operations(loop),
+        operations=operations_of(loop),
     )
+
+
+def _printed(
+    loop: Loop, name: str, note: str, options: Options, wish: Wish | CudaWish | None
+) -> tuple[Backend, Printed | Refused]:
+    if isinstance(wish, Wish):
+        return "triton", print_triton(loop, name, note, options, wish)
+    if isinstance(wish, CudaWish):
+        cuda = print_cuda(loop, name, options, wish)
+        if isinstance(cuda, Refused):
+            return "cuda", cuda
+        return "cuda", Printed(module_text(cuda, name, note), ())
+    source = print_cpp(loop, name, options)
+    return "cpp", source if isinstance(source, Refused) else Printed(source, ())
 
 
 # A polynomial exponential is about this many multiply-adds.
 COSTLY_OPERATIONS = 16
 
 
-def _operations(loop: Loop) -> int:
+def operations_of(loop: Loop) -> int:
     """Scalar operations at the traced sizes; those of a row or of the whole loop hardly count."""
     each = sum(
         COSTLY_OPERATIONS if is_costly(value) else 1

@@ -12,7 +12,10 @@ from knowledge.loops.form import Builder, Domain, Fold, Loop, Refused, Store, Va
 from knowledge.loops.operators import External, Given, Tensor, Work, operator_of, shape_of
 from knowledge.loops.scalars import SCALARS
 from knowledge.loops.shapes import Layout, fits, partition, refine, spanned
-from knowledge.opgraph import Node, OpGraph, Ref
+from knowledge.opgraph import Node, OpGraph, Ref, TensorSpec
+
+# What is smaller is copied, where it is not dense, rather than cut the loops of everything else up.
+LEAST_SPACED_BYTES = 1 << 16
 
 
 class Lowering:
@@ -100,7 +103,25 @@ class Lowering:
         atoms = spanned(own)
         if list(atoms) != sorted(atoms):
             raise Refused("an argument is read against the order of the loop")
-        return self.build.load(given.ref, given.spec.dtype, atoms)
+        strides = self._strides(given.spec, own)
+        return self.build.load(given.ref, given.spec.dtype, atoms, strides)
+
+    def _strides(self, spec: TensorSpec, layout: Layout) -> tuple[int, ...]:
+        """The stride of every atom of an argument that is better read as it lies.
+
+        Empty where it is dense, so small that a copy costs nothing, or lies across the innermost
+        loop, in which vector loads want neighbours.
+        """
+        if spec.nbytes < LEAST_SPACED_BYTES or spec.contiguous:
+            return ()
+        sizes = self.domain.sizes
+        found = tuple(
+            step * prod(sizes[atom] for atom in dim[place + 1 :])
+            for dim, step in zip(layout, spec.strides, strict=True)
+            for place in range(len(dim))
+        )
+        innermost = spanned(layout)[-1]
+        return found if innermost in self.domain.outer or found[-1] == 1 else ()
 
     def place(self, given: Given) -> Tensor:
         """An argument on its own, wherever it lies."""
@@ -237,9 +258,8 @@ def _run(
 def _split(loop: Loop) -> int:
     """Where a pointwise loop's innermost run starts, along which tensors are read in step."""
     last = len(loop.domain.sizes) - 1
-    spans = [operand.atoms for operand in loop.operands] + [store.atoms for store in loop.stores]
     split = last
-    while split > 0 and all((split in atoms) == (split - 1 in atoms) for atoms in spans if atoms):
+    while split > 0 and loop.together(split - 1, split):
         split -= 1
     return max(split, 0)
 

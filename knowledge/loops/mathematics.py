@@ -2,7 +2,7 @@
 
 The inline exponential reduces its argument by Cody and Waite's two-part ln 2 and evaluates the
 Cephes polynomials (Moshier, expf, logf, tanhf, erff); within 2 units in the last place, checked
-against float64 in the tests.
+against float64 in the tests. Powers: within 2 for exponents up to 4, 14 at 64.
 """
 
 import re
@@ -60,6 +60,22 @@ static inline float vector_exp(float x) {
 static inline double vector_exp(double x) { return std::exp(x); }
 """
 
+_LOG_POLYNOMIAL = """
+// (log(1 + f) - f + f^2 / 2) / f^3 for 1 + f in [sqrt(1/2), sqrt(2)).
+static inline float log_polynomial(float f) {
+    float p = 7.0376836292e-2f;
+    p = std::fma(p, f, -1.1514610310e-1f);
+    p = std::fma(p, f, 1.1676998740e-1f);
+    p = std::fma(p, f, -1.2420140846e-1f);
+    p = std::fma(p, f, 1.4249322787e-1f);
+    p = std::fma(p, f, -1.6668057665e-1f);
+    p = std::fma(p, f, 2.0000714765e-1f);
+    p = std::fma(p, f, -2.4999993993e-1f);
+    p = std::fma(p, f, 3.3333331174e-1f);
+    return p;
+}
+"""
+
 _LOG_INLINE = """
 // log in float: the mantissa brought into [sqrt(1/2), sqrt(2)), a polynomial there, and the
 // exponent times ln 2.
@@ -70,15 +86,7 @@ static inline float vector_log(float x) {
     const int32_t exponent = bits >> 23;
     const float f = float_of_bits((bits & 0x007fffff) + 0x3f3504f3) - 1.0f;
     const float e = static_cast<float>(exponent) - (denormal ? 23.0f : 0.0f);
-    float p = 7.0376836292e-2f;
-    p = std::fma(p, f, -1.1514610310e-1f);
-    p = std::fma(p, f, 1.1676998740e-1f);
-    p = std::fma(p, f, -1.2420140846e-1f);
-    p = std::fma(p, f, 1.4249322787e-1f);
-    p = std::fma(p, f, -1.6668057665e-1f);
-    p = std::fma(p, f, 2.0000714765e-1f);
-    p = std::fma(p, f, -2.4999993993e-1f);
-    p = std::fma(p, f, 3.3333331174e-1f);
+    const float p = log_polynomial(f);
     const float z = f * f;
     float y = f * z * p;
     y = std::fma(e, -2.12194440e-4f, y);
@@ -165,6 +173,43 @@ static inline float vector_erf(float x) {
 static inline double vector_erf(double x) { return std::erf(x); }
 """
 
+_POW_INLINE = """
+// x^y in float: 2^(y e) exp(y log m) for x = m 2^e, m in [sqrt(1/2), sqrt(2)). What y e is besides
+// whole is exact, so that the error does not grow with the exponent; for |y| up to 64.
+static inline float vector_pow(float x, float y) {
+    const float size = std::fabs(x);
+    const bool denormal = size < 1.17549435e-38f;
+    const float scaled = denormal ? size * 8388608.0f : size;
+    const int32_t bits = bits_of_float(scaled) - 0x3f3504f3;
+    const float f = float_of_bits((bits & 0x007fffff) + 0x3f3504f3) - 1.0f;
+    const float e = static_cast<float>(bits >> 23) - (denormal ? 23.0f : 0.0f);
+    const float p = log_polynomial(f);
+    const float z = f * f;
+    const float logarithm = f + std::fma(-0.5f, z, f * z * p);
+    float whole = std::nearbyint(y * e);
+    const float rest = std::fma(y, e, -whole);
+    const float power = vector_exp(std::fma(rest, 0.693147181f, y * logarithm));
+    whole = whole > 252.0f ? 252.0f : whole;
+    whole = whole < -252.0f ? -252.0f : whole;
+    const int32_t exponent = static_cast<int32_t>(whole);
+    const int32_t half = exponent >> 1;
+    float result = power * float_of_bits((half + 127) << 23);
+    result *= float_of_bits((exponent - half + 127) << 23);
+    // Chosen by numbers rather than by bools, of which GCC would make masks bit by bit.
+    const bool is_whole = std::nearbyint(y) == y;
+    const bool is_odd = is_whole && std::nearbyint(y * 0.5f) != y * 0.5f;
+    const float undefined_below = is_whole ? -INFINITY : 0.0f;
+    const float at_zero = y > 0.0f ? 0.0f : INFINITY, at_infinity = y > 0.0f ? INFINITY : 0.0f;
+    const int32_t sign = is_odd ? INT32_MIN : 0;
+    result = x < undefined_below ? NAN : result;
+    result = size == 0.0f ? at_zero : result;
+    result = size == INFINITY ? at_infinity : result;
+    result = float_of_bits(bits_of_float(result) ^ (bits_of_float(x) & sign));
+    return x != x ? x : result;
+}
+static inline double vector_pow(double x, double y) { return std::pow(x, y); }
+"""
+
 _BFLOAT16 = """
 // The upper half of a float, rounded to nearest even.
 struct bfloat16 { uint16_t bits; };
@@ -200,6 +245,7 @@ _ALWAYS: dict[str, str] = {
     "floor_divide": _FLOOR_DIVIDE,
     "bfloat16": _BFLOAT16,
     "stream_row": _STREAM,
+    "log_polynomial": _LOG_POLYNOMIAL,
 }
 _INLINE: dict[str, str] = {
     "vector_exp": _EXP_INLINE,
@@ -209,6 +255,7 @@ _INLINE: dict[str, str] = {
     "vector_tanh": _TANH_INLINE,
     "vector_erf": _ERF_INLINE,
     "vector_sigmoid": _SIGMOID,
+    "vector_pow": _POW_INLINE,
 }
 
 
@@ -218,12 +265,18 @@ template <typename T> static inline T vector_{name}(T x) {{ return std::{name}(x
 """
 
 
+_LIBRARY_POW = """
+template <typename T> static inline T vector_pow(T x, T y) { return std::pow(x, y); }
+"""
+
+
 def helpers(body: str, inline: bool) -> str:
     """The helpers that a kernel's text calls, and those they call, in an order that compiles."""
     functions = dict(_INLINE)
     if not inline:
         names = ("exp", "log", "log1p", "expm1", "tanh", "erf")
         functions.update({f"vector_{name}": _library(name) for name in names})
+        functions["vector_pow"] = _LIBRARY_POW
     known = {**_ALWAYS, **functions}
     needed: list[str] = []
     text, found = body, True

@@ -104,7 +104,8 @@ class Plan:
         value = self.values[number]
         if value.stage != "element" or number in self.kept:
             return
-        if value.level < level and self._is_costly_path(number):
+        # A std::vector<bool> has no data to point to; what a bool is made of is kept instead.
+        if value.level < level and value.type != "bool" and self._is_costly_path(number):
             self.kept[number] = None
             self.roots.setdefault(value.level, []).append(number)
             return

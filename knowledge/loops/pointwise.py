@@ -71,6 +71,10 @@ def _number(x: Expression) -> float | int | bool:
     return value.number
 
 
+# What `vector_pow` is made for.
+MODERATE_EXPONENT = 64
+
+
 def _power(x: Expression, exponent: Expression) -> Expression:
     """X to a power: by multiplication for small whole exponents, and by square roots for halves."""
     value = x.build.values[exponent.value]
@@ -82,7 +86,8 @@ def _power(x: Expression, exponent: Expression) -> Expression:
     if number == -0.5:
         return x.call("rsqrt")
     if number != int(number) or abs(number) > 8 or number == 0:
-        return x.floating().call("pow", exponent)
+        moderate = 0 < abs(number) <= MODERATE_EXPONENT
+        return x.floating().call("power" if moderate else "pow", exponent)
     if number < 0:
         return 1.0 / _power(x.floating(), x.lift(-number))
     half = x

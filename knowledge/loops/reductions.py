@@ -1,16 +1,19 @@
-"""Reductions, softmax and normalisations as fused-loop values."""
+"""Reductions and softmax as fused-loop values."""
 
 from collections.abc import Callable, Iterable
 from math import prod
 from typing import Any
 
 from knowledge.loops.expression import Expression
-from knowledge.loops.form import Fold, Refused, value_type
+from knowledge.loops.form import Fold, Refused, Value, value_type
 from knowledge.loops.lower import Lowering
 from knowledge.loops.operators import Arguments, External, Given, Tensor, Work, operator, shape_of
 from knowledge.loops.pointwise import compute
 from knowledge.loops.shapes import Layout, broadcast, spanned
 from knowledge.opgraph import Node
+
+# Farther than any column.
+NOWHERE = (1 << 63) - 1
 
 
 def reduced_dims(rank: int, dim: Any) -> tuple[int, ...]:
@@ -115,7 +118,8 @@ def _rows(k: Lowering, arguments: Arguments, name: str = "self") -> Rows:
     return Rows(k, given, reduced_dims(len(k.shape(given)), arguments.get("dim")))
 
 
-def _dtype(node: Node) -> str:
+def dtype_of(node: Node) -> str:
+    """The dtype of a call's first result."""
     result = node.result[0] if isinstance(node.result, tuple) else node.result
     assert result is not None
     return result.dtype
@@ -131,7 +135,7 @@ def _simple(names: str, formula: Callable[[Rows], Expression], composite: bool =
         if isinstance(arguments["dim"], str):
             arguments = {**arguments, "dim": None}
         rows = _rows(k, arguments)
-        return rows.result(formula(rows), _dtype(node), bool(arguments["keepdim"]))
+        return rows.result(formula(rows), dtype_of(node), bool(arguments["keepdim"]))
 
 
 def _log_sum_exp(rows: Rows) -> Expression:
@@ -170,8 +174,45 @@ def _max(k: Lowering, node: Node, arguments: Arguments) -> Tensor | tuple[Tensor
         )  # fmt: skip
     rows = _rows(k, arguments)
     folded = rows.fold("max" if largest else "min", rows.x)
-    result = rows.result(folded, _dtype(node), bool(arguments["keepdim"]))
-    return (result, None) if isinstance(node.result, tuple) else result
+    result = rows.result(folded, dtype_of(node), bool(arguments["keepdim"]))
+    if not isinstance(node.result, tuple):
+        return result
+    if rows.atoms and not rows.k.domain.structured:
+        return result, None
+    where = rows.result(_first_place(rows, folded), "int64", bool(arguments["keepdim"]))
+    return result, where
+
+
+def _first_place(rows: Rows, wanted: Expression) -> Expression:
+    """The first column that holds a row's extreme, or its first NaN, which then is the extreme."""
+    build = rows.k.build
+    if not rows.atoms:
+        return Expression(build, build.constant(0, "int64_t"))
+    here = rows.x.call("eq", wanted)
+    if rows.x.type in ("float", "double"):
+        here = here.call("or", rows.x.call("isnan"))
+    position = build.add(Value(op="position", args=(), type="int64_t", stage="element"))
+    nowhere = Expression(build, build.constant(NOWHERE, "int64_t"))
+    return rows.fold("min", here.choose(Expression(build, position), nowhere))
+
+
+# One thread finds the place of a row's extreme; a single row longer than this is better shared.
+LONGEST_ALONE = 1 << 18
+
+
+def _argument_work(node: Node, arguments: Arguments) -> Work:
+    shape = shape_of(arguments["self"])
+    dims = reduced_dims(len(shape), arguments["dim"])
+    if prod(shape[dim] for dim in dims) == prod(shape) > LONGEST_ALONE:
+        raise Refused("the place of the extreme of one long row")
+    return row_work(shape, dims, composite=True)
+
+
+@operator("argmax argmin", "self, dim=None, keepdim=False", _argument_work)
+def _argument_of_extreme(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
+    rows = _rows(k, arguments)
+    extreme = rows.fold("max" if node.target.startswith("aten.argmax") else "min", rows.x)
+    return rows.result(_first_place(rows, extreme), "int64", bool(arguments["keepdim"]))
 
 
 def _correction(arguments: Arguments) -> float:
@@ -192,10 +233,10 @@ def _variance(k: Lowering, node: Node, arguments: Arguments) -> Tensor | tuple[T
     if "std" in node.target:
         spread = spread.sqrt()
     keepdim = bool(arguments["keepdim"])
-    first = rows.result(spread, _dtype(node), keepdim)
+    first = rows.result(spread, dtype_of(node), keepdim)
     if not isinstance(node.result, tuple):
         return first
-    return first, rows.result(mean, _dtype(node), keepdim)
+    return first, rows.result(mean, dtype_of(node), keepdim)
 
 
 def norm(rows: Rows, order: float) -> Expression:
@@ -218,7 +259,7 @@ def norm(rows: Rows, order: float) -> Expression:
 def _vector_norm(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
     rows = _rows(k, arguments)
     value = norm(rows, float(arguments["ord"]))
-    return rows.result(value, _dtype(node), bool(arguments["keepdim"]))
+    return rows.result(value, dtype_of(node), bool(arguments["keepdim"]))
 
 
 def _linalg_norm_work(node: Node, arguments: Arguments) -> Work:
@@ -233,14 +274,14 @@ def _linalg_norm_work(node: Node, arguments: Arguments) -> Work:
 def _linalg_norm(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
     rows = _rows(k, arguments)
     order = 2.0 if arguments["ord"] is None else float(arguments["ord"])
-    return rows.result(norm(rows, order), _dtype(node), bool(arguments["keepdim"]))
+    return rows.result(norm(rows, order), dtype_of(node), bool(arguments["keepdim"]))
 
 
 @operator("norm", "self, p=2, dim=None, keepdim=False, dtype=None", over())
 def _norm(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
     rows = _rows(k, arguments)
     order = 2.0 if arguments["p"] is None else float(arguments["p"])
-    return rows.result(norm(rows, order), _dtype(node), bool(arguments["keepdim"]))
+    return rows.result(norm(rows, order), dtype_of(node), bool(arguments["keepdim"]))
 
 
 @operator("softmax _softmax", "self, dim, dtype=None", over(composite=True))
@@ -249,116 +290,19 @@ def _softmax(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
     exponential = (rows.full - rows.fold("max", rows.full)).exp()
     # One division a row; the products differ from quotients by half a unit in the last place.
     inverse = 1.0 / rows.sum(exponential)
-    return rows.same(exponential * inverse, _dtype(node))
+    return rows.same(exponential * inverse, dtype_of(node))
 
 
 @operator("log_softmax _log_softmax", "self, dim, dtype=None", over(composite=True))
 def _log_softmax(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
     rows = _rows(k, arguments)
-    return rows.same(log_softmax(rows), _dtype(node))
+    return rows.same(log_softmax(rows), dtype_of(node))
 
 
 def log_softmax(rows: Rows) -> Expression:
     """The logarithm of the softmax."""
     centred = rows.full - rows.fold("max", rows.full)
     return centred - rows.sum(centred.exp()).log()
-
-
-def _trailing(node: Node, arguments: Arguments) -> Work:
-    shape = shape_of(arguments["self"])
-    count = len(arguments["normalized_shape"])
-    return row_work(shape, tuple(range(len(shape) - count, len(shape))), composite=True)
-
-
-def _trailing_rows(k: Lowering, arguments: Arguments) -> Rows:
-    rank, count = len(k.shape(arguments["self"])), len(arguments["normalized_shape"])
-    return Rows(k, arguments["self"], tuple(range(rank - count, rank)))
-
-
-def _affine(rows: Rows, value: Expression, weight: Any, bias: Any, layout: Layout) -> Expression:
-    """`value * weight + bias`, either of which may be None."""
-    if weight is not None:
-        value = value * Expression(rows.k.build, rows.k.at(weight, layout))
-    if bias is not None:
-        value = value + Expression(rows.k.build, rows.k.at(bias, layout))
-    return value
-
-
-@operator(
-    "layer_norm native_layer_norm",
-    "self, normalized_shape, weight=None, bias=None, eps=1e-5, cudnn=True",
-    _trailing,
-)
-def _layer_norm(
-    k: Lowering, node: Node, arguments: Arguments
-) -> Tensor | tuple[Tensor | None, ...]:
-    rows = _trailing_rows(k, arguments)
-    spread, mean = rows.variance(0.0)
-    value = (rows.full - mean) * (spread + float(arguments["eps"])).call("rsqrt")
-    value = _affine(rows, value, arguments["weight"], arguments["bias"], rows.layout)
-    result = rows.same(value, _dtype(node))
-    return (result, None, None) if isinstance(node.result, tuple) else result
-
-
-EPSILON = {"float32": 2.0**-23, "float64": 2.0**-52, "float16": 2.0**-10, "bfloat16": 2.0**-7}
-
-
-@operator("rms_norm", "self, normalized_shape, weight=None, eps=None", _trailing)
-def _rms_norm(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
-    rows = _trailing_rows(k, arguments)
-    given = arguments["eps"]
-    # Without one, torch takes the epsilon of the type it computes in, which is float32 for halves.
-    wide = "float64" if rows.tensor.dtype == "float64" else "float32"
-    eps = EPSILON[wide] if given is None else float(given)
-    value = rows.full * (rows.mean(rows.full * rows.full) + eps).call("rsqrt")
-    value = _affine(rows, value, arguments["weight"], None, rows.layout)
-    return rows.same(value, _dtype(node))
-
-
-def _group_work(node: Node, arguments: Arguments) -> Work:
-    shape = shape_of(arguments["self"])
-    groups = arguments["groups"]
-    return Work((shape[0], groups, shape[1] // groups, *shape[2:]), 2, len(shape) + 1)
-
-
-@operator("group_norm", "self, groups, weight=None, bias=None, eps=1e-5, cudnn=True", _group_work)
-def _group_norm(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
-    return _grouped(k, node, arguments, float(arguments["eps"]))
-
-
-def _grouped(k: Lowering, node: Node, arguments: Arguments, eps: float) -> Tensor:
-    """Normalise over the loop's columns; weight and bias belong to channels, dimension 1."""
-    tensor = k.place(arguments["self"])
-    atoms = spanned(tensor.layout)
-    if not k.domain.structured or set(atoms) != set(k.domain.everything):
-        raise Refused("groups of one element")
-    rows = Rows(k, tensor, ())
-    rows.atoms = k.domain.columns
-    spread, mean = rows.variance(0.0)
-    value = (rows.full - mean) * (spread + eps).call("rsqrt")
-    channels = tensor.layout[1]
-    for name, join in (("weight", Expression.__mul__), ("bias", Expression.__add__)):
-        given = arguments[name]
-        if given is None:
-            continue
-        if not isinstance(given, External):
-            raise Refused("a weight that is computed in the loop")
-        loaded = k.build.load(given.ref, given.spec.dtype, channels)
-        value = join(value, Expression(k.build, loaded))
-    return rows.same(value, _dtype(node))
-
-
-def _instance_work(node: Node, arguments: Arguments) -> Work:
-    if not arguments["use_input_stats"] or arguments["running_mean"] is not None:
-        raise Refused("instance norm with running statistics")
-    shape = shape_of(arguments["self"])
-    return row_work(shape, tuple(range(2, len(shape))), composite=True)
-
-
-@operator("instance_norm", "self, weight, bias, running_mean, running_var, use_input_stats, "
-          "momentum, eps, cudnn", _instance_work)  # fmt: skip
-def _instance_norm(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
-    return _grouped(k, node, arguments, float(arguments["eps"]))
 
 
 def _cosine_work(node: Node, arguments: Arguments) -> Work:

@@ -81,6 +81,8 @@ SCALARS: dict[str, Scalar] = {
     "atanh": _function("std::atanh"),
     "erfc": _function("std::erfc"),
     "pow": Scalar("std::pow({0}, {1})", floating=True, costly=True),
+    # By a number of moderate size that is known.
+    "power": Scalar("vector_pow({0}, {1})", floating=True, costly=True),
     "atan2": Scalar("std::atan2({0}, {1})", floating=True, costly=True),
     "fmod": Scalar("std::fmod({0}, {1})", floating=True, costly=True),
 }

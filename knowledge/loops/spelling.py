@@ -12,7 +12,8 @@ STORAGE = {
     "int16": "int16_t",
     "int8": "int8_t",
     "uint8": "uint8_t",
-    "bool": "bool",
+    # As bytes: GCC 12 makes no vector code of a loop that chooses floats by a bool it loads.
+    "bool": "uint8_t",
 }
 
 
@@ -64,6 +65,8 @@ def loaded(dtype: str, element: str) -> str:
         return f"static_cast<float>({element})"
     if dtype in ("int32", "int16", "int8", "uint8"):
         return f"static_cast<int64_t>({element})"
+    if dtype == "bool":
+        return f"({element} != 0)"
     return element
 
 

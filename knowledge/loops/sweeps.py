@@ -3,7 +3,7 @@
 from knowledge.loops.form import Loop, Store, Value
 from knowledge.loops.indices import Group, Indices
 from knowledge.loops.plan import Options, Plan
-from knowledge.loops.spelling import STORAGE, indented, joined, start_of, stored
+from knowledge.loops.spelling import indented, joined, start_of, stored
 from knowledge.loops.values import Scope, Values
 
 PREFETCH_FROM = 1 << 20
@@ -86,7 +86,7 @@ class Sweeps:
             if number in self.plan.staged:
                 lines.append(f"staged_{name}[{self.at.column()}] = {text};")
                 continue
-            pointer = self.made.row_pointer(name, STORAGE[store.dtype], store.atoms, constant=False)
+            pointer = self.made.write_pointer(number)
             lines.append(f"{pointer}[{self.at.element_offset(store.atoms)}] = {text};")
         return lines
 
@@ -130,11 +130,11 @@ class Sweeps:
         far = max(self.plan.roots) > 0
         everything = self.loop.domain.everything
         lines = []
-        for operand, name in zip(self.loop.operands, self.made.operand_names, strict=True):
+        for number, operand in enumerate(self.loop.operands):
             count = self.loop.domain.count(operand.atoms)
             if operand.atoms != everything or count < PREFETCH_FROM or operand.dtype != "float32":
                 continue
-            pointer = self.made.row_pointer(name, "float", operand.atoms, constant=True)
+            pointer = self.made.read_pointer(number)
             distance = limit if far else str(PREFETCH_AHEAD)
             lines.append(
                 f"__builtin_prefetch({pointer} + begin + ahead + {distance}, 0, {2 if far else 3});"
@@ -197,6 +197,6 @@ class Sweeps:
 
     def _streamed(self, number: int, store: Store) -> str:
         name = self.made.store_names[number]
-        pointer = self.made.row_pointer(name, STORAGE[store.dtype], store.atoms, constant=False)
+        pointer = self.made.write_pointer(number)
         count = "count" if self.at.flat else " * ".join(group.name for group in self.at.columns)
         return f"stream_row({pointer}, staged_{name}, {count});"

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from knowledge.loops.form import Loop, Value
-from knowledge.loops.indices import Indices
+from knowledge.loops.indices import Indices, Spacing, steps_of
 from knowledge.loops.plan import Plan
 from knowledge.loops.scalars import SCALARS
 from knowledge.loops.spelling import (
@@ -40,6 +40,10 @@ class Values:
         self.unit, self.row, self.final, self.sweep = Scope(), Scope(), Scope(), Scope()
         self.level = 0
         self.operand_names = names_of([variable(operand.ref) for operand in loop.operands], "")
+        self.spacings: list[Spacing] = [
+            {group.name: f"{name}_{group.name}" for group in steps_of(loop, operand)}
+            for operand, name in zip(loop.operands, self.operand_names, strict=True)
+        ]
         self.store_names = names_of([variable(store.ref) for store in loop.stores], "out_")
 
     def use(self, number: int, place: str) -> str:
@@ -103,6 +107,8 @@ class Values:
         if value.op == "count":
             names = [g.name for g in self.at.all if set(g.atoms) & set(value.atoms)]
             return f"static_cast<{value.type}>({' * '.join(names) or '1'})"
+        if value.op == "position":
+            return self.at.column()
         if value.op == "load":
             return self._load(value)
         args = [self.use(arg, place) for arg in value.args]
@@ -119,20 +125,33 @@ class Values:
         name = self.operand_names[value.operand]
         if value.stage == "unit":
             return loaded(operand.dtype, f"{name}[0]")
+        spacing = self.spacings[value.operand]
         if value.stage == "row":
-            terms = [self.at.row_offset(operand.atoms)]
+            terms = [self.at.row_offset(operand.atoms, spacing)]
             if self.at.lanes:
-                terms.append(self.at.element_offset(operand.atoms))
+                terms.append(self.at.element_offset(operand.atoms, spacing))
             return loaded(operand.dtype, f"{name}[{sum_of(terms)}]")
-        pointer = self.row_pointer(name, STORAGE[operand.dtype], operand.atoms, constant=True)
-        return loaded(operand.dtype, f"{pointer}[{self.at.element_offset(operand.atoms)}]")
+        return loaded(
+            operand.dtype,
+            f"{self.read_pointer(value.operand)}[{self.at.element_offset(operand.atoms, spacing)}]",
+        )
 
-    def row_pointer(self, name: str, storage: str, atoms: tuple[int, ...], constant: bool) -> str:
+    def read_pointer(self, number: int) -> str:
+        """The pointer to a row of an operand."""
+        operand, name = self.loop.operands[number], self.operand_names[number]
+        offset = self.at.row_offset(operand.atoms, self.spacings[number])
+        return self.row_pointer(name, f"const {STORAGE[operand.dtype]}", offset)
+
+    def write_pointer(self, number: int) -> str:
+        """The pointer to a row of a store."""
+        store, name = self.loop.stores[number], self.store_names[number]
+        return self.row_pointer(name, STORAGE[store.dtype], self.at.row_offset(store.atoms))
+
+    def row_pointer(self, name: str, storage: str, offset: str) -> str:
         """The pointer to a row of a tensor; the line that makes it goes to the row's."""
-        offset = self.at.row_offset(atoms)
         if offset in ("", "0"):
             return name
-        line = f"{'const ' if constant else ''}{storage}* {name}_row = {name} + {offset};"
+        line = f"{storage}* {name}_row = {name} + {offset};"
         if line not in self.row.lines:
             self.row.lines.append(line)
         return f"{name}_row"

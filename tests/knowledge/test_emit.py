@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from knowledge.emit import Unemittable, emit, emit_as_given
-from knowledge.program import Program
+from knowledge.opgraph import Node, Ref
+from knowledge.program import Kernel, Program, Size, Written
 from knowledge.reference_source import read_reference
 from tests.patterns.workshop import FUSED, build, complaints, function, load, reference
 
@@ -78,6 +79,45 @@ def test_everything_but_forward_is_the_reference_s_own_text() -> None:
         assert kept in source
     for gone in ("get_inputs", "BATCH", "__main__", "unused", "# the old body", "class Model("):
         assert gone not in source
+
+
+@pytest.mark.parametrize(
+    "forward",
+    [
+        "def forward(self, x): return torch.relu(x) * 2",
+        "def forward(self, x): y = torch.relu(x); return y * 2",
+        "def forward(\n        self, x\n    ): return torch.relu(x) * 2",
+    ],
+)
+def test_a_forward_on_one_line_is_written_anew_below_its_signature(forward: str) -> None:
+    built = build(reference(f"    {forward}", "torch.randn(3, 5)"), FUSED)
+    assert "return" not in next(line for line in built.source.splitlines() if "):" in line)
+    assert complaints(built) == []
+
+
+def _doubling(node: Node, text: str) -> Kernel:
+    written = Written(ref=Ref(ref=node.name), shape="(30,)", spec=node.spec)
+    return Kernel(
+        name=f"double_{node.name}", source=f"#include <cstdint>{text}", signature="ppi",
+        nodes=(node.name,), reads=node.refs, writes=(written,),
+        sizes=(Size(name="n", expression="30"),),
+    )  # fmt: skip
+
+
+def test_kernels_that_differ_in_name_alone_are_printed_once() -> None:
+    source = """
+extern "C" void {0}(const float* x, float* out, int64_t n) {{
+    for (int64_t i = 0; i < n; ++i) out[i] = x[i] * 2;
+}}
+"""
+    built = build(function("x", "(x * 2).cumsum(0) * 2", "torch.randn(30)"), ())
+    calls = [node for node in built.graph.calls if node.target.startswith("aten.mul")]
+    kernels = tuple(_doubling(node, source.format(f"double_{node.name}")) for node in calls)
+    assert len(kernels) == 2
+    built.program = built.program.changed(kernels=kernels)
+    built.source = emit(built.program)
+    assert built.source.count("cpp_kernel(") == 1
+    assert complaints(built) == []
 
 
 def test_parameters_are_read_by_their_path_on_every_call() -> None:
@@ -197,7 +237,6 @@ def test_names_in_the_graph_hide_nothing() -> None:
         ("class Other:\n    pass\n", "no class Model"),
         ("class Base: ...\n\n\nclass Model(Base): ...\n", "does not define forward itself"),
         ("class Model:\n    def forward(self, *x):\n        return x\n", "takes \\*args"),
-        ("class Model:\n    def forward(self, x): return x\n", "written on one line"),
     ],
 )  # fmt: skip
 def test_a_reference_that_has_no_plain_form_says_why(source: str, why: str) -> None:

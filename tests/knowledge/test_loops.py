@@ -256,3 +256,44 @@ def test_literals_carry_their_type(number: float, kind: str, text: str) -> None:
 
 def test_options_default_to_the_fast_and_exact_ones() -> None:
     assert Options() == Options(exp="inline", accumulate="float", streaming=False, prefetch=True)
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "torch.argmax(x, 1)",
+        "torch.argmin(x, -1, keepdim=True)",
+        "torch.argmax(x, 0)",
+        "torch.argmax(x)",
+        "torch.max(x, 1)",
+        "torch.min(x, 0, keepdim=True)",
+    ],
+)
+def test_the_place_of_an_extreme_is_its_first_and_that_of_the_first_nan(expression: str) -> None:
+    built = build(function("x", expression, "torch.randn(7, 33)"), FUSED)
+    assert not built.program.library_calls
+    x = torch.randn(7, 33)
+    x[1, 4] = x[1, 9] = float("nan")
+    x[2], x[3, 5], x[4] = -float("inf"), float("inf"), 1.0
+    assert complaints(built) == []
+    assert complaints(built, [x]) == []
+
+
+@pytest.mark.parametrize(
+    ("expression", "inputs"),
+    [
+        ("torch.argmax(torch.tanh(x * 2), 1)", "torch.randn(3, 8, 100)"),
+        ("torch.argmax(x, 1)", "torch.randint(0, 5, (7, 33))"),
+        ("torch.argmax(x, 1)", "torch.randn(9, 50).bfloat16()"),
+        ("torch.max(x, 1)", "torch.randn(3, 1)"),
+    ],
+)
+def test_places_of_extremes_fuse_with_what_is_computed_before(expression: str, inputs: str) -> None:
+    built = build(function("x", expression, inputs), FUSED)
+    assert len(built.program.kernels) == 1
+    assert complaints(built) == []
+
+
+def test_the_place_of_the_extreme_of_one_long_row_is_left_to_the_library() -> None:
+    _, refused = find_islands(build(function("x", "x.argmax()", "torch.randn(300000)"), ()).graph)
+    assert refused == {"argmax": "the place of the extreme of one long row"}

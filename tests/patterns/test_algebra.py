@@ -243,3 +243,18 @@ def test_nothing_to_rewrite_is_refused() -> None:
     assert isinstance(answer, Refusal)
     with pytest.raises(ValueError, match="no rewrite matches"):
         load_pattern("algebra").apply(program, ALGEBRA[0])
+
+
+def test_states_made_of_nothing_stay_two_tensors() -> None:
+    body = """    def __init__(self):
+        super().__init__()
+        self.net = nn.LSTM(12, 16, batch_first=True, bidirectional=True)
+
+    def forward(self, x):
+        return self.net(x)[0] * 2.0"""
+    built = build(reference(body, "torch.randn(4, 7, 12)"), (Step(pattern="row_loop"),))
+    zeros = [call for call in built.graph.calls if call.target.startswith("aten.zeros")]
+    assert len(zeros) >= 2
+    answer = load_pattern("algebra").propose(built.program, SITUATION)
+    assert not (isinstance(answer, list) and "zeros" in answer[0].title)
+    assert complaints(built) == []

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
+from knowledge.freedom import freedom
 from knowledge.pattern import Proposal, Refusal, Step, load_pattern
 from knowledge.program import Program
 from tests.patterns.ops import OPS
@@ -19,7 +20,7 @@ def all_built() -> dict[str, Built]:
     """Every op, with its kernels compiled side by side."""
     built = {name: build(reference(*op)) for name, op in OPS.items()}
     kernels = [kernel for one in built.values() for kernel in one.program.kernels]
-    flags = ("-fno-unsafe-math-optimizations",)
+    flags = ("-fno-unsafe-math-optimizations", "-fno-trapping-math")
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda k: cpp_kernel(k.source, k.name, k.signature, flags), kernels))
     return built
@@ -162,3 +163,41 @@ def test_every_proposal_can_be_applied() -> None:
     assert all(isinstance(proposal, Proposal) for proposal in proposals)
     for proposal in proposals:
         assert pattern.apply(program, proposal.step).kernels
+
+
+APART = {
+    "halves": ("x.chunk(2, -1)[0] * torch.sigmoid(x.chunk(2, -1)[1])", "torch.randn(130, 512)"),
+    "shifted": ("torch.relu(x[:, 3:300]) + x[:, 4:301]", "torch.randn(200, 400)"),
+    "channels": ("x[:, 1].exp() * x[:, 2] - x[:, 0]", "torch.randn(6, 3, 100, 90)"),
+    "rows of a part": ("torch.softmax(x[:, :300], -1)", "torch.randn(90, 400)"),
+    "sums of a part": ("(x[..., 5:261] * 2).sum(-1)", "torch.randn(7, 30, 300)"),
+    "inner part": ("torch.tanh(x[1:, :, 2:-1]) + 1", "torch.randn(5, 60, 131)"),
+    "columns of a part": ("torch.softmax(x[:, :, 3:], 1)", "torch.randn(4, 70, 90)"),
+    "queries": ("x.unflatten(-1, (3, 4, 32))[:, :, 1] * 0.5 + 1", "torch.randn(9, 20, 384)"),
+}
+
+
+@pytest.mark.parametrize("name", APART)
+def test_part_of_a_tensor_is_read_as_it_lies(name: str) -> None:
+    built = build(function("x", *APART[name]), FUSED)
+    assert any(kernel.spaced for kernel in built.program.kernels)
+    assert complaints(built) == []
+    (given,) = built.inputs
+    turned = given.transpose(-1, -2).contiguous().transpose(-1, -2)
+    assert complaints(built, [turned]) == []
+    if freedom(built.program)[0]:
+        assert complaints(built, [given[:3]]) == []
+        assert complaints(built, [given[:1]]) == []
+
+
+def test_small_parts_are_copied_rather_than_cut_the_loops_up() -> None:
+    built = build(function("x", "x[:, 3:9] * 2", "torch.randn(20, 12)"), FUSED)
+    assert not any(kernel.spaced for kernel in built.program.kernels)
+    assert complaints(built) == []
+
+
+@pytest.mark.parametrize("exponent", [2.2, 0.4545, -0.7, 9.0, -11.0, 40.5, 100.5])
+def test_powers_are_right_at_the_edges_too(exponent: float) -> None:
+    edges = "torch.tensor([0.0, -0.0, torch.inf, -torch.inf, torch.nan, -1.0, 1.0, 1e-40])"
+    inputs = f"torch.cat([{edges}, torch.randn(5000), 1.2 * torch.rand(5000)])"
+    assert complaints(build(function("x", f"x.pow({exponent})", inputs), FUSED)) == []

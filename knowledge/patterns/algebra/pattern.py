@@ -3,6 +3,17 @@
 from knowledge.loops.cost import Machine, moved_mb, program_cost, program_ms
 from knowledge.opgraph import OpGraph
 from knowledge.pattern import Proposal, Refusal, Situation, Step
+from knowledge.patterns.algebra.convolutions import (
+    pooled_convolution,
+    pooled_linear,
+    product_of_products,
+    sum_of_convolution,
+)
+from knowledge.patterns.algebra.normalised import (
+    is_independent,
+    mean_of_normalised,
+    sum_of_softmax,
+)
 from knowledge.patterns.algebra.ranges import is_constant_output, needless_clamp
 from knowledge.patterns.algebra.rewrites import (
     Rewrite,
@@ -35,6 +46,12 @@ REWRITES: tuple[Rewrite, ...] = (
     scaling_out_of_sum,
     sum_of_linear,
     sum_of_matmul,
+    mean_of_normalised,
+    sum_of_softmax,
+    sum_of_convolution,
+    pooled_convolution,
+    pooled_linear,
+    product_of_products,
 )
 # Every rewrite makes the graph smaller or cheaper; this only bounds the damage of one that doesn't.
 MOST = 1000
@@ -72,13 +89,10 @@ def propose(program: Program, situation: Situation) -> list[Proposal] | Refusal:
     if not done:
         told = f" Considered: {'; '.join(unfit)[:300]}." if unfit else ""
         return Refusal(pattern=NAME, reason=f"No rewrite matches.{told}")
-    machine = Machine(
-        situation.bandwidth_gbps, situation.peak_gflops, situation.fault_us, situation.huge_pages
-    )
+    machine = Machine.of(situation)
     after = program.changed(graph=graph)
-    eager, cost = program_ms(program, machine), program_ms(after, machine)
-    before = situation.best_ms if not program.steps else eager
-    speedup = max(before / cost, 1.0) if cost < eager else 1.0
+    before, cost = program_ms(program, machine), program_ms(after, machine)
+    speedup = max(before / cost, 1.0)
     arithmetic = (
         f"{_list(done)}. Work: {_flops(program) / 1e9:.3f} GFLOP and {moved_mb(program):.1f} MB "
         f"before, {_flops(after) / 1e9:.3f} GFLOP and {moved_mb(after):.1f} MB after; at "
@@ -113,7 +127,7 @@ def apply(program: Program, step: Step) -> Program:
 
 
 def _labels(graph: OpGraph) -> tuple[str, ...]:
-    return (CONSTANT,) if is_constant_output(graph) else ()
+    return (CONSTANT,) if is_constant_output(graph) or is_independent(graph) else ()
 
 
 def _list(done: list[str]) -> str:

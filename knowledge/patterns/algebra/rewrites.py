@@ -19,6 +19,14 @@ from knowledge.patterns.algebra.edit import (
     replace,
     without_dead,
 )
+from knowledge.patterns.algebra.terms import (
+    plus,
+    reduction_of,
+    same_dtype,
+    scaled,
+    shaped,
+    sum_over,
+)
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 
@@ -41,55 +49,6 @@ class Unfit:
 Rewrite = Callable[[OpGraph, Node], Rewritten | Unfit | None]
 
 
-def _reduced(graph: OpGraph, node: Node) -> tuple[Ref, tuple[int, ...], bool] | None:
-    """For a sum or mean: its argument, the dimensions it reduces, and whether they are kept."""
-    if operator(node) not in ("sum", "mean") or not isinstance(node.args[0], Ref):
-        return None
-    source = node.args[0]
-    rank = len(graph.spec_of(source).shape)
-    dim = argument(node, 1, "dim")
-    if isinstance(dim, str) or dim is None or dim == []:
-        dims = tuple(range(rank))
-    else:
-        dims = tuple(sorted(one % rank for one in (dim if isinstance(dim, list) else [dim])))
-    return source, dims, bool(argument(node, 2, "keepdim", False))
-
-
-def _same_dtype(graph: OpGraph, *refs: Ref) -> bool:
-    return len({graph.spec_of(ref).dtype for ref in refs}) == 1
-
-
-def _sum(w: Writer, ref: Ref, dims: list[int], keep: bool) -> Ref:
-    spec = w.spec(ref)
-    if not dims:
-        return ref
-    rank = len(spec.shape)
-    gone = {dim % rank for dim in dims}
-    shape = [1 if d in gone else n for d, n in enumerate(spec.shape) if keep or d not in gone]
-    args: tuple[Argument, ...] = (ref, [*sorted(gone)], keep)
-    return w.call("aten.sum.dim_IntList", args, shape, spec.dtype)
-
-
-def _scaled(w: Writer, ref: Ref, factor: float) -> Ref:
-    if factor == 1:
-        return ref
-    spec = w.spec(ref)
-    return w.call("aten.mul.Tensor", (ref, factor), spec.shape, spec.dtype)
-
-
-def _shaped(w: Writer, ref: Ref, shape: tuple[int, ...]) -> Ref:
-    """A view of another shape, unless it has that shape already."""
-    spec = w.spec(ref)
-    if spec.shape == shape:
-        return ref
-    return w.call("aten.view.default", (ref, list(shape)), shape, spec.dtype)
-
-
-def _plus(w: Writer, ref: Ref, other: Ref) -> Ref:
-    spec = w.spec(ref)
-    return w.call("aten.add.Tensor", (ref, other), spec.shape, spec.dtype)
-
-
 def _divisor(graph: OpGraph, node: Node, source: Ref, dims: tuple[int, ...]) -> float:
     count = prod(graph.spec_of(source).shape[dim] for dim in dims)
     return 1.0 / count if operator(node) == "mean" else 1.0
@@ -97,7 +56,7 @@ def _divisor(graph: OpGraph, node: Node, source: Ref, dims: tuple[int, ...]) -> 
 
 def sum_of_linear(graph: OpGraph, node: Node) -> Rewritten | Unfit | None:
     """Sum or mean of x W^T + b: over features x (column sums of W), over the batch sums of x."""
-    found = _reduced(graph, node)
+    found = reduction_of(graph, node)
     if found is None or operator(linear := producer(graph, found[0])) != "linear":
         return None
     assert linear is not None
@@ -108,27 +67,27 @@ def sum_of_linear(graph: OpGraph, node: Node) -> Rewritten | Unfit | None:
     assert isinstance(weight, Ref)
     if not read_once(graph, source):
         return Unfit("the product is needed for something else too")
-    if node.spec.dtype not in FLOATS or not _same_dtype(graph, x, weight, Ref(ref=node.name)):
+    if node.spec.dtype not in FLOATS or not same_dtype(graph, x, weight, Ref(ref=node.name)):
         return Unfit("the sum changes the type")
     rank = len(graph.spec_of(x).shape)
     outer = [dim for dim in dims if dim != rank - 1]
     rows = prod(graph.spec_of(x).shape[dim] for dim in outer)
     w = Writer(graph)
-    summed = _sum(w, x, outer, keep=True)
+    summed = sum_over(w, x, outer, keep=True)
     lead = w.spec(summed).shape[:-1]
     dtype = node.spec.dtype
     if rank - 1 in dims:
-        columns = _sum(w, weight, [0], keep=False)
+        columns = sum_over(w, weight, [0], keep=False)
         product = w.call("aten.matmul.default", (summed, columns), lead, dtype)
-        offset = _sum(w, bias, [0], keep=False) if isinstance(bias, Ref) else None
+        offset = sum_over(w, bias, [0], keep=False) if isinstance(bias, Ref) else None
     else:
         features = graph.spec_of(weight).shape[0]
         product = w.call("aten.linear.default", (summed, weight), (*lead, features), dtype)
         offset = bias if isinstance(bias, Ref) else None
     if offset is not None:
-        product = _plus(w, product, _scaled(w, offset, rows))
-    result = _scaled(w, product, _divisor(graph, node, source, dims))
-    result = _shaped(w, result, node.spec.shape)
+        product = plus(w, product, scaled(w, offset, rows))
+    result = scaled(w, product, _divisor(graph, node, source, dims))
+    result = shaped(w, result, node.spec.shape)
     changed = replace(graph, w, node.name, {Ref(ref=node.name): result})
     kind = (
         "a matrix-vector product with its weight's column sums"
@@ -140,7 +99,7 @@ def sum_of_linear(graph: OpGraph, node: Node) -> Rewritten | Unfit | None:
 
 def sum_of_matmul(graph: OpGraph, node: Node) -> Rewritten | Unfit | None:
     """Sum or mean of A B over rows or columns: (sums of A) B, A (sums of B), or both."""
-    found = _reduced(graph, node)
+    found = reduction_of(graph, node)
     if found is None or operator(matmul := producer(graph, found[0])) not in (
         "mm",
         "matmul",
@@ -160,28 +119,28 @@ def sum_of_matmul(graph: OpGraph, node: Node) -> Rewritten | Unfit | None:
         return Unfit("the sum is over the batch of matrices alone")
     if not read_once(graph, source):
         return Unfit("the product is needed for something else too")
-    if node.spec.dtype not in FLOATS or not _same_dtype(graph, a, b, Ref(ref=node.name)):
+    if node.spec.dtype not in FLOATS or not same_dtype(graph, a, b, Ref(ref=node.name)):
         return Unfit("the sum changes the type")
     w = Writer(graph)
     if rank - 2 in dims:
-        a = _sum(w, a, [len(left) - 2], keep=True)
+        a = sum_over(w, a, [len(left) - 2], keep=True)
     if rank - 1 in dims:
-        b = _sum(w, b, [len(right) - 1], keep=True)
+        b = sum_over(w, b, [len(right) - 1], keep=True)
     shape = list(graph.spec_of(source).shape)
     for dim in set(dims) & {rank - 1, rank - 2}:
         shape[dim] = 1
     product = w.call("aten.matmul.default", (a, b), shape, node.spec.dtype)
     rest = [dim for dim in dims if dim < rank - 2]
-    product = _sum(w, product, rest, keep=True)
-    result = _scaled(w, product, _divisor(graph, node, source, dims))
-    result = _shaped(w, result, node.spec.shape)
+    product = sum_over(w, product, rest, keep=True)
+    result = scaled(w, product, _divisor(graph, node, source, dims))
+    result = shaped(w, result, node.spec.shape)
     changed = replace(graph, w, node.name, {Ref(ref=node.name): result})
     return Rewritten(changed, f"{operator(node)} of a matrix product is a product of sums")
 
 
 def scaling_out_of_sum(graph: OpGraph, node: Node) -> Rewritten | Unfit | None:
     """sum(x c) = c sum(x), sum(x + b) = sum(x) + sum(b), where a product then meets the sum."""
-    found = _reduced(graph, node)
+    found = reduction_of(graph, node)
     if found is None:
         return None
     source, dims, _ = found
@@ -210,7 +169,7 @@ def scaling_out_of_sum(graph: OpGraph, node: Node) -> Rewritten | Unfit | None:
         if not along or spec.dtype != dtype:
             return Unfit("what is added does not lie along the summed dimension")
         factor = prod(summed[:-1]) if is_sum else 1.0 / summed[-1]
-        amount = _scaled(w, _sum(w, other, [0], keep=False), factor)
+        amount = scaled(w, sum_over(w, other, [0], keep=False), factor)
     else:
         return Unfit("what scales the product is a tensor")
     result = w.call(inner.target, (reduced, amount), shape, dtype)
@@ -219,11 +178,11 @@ def scaling_out_of_sum(graph: OpGraph, node: Node) -> Rewritten | Unfit | None:
 
 
 def _leads_to_product(graph: OpGraph, ref: Ref) -> bool:
-    """Whether a value is a matrix product, but for scalings and offsets."""
+    """Whether a value is a product or convolution, but for scalings and offsets."""
     node = producer(graph, ref)
     while operator(node) in ("mul", "div", "add", "sub") and node is not None:
         node = producer(graph, node.args[0])
-    return operator(node) in ("linear", "mm", "matmul", "bmm")
+    return operator(node) in ("linear", "mm", "matmul", "bmm") or operator(node).startswith("conv")
 
 
 _IDENTITY = {"sum", "mean", "amax", "amin", "prod", "logsumexp"}
@@ -249,7 +208,7 @@ def size_one_reduction(graph: OpGraph, node: Node) -> Rewritten | Unfit | None:
     if isinstance(node.result, tuple) and _reads_index(graph, node, 1):
         return Unfit("the position of the largest element is needed too")
     w = Writer(graph)
-    result = _shaped(w, source, made.shape)
+    result = shaped(w, source, made.shape)
     index = 0 if isinstance(node.result, tuple) else None
     changed = replace(graph, w, node.name, {Ref(ref=node.name, index=index): result})
     return Rewritten(changed, f"{name} over a dimension of size 1 is the element itself")
@@ -363,8 +322,12 @@ def _factor(node: Node) -> float | None:
 
 
 def repeated_call(graph: OpGraph, node: Node) -> Rewritten | Unfit | None:
-    """A call made before with the same arguments."""
-    if node.kind != "call" or is_random(node) or node.result is None:
+    """A call made before with the same arguments.
+
+    Tensors made of nothing stay apart: they cost nothing, and the library's LSTM dies of being
+    given one as both of its states.
+    """
+    if node.kind != "call" or is_random(node) or node.result is None or not node.refs:
         return None
     for other in graph.calls:
         if other.name == node.name:

@@ -28,9 +28,7 @@ def propose(program: Program, situation: Situation) -> list[Proposal] | Refusal:
             reason=f"The largest output is {max(written) / 1e6:.1f} MB; blocks under "
             f"{RETURNED_FROM >> 20} MiB are recycled by malloc without page faults.",
         )
-    machine = Machine(
-        situation.bandwidth_gbps, situation.peak_gflops, situation.fault_us, situation.huge_pages
-    )
+    machine = Machine.of(situation)
     faults = large // PAGE
     saved = (faults - faults / PAGES_IN_HUGE) * situation.fault_us / 1e3
     before = program_ms(program, machine)

@@ -1,14 +1,17 @@
-"""Fuses every island of pointwise and reduction work into one C++ loop."""
+"""Fuses every island of pointwise and reduction work into one loop: C++, Triton or CUDA C++."""
 
 from typing import Literal, cast
 
 from knowledge.loops.cost import Machine, program_ms
 from knowledge.loops.cost import moved_mb as moved
+from knowledge.loops.cuda_shape import CudaWish
 from knowledge.loops.islands import find_islands
 from knowledge.loops.kernel import make_kernel
 from knowledge.loops.plan import Options
+from knowledge.loops.triton_tile import Wish
 from knowledge.opgraph import OpGraph
 from knowledge.pattern import Parameter, Proposal, Refusal, Situation, Step
+from knowledge.patterns.row_loop import cuda, triton
 from knowledge.program import Kernel, Program
 
 NAME = "row_loop"
@@ -22,26 +25,20 @@ STREAMING_PENALTY = 0.7
 
 def propose(program: Program, situation: Situation) -> list[Proposal] | Refusal:
     """One proposal for each setting of the tunables worth trying; all fuse every island."""
-    if program.kernels:
-        return Refusal(pattern=NAME, reason="The op's loops are fused already.")
-    kernels, reasons = _kernels(program.graph, Options())
+    options, wish = _settings(program, {})
+    kernels, reasons = _kernels(program, options, wish)
     if not kernels:
         told = "; ".join(dict.fromkeys(reasons.values())) or "the op has no call"
         return Refusal(pattern=NAME, reason=f"No call can be fused: {told[:300]}.")
-    machine = Machine(
-        situation.bandwidth_gbps, situation.peak_gflops, situation.fault_us, situation.huge_pages
-    )
-    fused = _fused(program, kernels, Options())
-    before = situation.best_ms if not program.steps else program_ms(program, machine)
-    after = program_ms(fused, machine)
-    eager = program_ms(program, machine)
+    machine = Machine.of(situation)
+    fused = _fused(program, kernels)
+    before, after = program_ms(program, machine), program_ms(fused, machine)
     calls = sum(len(kernel.nodes) for kernel in kernels)
     fusion = f"{_counted(calls, 'call')} into {_counted(len(kernels), 'loop')}"
     arithmetic = (
-        f"Call by call the op moves {moved(program):.1f} MB through memory ({eager:.3f} ms by "
-        f"bytes, operations and faults); fusing {fusion} leaves {moved(fused):.1f} MB, at "
-        f"{situation.bandwidth_gbps:.1f} GB/s {after:.3f} ms. Before: {before:.3f} ms, so "
-        f"{before / after:.2f}x."
+        f"Call by call the op moves {moved(program):.1f} MB through memory ({before:.3f} ms); "
+        f"fusing {fusion} leaves {moved(fused):.1f} MB, at {situation.bandwidth_gbps:.1f} GB/s "
+        f"{after:.3f} ms: {before / after:.2f}x."
     )
     title = f"fuse {fusion}"
     return [
@@ -51,7 +48,7 @@ def propose(program: Program, situation: Situation) -> list[Proposal] | Refusal:
             speedup=before / after * factor,
             arithmetic=f"{arithmetic} {why}".strip(),
         )
-        for parameters, words, factor, why in _variants(kernels)
+        for parameters, words, factor, why in _VARIANTS[program.backend](kernels)
     ]
 
 
@@ -82,11 +79,24 @@ def apply(program: Program, step: Step) -> Program:
     Raises:
         ValueError: nothing in the program can be fused, or a tunable has an unknown value.
     """
-    options = _options(step.parameters)
-    kernels, _ = _kernels(program.graph, options)
-    if not kernels or program.kernels:
+    kernels, _ = _kernels(program, *_settings(program, step.parameters))
+    if not kernels:
         raise ValueError("row_loop: there is nothing to fuse")
-    return _fused(program, kernels, options)
+    return _fused(program, kernels)
+
+
+_VARIANTS = {"cpp": _variants, "triton": triton.variants, "cuda": cuda.variants}
+
+
+def _settings(
+    program: Program, parameters: dict[str, Parameter]
+) -> tuple[Options, Wish | CudaWish | None]:
+    """How kernels are printed; the kind of wish says in which language."""
+    if program.backend == "cuda":
+        return cuda.settings(parameters)
+    if program.backend == "triton":
+        return triton.settings(parameters)
+    return _options(parameters), None
 
 
 def _options(parameters: dict[str, Parameter]) -> Options:
@@ -102,19 +112,22 @@ def _options(parameters: dict[str, Parameter]) -> Options:
     )
 
 
-def _fused(program: Program, kernels: list[Kernel], options: Options) -> Program:
+def _fused(program: Program, kernels: list[Kernel]) -> Program:
     words = f"calls fused into {_counted(len(kernels), 'row loop')}"
-    return program.changed(kernels=tuple(kernels), steps=(*program.steps, words))
+    return program.changed(kernels=(*program.kernels, *kernels), steps=(*program.steps, words))
 
 
-def _kernels(graph: OpGraph, options: Options) -> tuple[list[Kernel], dict[str, str]]:
-    """A kernel an island, and for each call that goes to the library, why."""
-    islands, reasons = find_islands(graph)
+def _kernels(
+    program: Program, options: Options, wish: Wish | CudaWish | None
+) -> tuple[list[Kernel], dict[str, str]]:
+    """A kernel an island of what is left, and for each call that goes to the library, why."""
+    graph = program.graph
+    islands, reasons = find_islands(graph, tuple(kernel.nodes for kernel in program.kernels))
     kernels: list[Kernel] = []
     for island in islands:
         # The most telling call gives the kernel its name: the last one that is not a view.
         name = f"fused_{len(kernels)}_{_name(graph, island.nodes)}"
-        made = make_kernel(graph, island.nodes, island.loop, name, options)
+        made = make_kernel(graph, island, name, options, wish)
         if isinstance(made, str):
             reasons = {**reasons, **dict.fromkeys(island.nodes, made)}
         else:

@@ -10,6 +10,7 @@ import stat
 import subprocess
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from knowledge.opgraph import Frozen
@@ -103,26 +104,29 @@ def _from_call(call: ast.Call, constants: dict[str, object]) -> CppSource | None
 
 
 def compile_sources(sources: list[CppSource], cache: Path, run: Run) -> BuildFailed | None:
-    """Compile what `cache` does not hold yet; None when all of it is there.
+    """Compile what `cache` does not hold yet, side by side; None when all of it is there.
 
     Args:
         sources: what `extract_sources` found.
         cache: an existing folder of compiled kernels, later given to the candidate read-only.
         run: runs a command with the given folder as its working and only writable folder, and
-            returns its exit status and output. The commands name their files relative to it.
+            returns its exit status and output, from several threads at once. The commands name
+            their files relative to it.
     """
-    for source in sources:
-        target = cache / source.library
-        if target.is_file():
-            continue
-        with tempfile.TemporaryDirectory(prefix="build-", ignore_cleanup_errors=True) as scratch:
-            failed = _compile_one(source, Path(scratch), target, run)
-        if failed is not None:
-            return failed
-    return None
+    missing = {source.library: source for source in sources}
+    missing = {name: one for name, one in missing.items() if not (cache / name).is_file()}
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        attempts = [pool.submit(_compile_one, one, cache, run) for one in missing.values()]
+        outcomes = [attempt.result() for attempt in attempts]
+    return next((failed for failed in outcomes if failed is not None), None)
 
 
-def _compile_one(source: CppSource, scratch: Path, target: Path, run: Run) -> BuildFailed | None:
+def _compile_one(source: CppSource, cache: Path, run: Run) -> BuildFailed | None:
+    with tempfile.TemporaryDirectory(prefix="build-", ignore_cleanup_errors=True) as scratch:
+        return _compile_in(Path(scratch), source, cache / source.library, run)
+
+
+def _compile_in(scratch: Path, source: CppSource, target: Path, run: Run) -> BuildFailed | None:
     # The jailed compiler may run as another user, who must be able to write here.
     scratch.chmod(0o777)
     (scratch / "kernel.cpp").write_text(source.source, encoding="utf-8")

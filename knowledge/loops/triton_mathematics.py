@@ -1,0 +1,169 @@
+"""How Triton spells values: types, literals, the scalar operators, and reductions that keep NaN.
+
+`libdevice` is NVIDIA's device library of mathematics: exp, tanh and their kin within 2 units in the
+last place (CUDA C++ Programming Guide, mathematical functions). Division is Triton's `/`, also
+within 2 units; everything else is correctly rounded or exact.
+"""
+
+import re
+
+from knowledge.loops.form import Fold, Refused, Value, ValueType
+
+TYPES: dict[str, str] = {
+    "float": "tl.float32",
+    "double": "tl.float64",
+    "int64_t": "tl.int64",
+    "bool": "tl.int1",
+}
+
+_LIBDEVICE = (
+    "trunc", "exp", "log1p", "expm1", "tanh", "exp2", "log2", "log10", "sin", "cos", "tan", "asin",
+    "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh", "erfc",
+)  # fmt: skip
+
+# Operators between whose operands a plain Python number takes the type of the other operand.
+_INFIX: dict[str, str] = {
+    "add": "{0} + {1}",
+    "sub": "{0} - {1}",
+    "mul": "{0} * {1}",
+    "div": "{0} / {1}",
+    "reciprocal": "1.0 / {0}",
+    "maximum": "tl.maximum({0}, {1}, propagate_nan=tl.PropagateNan.ALL)",
+    "minimum": "tl.minimum({0}, {1}, propagate_nan=tl.PropagateNan.ALL)",
+    "where": "tl.where({0}, {1}, {2})",
+    "gt": "{0} > {1}",
+    "ge": "{0} >= {1}",
+    "lt": "{0} < {1}",
+    "le": "{0} <= {1}",
+    "eq": "{0} == {1}",
+    "ne": "{0} != {1}",
+}
+_CALLS: dict[str, str] = {
+    "as_float16": "{0}.to(tl.float16).to(tl.float32)",
+    "as_bfloat16": "{0}.to(tl.bfloat16).to(tl.float32)",
+    "neg": "-{0}",
+    "abs": "tl.abs({0})",
+    "sign": "({0} > 0).to({type}) - ({0} < 0).to({type})",
+    "floor_int": "floor_divide({0}, {1})",
+    "trunc_int": "{0} // {1}",
+    "and": "{0} & {1}",
+    "or": "{0} | {1}",
+    "not": "~{0}",
+    "xor": "{0} ^ {1}",
+    "isnan": "{0} != {0}",
+    "isinf": 'tl.abs({0}) == float("inf")',
+    "isfinite": 'tl.abs({0}) < float("inf")',
+    "sqrt": "tl.sqrt({0})",
+    "rsqrt": "tl.rsqrt({0})",
+    "floor": "tl.floor({0})",
+    "ceil": "tl.ceil({0})",
+    "round": "libdevice.rint({0})",
+    "log": "tl.log({0})",
+    "erf": "tl.erf({0})",
+    "sigmoid": "1.0 / (1.0 + libdevice.exp(-{0}))",
+    "pow": "libdevice.pow({0}, {1})",
+    "power": "libdevice.pow({0}, {1})",
+    "atan2": "libdevice.atan2({0}, {1})",
+    "fmod": "libdevice.fmod({0}, {1})",
+    **{name: f"libdevice.{name}({{0}})" for name in _LIBDEVICE},
+}
+# One multiplication and the hardware's 2^x: the error grows with the argument, to some 40 units in
+# the last place where the result nears the largest float.
+_HARDWARE: dict[str, str] = {
+    "exp": "tl.exp({0})",
+    "sigmoid": "1.0 / (1.0 + tl.exp(-{0}))",
+}
+
+_NAN_FOLD = '''@triton.jit
+def nan_{0}(a, b):
+    """The {1} of two; NaN if either is NaN, as torch has it."""
+    return tl.{0}imum(a, b, propagate_nan=tl.PropagateNan.ALL)'''
+
+_HELPERS: dict[str, str] = {
+    "nan_max": _NAN_FOLD.format("max", "larger"),
+    "nan_min": _NAN_FOLD.format("min", "smaller"),
+    "product": '''@triton.jit
+def product(a, b):
+    """One step of a product over a block."""
+    return a * b''',
+    "floor_divide": '''@triton.jit
+def floor_divide(a, b):
+    """The quotient rounded down; Triton's own is rounded to zero."""
+    rest = a % b
+    down = (rest != 0) & ((rest < 0) != (b < 0))
+    return a // b - down.to(tl.int64)''',
+}
+
+
+def literal(number: float | int | bool, kind: ValueType) -> str:
+    """A number as Python writes it; it takes the type of what it meets."""
+    if kind == "bool":
+        return "True" if number else "False"
+    if kind == "int64_t":
+        return str(int(number))
+    value = float(number)
+    if value != value or value in (float("inf"), float("-inf")):
+        return f'float("{value}")'
+    return repr(value)
+
+
+def filled(number: float | int | bool, kind: ValueType, shape: str = "()") -> str:
+    """A tensor of one number in its own type: Triton may round a plain float to 32 bits."""
+    return f"tl.full({shape}, {literal(number, kind)}, {TYPES[kind]})"
+
+
+def takes_numbers(op: str) -> bool:
+    """Whether plain Python numbers may stand for operands."""
+    return op in _INFIX
+
+
+def expression(value: Value, args: list[str], hardware: bool) -> str:
+    """A scalar operator on arguments that are names or, where `takes_numbers`, literals.
+
+    Raises:
+        Refused: arithmetic on bools, which Triton does in one bit.
+    """
+    if value.op == "cast":
+        return f"{args[0]} != 0" if value.type == "bool" else f"{args[0]}.to({TYPES[value.type]})"
+    if value.type == "bool" and value.op in ("add", "sub", "mul", "neg", "maximum", "minimum"):
+        raise Refused(f"{value.op} of truth values has no form in Triton")
+    table = {**_INFIX, **_CALLS, **(_HARDWARE if hardware else {})}
+    return table[value.op].format(*args, type=TYPES[value.type])
+
+
+def start_of(fold: Fold, kind: ValueType) -> float | int:
+    """What a reduction starts from.
+
+    Raises:
+        Refused: a reduction of truth values.
+    """
+    if kind == "bool":
+        raise Refused("a reduction of truth values has no form in Triton")
+    if fold in ("sum", "prod"):
+        return int(fold == "prod")
+    if kind == "int64_t":
+        return -(2**63) if fold == "max" else 2**63 - 1
+    return float("-inf") if fold == "max" else float("inf")
+
+
+def joined(fold: Fold, left: str, right: str) -> str:
+    """One step of a reduction, element by element."""
+    if fold in ("sum", "prod"):
+        return f"{left} {'+' if fold == 'sum' else '*'} {right}"
+    return f"nan_{fold}({left}, {right})"
+
+
+def reduced(fold: Fold, block: str, axis: int, keep: bool) -> str:
+    """A block reduced along an axis, which is kept with size 1 where `keep` says so."""
+    kept = ", keep_dims=True" if keep else ""
+    if fold == "sum":
+        return f"tl.sum({block}, axis={axis}{kept})"
+    return f"tl.reduce({block}, {axis}, {_COMBINE[fold]}{kept})"
+
+
+_COMBINE = {"max": "nan_max", "min": "nan_min", "prod": "product"}
+
+
+def helpers(text: str) -> tuple[str, ...]:
+    """The definitions that a kernel's text calls, once for a whole module."""
+    return tuple(_HELPERS[name] for name in _HELPERS if re.search(rf"\b{name}\b", text))

@@ -1,0 +1,1 @@
+"""Flash attention: see card.toml and notes.md."""

@@ -1,0 +1,1 @@
+"""Column statistics: see card.toml and notes.md."""

@@ -1,0 +1,222 @@
+"""Statistics of columns as kernels of their own; what follows a batch norm stays pointwise work."""
+
+from math import prod
+
+from knowledge.loops.cost import compared
+from knowledge.loops.islands import find_islands
+from knowledge.loops.kernel import make_kernel
+from knowledge.loops.plan import Options
+from knowledge.opgraph import Node, OpGraph, Ref
+from knowledge.pattern import Proposal, Refusal, Situation, Step
+from knowledge.patterns.algebra.edit import argument, operator
+from knowledge.patterns.column_statistics.columns import (
+    BatchNorm,
+    Statistics,
+    batch_norm_of,
+    split,
+    statistics_of,
+)
+from knowledge.patterns.column_statistics.printing import print_statistics
+from knowledge.program import Kernel, Program, Size, Written, variable
+
+NAME = "column_statistics"
+# Conversion, difference, sum, and product and sum of squares, in double: half as many lanes.
+OPERATIONS = 8
+
+
+def propose(program: Program, situation: Situation) -> list[Proposal] | Refusal:
+    """One proposal that takes every batch norm in training and every reduction around columns."""
+    found, reasons = _found(program)
+    if not found:
+        told = "; ".join(dict.fromkeys(reasons)) or "the op has no statistics of columns"
+        return Refusal(pattern=NAME, reason=f"No statistics can be gathered here: {told}.")
+    step = Step(pattern=NAME, parameters={"only": ""})
+    speedup, arithmetic = compared(program, apply(program, step), situation)
+    return [Proposal(step=step, title=_words(len(found)), speedup=speedup, arithmetic=arithmetic)]
+
+
+def _words(count: int) -> str:
+    return f"statistics of columns in one sweep{f' (x{count})' if count > 1 else ''}"
+
+
+def apply(program: Program, step: Step) -> Program:
+    """The program with statistics gathered by kernels; batch norms become pointwise calls.
+
+    Raises:
+        ValueError: there are no such statistics.
+    """
+    found, _ = _found(program, step.only)
+    if not found:
+        raise ValueError("column_statistics: there is nothing to gather")
+    for one in found:
+        if isinstance(one, BatchNorm):
+            graph, name = split(program.graph, one)
+            kernel = _norm_kernel(graph, one, graph.by_name[name])
+            kernels = (*program.kernels, kernel)
+            program = _normalised(program.changed(graph=graph, kernels=kernels), name)
+        else:
+            kernels = (*program.kernels, _kernel(program.graph, one))
+            program = program.changed(kernels=kernels)
+    return program.changed(steps=(*program.steps, _words(len(found))))
+
+
+def _normalised(program: Program, name: str) -> Program:
+    """The program with a loop for the calls that read the statistics, and all that fuses there.
+
+    Without it they would pass for library calls, and the statistics for a loss.
+    """
+    graph = program.graph
+    islands, _ = find_islands(graph, tuple(kernel.nodes for kernel in program.kernels))
+    readers = {node.name for node in graph.users[name]}
+    made = [
+        make_kernel(graph, island, f"{name}_normalised_{at}", Options())
+        for at, island in enumerate(islands)
+        if readers & set(island.nodes)
+    ]
+    loops = [kernel for kernel in made if isinstance(kernel, Kernel)]
+    return program.changed(kernels=(*program.kernels, *loops))
+
+
+def _found(
+    program: Program, only: frozenset[str] = frozenset()
+) -> tuple[list[BatchNorm | Statistics], list[str]]:
+    found: list[BatchNorm | Statistics] = []
+    reasons: list[str] = []
+    used = {ref.ref for kernel in program.kernels for ref in kernel.reads}
+    for node in program.library_calls:
+        if only and node.name not in only:
+            continue
+        norm = batch_norm_of(program.graph, node)
+        one = norm if norm is not None else statistics_of(program.graph, node)
+        if isinstance(norm, BatchNorm) and node.name in used:
+            one = "another kernel reads the batch norm"
+        if isinstance(one, str):
+            reasons.append(one)
+        elif one is not None:
+            found.append(one)
+    return found, reasons
+
+
+def _product(source: str, dims: range) -> str:
+    return " * ".join(f"{source}.shape[{dim}]" for dim in dims) or "1"
+
+
+def _sizes(source: Ref, first: int, last: int, rank: int) -> tuple[Size, ...]:
+    name = variable(source)
+    return (
+        Size(name="outer", expression=_product(name, range(first))),
+        Size(name="columns", expression=_product(name, range(first, last))),
+        Size(name="inner", expression=_product(name, range(last, rank))),
+    )
+
+
+def _norm_kernel(graph: OpGraph, norm: BatchNorm, node: Node) -> Kernel:
+    """The statistics of a batch norm: mean, scale, bias, new running mean and variance."""
+    spec = graph.spec_of(norm.source)
+    rank, name = len(spec.shape), f"{node.name}_kernel"
+    made = node.result
+    assert isinstance(made, tuple)
+    parameters, results = _norm_formulas(norm)
+    broadcast = f"(1, {variable(norm.source)}.shape[1],{' 1,' * (rank - 2)})"
+    shaped = 2 + (norm.bias is not None)
+    writes = tuple(
+        Written(
+            ref=Ref(ref=node.name, index=at), spec=one,
+            shape=broadcast if at < shaped else f"{variable(node.refs[-1])}.shape",
+        )
+        for at, one in enumerate(made)
+        if one is not None
+    )  # fmt: skip
+    reads = node.refs
+    return Kernel(
+        name=name,
+        source=print_statistics(name, spec.dtype, parameters, results, prod(spec.shape[2:]) > 1),
+        signature="p" * (len(reads) + len(writes)) + "iii",
+        nodes=(node.name,),
+        reads=reads,
+        writes=writes,
+        sizes=_sizes(norm.source, 1, 2, rank),
+        note="batch norm: mean and scale of every channel, and the running statistics",
+        moved_bytes=spec.nbytes,
+        operations=spec.numel * OPERATIONS,
+    )
+
+
+def _norm_formulas(norm: BatchNorm) -> tuple[list[str], list[str]]:
+    """Parameters and statements of a batch norm's statistics kernel."""
+    inputs = ["const element* x"]
+    outputs = ["element* mean", "element* scale"]
+    scale = f"1 / std::sqrt(all.squares / all.count + {norm.epsilon!r})"
+    if norm.weight is not None:
+        inputs.append("const element* weight")
+        scale = f"weight[c] / std::sqrt(all.squares / all.count + {norm.epsilon!r})"
+    results = ["mean[c] = all.mean;", f"scale[c] = {scale};"]
+    if norm.bias is not None:
+        inputs.append("const element* bias")
+        outputs.append("element* offset")
+        results.append("offset[c] = bias[c];")
+    if norm.running is not None:
+        inputs += ["const element* running_mean", "const element* running_variance"]
+        outputs += ["element* new_mean", "element* new_variance"]
+        kept, taken = f"{1 - norm.momentum!r}", f"{norm.momentum!r}"
+        results += [
+            f"new_mean[c] = {kept} * running_mean[c] + {taken} * all.mean;",
+            f"new_variance[c] =\n            {kept} * running_variance[c]"
+            f" + {taken} * (all.squares / (all.count - 1));",
+        ]
+    return [*inputs, *outputs], results
+
+
+def _kernel(graph: OpGraph, one: Statistics) -> Kernel:
+    """A reduction around columns."""
+    node, spec = graph.by_name[one.node], graph.spec_of(one.source)
+    rank, name = len(spec.shape), f"{one.node}_columns"
+    several = isinstance(node.result, tuple)
+    refs = [Ref(ref=node.name, index=at) for at in (0, 1)] if several else [Ref(ref=node.name)]
+    keep = len(graph.spec_of(refs[0]).shape) == rank
+    source = variable(one.source)
+    given = argument(node, 1, "dim")
+    assert isinstance(given, list)
+    reduced = {int(dim) % rank for dim in given if isinstance(dim, int)}
+    sizes = [
+        "1" if dim in reduced else f"{source}.shape[{dim}]"
+        for dim in range(rank)
+        if keep or dim not in reduced
+    ]
+    writes = tuple(
+        Written(ref=ref, shape=f"({', '.join(sizes)},)", spec=graph.spec_of(ref)) for ref in refs
+    )
+    outputs = [f"element* out{at}" for at in range(len(refs))]
+    inner = prod(spec.shape[one.last :])
+    return Kernel(
+        name=name,
+        source=print_statistics(
+            name, spec.dtype, ["const element* x", *outputs], _formulas(one), inner > 1
+        ),
+        signature="p" * (1 + len(writes)) + "iii",
+        nodes=(node.name,),
+        reads=(one.source,),
+        writes=writes,
+        sizes=_sizes(one.source, one.first, one.last, rank),
+        note=f"{operator(node)} around columns",
+        moved_bytes=spec.nbytes,
+        operations=spec.numel * OPERATIONS,
+    )
+
+
+def _formulas(one: Statistics) -> list[str]:
+    variance = f"all.squares / (all.count - {one.correction!r})"
+    if one.correction:
+        # Too few elements have no variance: the quotient's sign must not turn it into infinity.
+        variance = f"all.squares / std::fmax(all.count - {one.correction!r}, 0.0)"
+    # Welford's mean, which the library returns here, is NaN once an infinity has come by.
+    mean = "std::isnan(all.squares) ? all.squares : all.mean"
+    formulas = {
+        "sum": ["all.mean * all.count"],
+        "mean": ["all.mean"],
+        "var": [variance],
+        "std": [f"std::sqrt({variance})"],
+        "var_mean": [variance, mean],
+        "std_mean": [f"std::sqrt({variance})", mean],
+    }[one.kind]
+    return [f"out{at}[c] = {formula};" for at, formula in enumerate(formulas)]

@@ -1,0 +1,1 @@
+"""Convolution with what follows it: see card.toml and notes.md."""

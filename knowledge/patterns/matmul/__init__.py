@@ -1,0 +1,1 @@
+"""Matrix products with an own blocked kernel, or through the fastest library routine."""

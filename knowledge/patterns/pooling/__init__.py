@@ -1,0 +1,1 @@
+"""Pooling: see card.toml and notes.md."""

@@ -1,0 +1,1 @@
+"""Persistent recurrent net: see card.toml and notes.md."""

@@ -1,0 +1,1 @@
+"""Scans: see card.toml and notes.md."""

@@ -1,0 +1,1 @@
+"""Transposed convolution split by output phase: see card.toml and notes.md."""

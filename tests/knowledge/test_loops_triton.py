@@ -1,0 +1,187 @@
+"""Loops printed as Triton: in the interpreter against float64, and what the printer decides."""
+
+import pytest
+
+from knowledge.emit import emit
+from knowledge.pattern import Parameter, Refusal, Step, load_pattern
+from knowledge.program import Program
+from tests.patterns.ops import OPS
+from tests.patterns.workshop import SITUATION, build, function, reference
+from tools.backends.triton.interpret import Candidate, Interpreted, NotInterpreted, interpret
+
+pytest.importorskip("triton")
+
+# A schedule or a kind of operand each; `slow` runs the rest.
+TELLING = (
+    "conv_relu_bias", "bn_eval", "gemm_gn_min_bias", "conv_softmax_chan", "gn_affine", "ln_3d",
+    "frob", "rms4d", "l2norm", "mindim0", "ce_spatial", "ce_ignore", "triplet", "kl", "multiout",
+    "listout", "noncontig", "bf16", "f16", "f64", "int", "boolmask", "bcast_outer", "bigrow",
+    "flatbig", "varnorm",
+)  # fmt: skip
+NOTHING_TO_FUSE = ("lstm", "gru", "argmax", "diag")
+CASES = {
+    "softmax_of_nan_and_infinity": (
+        "x",
+        "torch.softmax(x, -1)",
+        "torch.tensor([[1.0, 2.0, float('nan')], [1.0, float('inf'), 2.0], [-float('inf')] * 3])",
+    ),
+    "extremes_of_nan": (
+        "x",
+        "(x.amax(-1), x.amin(-1), x.max(), torch.relu(x), torch.clamp(x, -1, 1))",
+        "torch.tensor([[1.0, 2.0, float('nan')], [1.0, float('inf'), 2.0]])",
+    ),
+    "long_neighbours": ("x", "torch.softmax(x, 1)", "torch.randn(2, 700, 30)"),
+    "labels_of_long_rows": (
+        "x, t",
+        "F.cross_entropy(x, t)",
+        "torch.randn(3, 40000), torch.tensor([0, 39999, 7])",
+    ),
+    "long_rows_of_infinity": (
+        "x",
+        "torch.softmax(x, -1)",
+        "torch.randn(4, 40000).clamp(max=2.0).masked_fill("
+        "torch.tensor([[True], [False], [False], [False]]), -float('inf')).where("
+        "torch.arange(40000) >= torch.tensor([[0], [39000], [0], [0]]), -float('inf')).where("
+        "torch.arange(40000) != torch.tensor([[-1], [-1], [39999], [-1]]), float('inf'))",
+    ),
+    "spread_columns": (
+        "x, b",
+        "torch.tanh(x + b[:, None])",
+        "torch.randn(3, 5000), torch.randn(3)",
+    ),
+    "strided": ("x", "F.gelu(x).sum(-1)", "torch.randn(40, 66)[::2, ::3]"),
+    "products": ("x", "(x.prod(-1), x.sum())", "torch.rand(7, 33) + 0.5"),
+    "numbers_in_double": (
+        "x",
+        "x * 0.1 + torch.where(x > 0.1, 0.3, x) + torch.clamp(x, 0.1, 0.7)",
+        "torch.randn(1001).double()",
+    ),
+    "functions": (
+        "x",
+        "torch.log1p(x.abs()) + torch.expm1(x) + torch.sin(x) + torch.erf(x) + torch.round(x)"
+        " + torch.pow(x.abs(), 1.3) + torch.floor(x) + torch.trunc(x) + torch.sign(x)",
+        "torch.randn(1001)",
+    ),
+    "short_ints": (
+        "x",
+        "(x + x // 2, x.sum(-1), (x * 2).amax(-1))",
+        "torch.randint(-9, 9, (33, 9), dtype=torch.int32)",
+    ),
+    "mean_of_rows": ("x", "torch.logsumexp(x, 1).mean()", "torch.randn(2000, 40)"),
+    "one_number": ("x", "torch.relu(x) * 2", "torch.tensor(3.0)"),
+}
+SETTINGS: tuple[dict[str, Parameter], ...] = (
+    {"exp": "inline", "accumulate": "double"},
+    {"block": 256},
+    {"rows": 2, "warps": 8},
+)
+SOFTMAX = function("x", "torch.softmax(x, dim=-1)", "torch.randn(8, 16)")
+
+
+def in_triton(source: str, parameters: dict[str, Parameter] | None = None) -> str:
+    """A reference fused by row_loop into Triton."""
+    graph = build(source, ()).graph
+    step = Step(pattern="row_loop", parameters=parameters or {})
+    program = load_pattern("row_loop").apply(Program.of(graph, source, "triton"), step)
+    assert {kernel.language for kernel in program.kernels} == {"triton"}
+    return emit(program)
+
+
+def checked(sources: dict[str, str], settings: dict[str, Parameter]) -> dict[str, object]:
+    """What is wrong with each reference's candidate; all run in one interpreter."""
+    given = [
+        Candidate(candidate=in_triton(source, settings), reference=source)
+        for source in sources.values()
+    ]
+    answers = interpret(given, 500.0)
+    return {
+        name: answer
+        for name, answer in zip(sources, answers, strict=True)
+        if not (isinstance(answer, Interpreted) and not answer.complaints)
+    }
+
+
+def test_ops_are_as_right_as_the_reference() -> None:
+    sources = {name: reference(*OPS[name]) for name in TELLING}
+    sources |= {name: function(*case) for name, case in CASES.items()}
+    assert checked(sources, {}) == {}
+
+
+@pytest.mark.slow
+def test_every_op_that_makes_a_loop_is_as_right_as_the_reference() -> None:
+    names = [name for name in OPS if name not in (*TELLING, *NOTHING_TO_FUSE)]
+    assert checked({name: reference(*OPS[name]) for name in names}, {}) == {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+def test_every_tunable_keeps_the_result(settings: dict[str, Parameter]) -> None:
+    assert checked({name: function(*case) for name, case in CASES.items()}, settings) == {}
+
+
+def test_a_wrong_kernel_is_told_from_a_right_one_and_an_error_has_its_line() -> None:
+    right = in_triton(SOFTMAX)
+    wrong = right.replace("axis=1", "axis=0")
+    failing = right.replace("tl.load(", "tl.missing(")
+    assert len({right, wrong, failing}) == 3
+    given = [Candidate(candidate=text, reference=SOFTMAX) for text in (right, wrong, failing)]
+    first, second, third = interpret(given)
+    assert first == Interpreted(complaints=())
+    assert isinstance(second, Interpreted)
+    assert "off by" in second.complaints[0]
+    assert isinstance(third, NotInterpreted)
+    assert third.line in range(1, len(failing.splitlines()) + 1)
+    assert "missing" in third.message
+
+
+def test_sizes_may_differ_from_the_traced_ones_and_a_label_out_of_range_gives_nan() -> None:
+    labels = function(
+        "x, t", "F.cross_entropy(x, t, reduction='none').isnan()",
+        "torch.randn(4, 8), torch.arange(4)",
+    )  # fmt: skip
+    given = [
+        Candidate(candidate=in_triton(SOFTMAX), reference=SOFTMAX, inputs=f"[torch.randn({shape})]")
+        for shape in ("1, 16", "17, 16", "3, 1000")
+    ]
+    assert interpret(given) == [Interpreted(complaints=())] * len(given)
+    assert "tl.where(has" in in_triton(labels)
+
+
+def test_a_module_with_several_kernels_has_each_import_and_helper_once() -> None:
+    source = function(
+        "x, w", "torch.softmax(torch.softmax(x, -1) @ w, -1)",
+        "torch.randn(8, 16), torch.randn(16, 16)",
+    )  # fmt: skip
+    text = in_triton(source)
+    assert text.count("@triton.jit\ndef nan_max") == 1
+    assert text.count("import triton\n") == 1
+    assert text.count("softmax_kernel[") == 2
+    assert "cpp_kernel" not in text
+    assert "device=x.device" in text
+
+
+def test_tunables_reach_the_launch_and_unknown_ones_are_errors() -> None:
+    text = in_triton(SOFTMAX, {"rows": 4, "warps": 2, "exp": "inline"})
+    assert "ROWS=4, num_warps=2" in text
+    assert "tl.exp(" in text
+    for wrong in ({"warps": 3}, {"streaming": True}, {"exp": "table"}):
+        with pytest.raises(ValueError, match="unknown tunables"):
+            in_triton(SOFTMAX, wrong)
+
+
+def test_proposals_for_triton_vary_its_own_tunables_and_can_all_be_applied() -> None:
+    program = Program.of(build(SOFTMAX, ()).graph, SOFTMAX, "triton")
+    pattern = load_pattern("row_loop")
+    proposals = pattern.propose(program, SITUATION)
+    assert not isinstance(proposals, Refusal)
+    assert {"block", "rows", "warps"} <= set(proposals[0].step.parameters)
+    for proposal in proposals:
+        assert pattern.apply(program, proposal.step).kernels
+
+
+def test_arithmetic_of_truth_values_is_refused_with_the_reason() -> None:
+    source = function("x", "(x > 0) + (x < 1)", "torch.randn(40)")
+    program = Program.of(build(source, ()).graph, source, "triton")
+    answer = load_pattern("row_loop").propose(program, SITUATION)
+    assert isinstance(answer, Refusal)
+    assert "truth values" in answer.reason

@@ -1,0 +1,1 @@
+"""CUDA C++: `loader` runs inside candidates, `compile` tells for any device what a kernel takes."""
