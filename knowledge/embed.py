@@ -1,17 +1,21 @@
-"""Text to vectors on this machine: hashed words, word pairs and letter runs. No model, no download.
+"""Text to vectors on this machine, without a download: the dense half of a search.
 
-What it lacks in meaning, the pages make up for by being written in the words of the symptoms. A
-second ranking by rare words was tried on 65 questions and did not pay: one more right page in the
-top five among the project's 400 passages, two fewer among 12,000 foreign ones.
+`StaticWords` was chosen by `benchmarks/retrieval.py`; the figures of the others stand in
+docs/knowledge.md.
 """
 
 import re
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+from safetensors.numpy import load_file
 from scipy.sparse import csr_matrix
 from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.preprocessing import normalize
+from tokenizers import Tokenizer
 
 VERSION = 1
 # H200, GOMP_parallel, avx512: whoever types one means it, so it counts three times.
@@ -29,8 +33,48 @@ class Embedding(Protocol):
         """One unit vector a text, or zeros for a text without a single word."""
 
 
+class StaticWords:
+    """The mean of fixed vectors of word pieces, as the package wordllama brings them along.
+
+    16 MB and no network to run through: it knows which words are used alike, not their order.
+    """
+
+    name = "wordllama/l2_supercat_256"
+
+    def embed(self, texts: list[str]) -> list[list[float]]:
+        """One unit vector a text, or zeros for a text without a single word."""
+        tokenizer, table = _word_pieces()
+        sums = np.zeros((len(texts), table.shape[1]), dtype=np.float32)
+        for at, text in enumerate(texts):
+            # One by one: a batch starts threads, of which a process that forks later is warned.
+            pieces = tokenizer.encode(text, add_special_tokens=False).ids
+            sums[at] = table[pieces].sum(axis=0, dtype=np.float32)
+        vectors: list[list[float]] = normalize(sums).tolist()
+        return vectors
+
+
+@cache
+def _word_pieces() -> tuple[Tokenizer, np.ndarray]:
+    """The tokenizer, and a vector for each of its pieces.
+
+    Only the package's files are used: its own loader (0.4.0) misses the tokenizer that lies beside
+    it and downloads another.
+    """
+    spec = find_spec("wordllama")
+    assert spec is not None
+    assert spec.origin is not None
+    package = Path(spec.origin).parent
+    tokenizer = Tokenizer.from_file(str(package / "tokenizers/l2_supercat_tokenizer_config.json"))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    table: np.ndarray = load_file(package / "weights/l2_supercat_256.safetensors")[
+        "embedding.weight"
+    ]
+    return tokenizer, table
+
+
 class HashedWords:
-    """Signed feature hashing with sublinear term frequency.
+    """Signed feature hashing with sublinear term frequency; needs no files at all.
 
     Words and pairs of words take one part of the vector and letter runs inside words the other, so
     that `vectorisation` still meets `vectorised` without long words drowning the rest.

@@ -21,7 +21,7 @@ def index(
         list[Path] | None,
         typer.Argument(
             metavar="[PATH]...",
-            help="Your own Markdown, text or source files, or folders of them.",
+            help="Your own Markdown, text, HTML, PDF or source files, or folders of them.",
             show_default=False,
         ),
     ] = None,

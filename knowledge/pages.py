@@ -1,7 +1,7 @@
 """From files to passages: front matter, cutting along headings, source code by blank lines.
 
-Reads Markdown, plain text and source files, device pages and pattern cards. What cannot be read is
-a value that says why; nothing here knows how passages are stored.
+Reads Markdown, plain text, HTML, PDF and source files, device pages and pattern cards. What cannot
+be read is a value that says why; nothing here knows how passages are stored.
 """
 
 import re
@@ -14,13 +14,15 @@ from typing import Any, Literal, get_args
 import yaml
 
 from knowledge.device import Device
+from knowledge.documents import READERS, NoText
 from knowledge.opgraph import Frozen
 
 Kind = Literal["hardware", "language", "pattern", "profile", "repair", "document"]
 
 PROSE = (".md", ".markdown", ".rst", ".txt")
 SOURCE = (".py", ".c", ".cc", ".cpp", ".cxx", ".h", ".hpp", ".cu", ".cuh", ".toml", ".yaml", ".yml")
-LARGEST_BYTES = 4 << 20
+READ = (*PROSE, *SOURCE, *READERS)
+LARGEST_BYTES, LARGEST_PDF_BYTES = 4 << 20, 64 << 20
 PASSAGE_CHARACTERS = 1500
 TAGS = ("devices", "languages", "ops", "bottlenecks", "sources")
 _SKIPPED_FOLDERS = {"__pycache__", "node_modules", "venv", "build", "dist"}
@@ -76,7 +78,7 @@ def find_files(path: Path) -> Iterator[Path | Unreadable]:
         hidden = item.name.startswith(".") or item.name in _SKIPPED_FOLDERS
         if item.is_dir() and not hidden and not item.is_symlink():
             yield from find_files(item)
-        elif item.is_file() and not hidden and item.suffix.lower() in PROSE + SOURCE:
+        elif item.is_file() and not hidden and item.suffix.lower() in READ:
             yield item
 
 
@@ -92,8 +94,9 @@ def load_bytes(path: Path) -> bytes | Unreadable:
     """A file's bytes, or why they cannot be had."""
     try:
         size = path.stat().st_size
-        if size > LARGEST_BYTES:
-            return Unreadable(path=str(path), reason=f"larger than {LARGEST_BYTES >> 20} MiB")
+        most = LARGEST_PDF_BYTES if path.suffix.lower() == ".pdf" else LARGEST_BYTES
+        if size > most:
+            return Unreadable(path=str(path), reason=f"larger than {most >> 20} MiB")
         return path.read_bytes()
     except OSError as error:
         return Unreadable(path=str(path), reason=error.strerror or type(error).__name__)
@@ -107,20 +110,25 @@ def digest(content: bytes) -> str:
 def parse(label: str, path: Path, content: bytes) -> Page | Unreadable:
     """The page behind a file's bytes, whatever its format."""
     suffix = path.suffix.lower()
-    if suffix not in PROSE + SOURCE:
-        known = ", ".join(PROSE + SOURCE)
+    if suffix not in READ:
+        known = ", ".join(READ)
         return Unreadable(path=str(path), reason=f"{suffix or 'no suffix'}: only {known} are read")
+    reader = READERS.get(suffix, _plain_text)
     try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return Unreadable(path=str(path), reason="not UTF-8 text")
-    if "\0" in text:
-        return Unreadable(path=str(path), reason="binary, not text")
-    try:
-        page = _page(label, path, text.replace("\r\n", "\n"))
-    except BadPage as error:
+        page = _page(label, path, reader(content))
+    except (BadPage, NoText) as error:
         return Unreadable(path=str(path), reason=str(error))
     return page if page.chunks else Unreadable(path=str(path), reason="holds no text")
+
+
+def _plain_text(content: bytes) -> str:
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise NoText("not UTF-8 text") from error
+    if "\0" in text:
+        raise NoText("binary, not text")
+    return text.replace("\r\n", "\n")
 
 
 def _page(label: str, path: Path, text: str) -> Page:
@@ -129,7 +137,7 @@ def _page(label: str, path: Path, text: str) -> Page:
         return _device_page(label, text)
     if folder == "patterns" and path.name == "card.toml":
         return _card_page(label, path, text)
-    if path.suffix.lower() in (".md", ".markdown"):
+    if path.suffix.lower() in (".md", ".markdown", *READERS):
         return _markdown_page(label, path, text)
     if path.suffix.lower() in PROSE:
         chunks = tuple(Chunk(heading="", text=part) for part in _packed(text))

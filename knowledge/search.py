@@ -16,7 +16,7 @@ app = typer.Typer(add_completion=False)
 
 
 @app.command()
-def search(
+def search(  # noqa: PLR0913 - a command's options are its parameters
     query: Annotated[str, typer.Argument(help="Symptoms, operators or an error message.")],
     k: Annotated[int, typer.Option("-k", min=1, max=100, help="How many passages.")] = 5,
     kind: Annotated[
@@ -24,14 +24,26 @@ def search(
         typer.Option(help="hardware, language, pattern, profile, repair or document."),
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda or a device's name.")] = None,
+    language: Annotated[str | None, typer.Option(help="cpp, cuda, triton or python.")] = None,
     op: Annotated[str | None, typer.Option(help="An operator, e.g. softmax.")] = None,
+    bottleneck: Annotated[
+        str | None, typer.Option(help="memory, compute, latency or pages.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Print the passages that answer a query, best first."""
     try:
         library = Library.open()
         library.refresh()
-        found = library.search(query, k, kind=kind, device=device, op=op)
+        found = library.search(
+            query,
+            k,
+            kind=kind,
+            device=device,
+            language=language,
+            op=op,
+            bottleneck=bottleneck,
+        )
     except BadInput as error:
         sys.stderr.write(f"{error}\n")
         raise typer.Exit(2) from error

@@ -1,23 +1,21 @@
 """The library: passages and lessons on a Chroma shelf, kept in step with the files they come from.
 
-The only module that speaks to Chroma. It never lets Chroma embed anything, never goes to the
-network, and never trusts a client that was open while another process wrote.
+A search is hybrid: Chroma ranks by vectors, `lexical.py` by words, `fusion.py` makes one of both.
+
+Chroma is spoken to here alone, through a client of `connection.py`'s. It never embeds anything, and
+never goes to the network.
 """
 
 import shutil
-import threading
 import time
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from functools import cache
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import cast
+from typing import TypeVar, Unpack, cast
+from uuid import uuid4
 
 import chromadb
 import numpy as np
-from chromadb.api.client import Client
 from chromadb.api.types import Embeddings, Where
-from chromadb.config import Settings
 from chromadb.errors import ChromaError
 
 from knowledge.catalogue import (
@@ -28,20 +26,25 @@ from knowledge.catalogue import (
     load_catalogue,
     save_catalogue,
 )
-from knowledge.embed import Embedding, HashedWords
+from knowledge.connection import connection_to
+from knowledge.embed import Embedding, StaticWords
 from knowledge.errors import BadInput
-from knowledge.experience import Lesson, append_lesson, read_lessons
+from knowledge.experience import Lesson, append_lesson, drop_lessons, latest, read_lessons
+from knowledge.experience.memory import Memory
+from knowledge.fusion import Fusion, best_of_pages
 from knowledge.intake import IndexReport, Intake, Progress, take_stock
+from knowledge.lexical import WordIndex, remove_other_indices
 from knowledge.pages import Unreadable
 from knowledge.passage import (
-    Condition,
+    FORM,
+    Narrowing,
     Passage,
     Record,
     Row,
-    conditions_for,
     passage_of,
     record_of_lesson,
     records_of,
+    tag_groups,
 )
 
 __all__ = ["IndexReport", "Library", "Passage", "Unreadable", "default_folder"]
@@ -50,51 +53,9 @@ PROJECT = Path(__file__).parent
 PASSAGES = "passages"
 LESSONS = "lessons"
 BATCH = 256
-SPARE = 5
-# Five sections of one page tell less than sections of three.
-PASSAGES_OF_ONE_PAGE = 2
 
-
-class _Connection:
-    """This process's one Chroma client for a folder, reopened when another process has written.
-
-    An open client answers from the index it loaded, without a word, long after another process
-    has replaced it; and what it then writes undoes the other's work.
-    """
-
-    def __init__(self) -> None:
-        self.lock = threading.RLock()
-        self._client: Client | None = None
-        self._seen = (-1, -1)
-
-    def client(self, folder: Path, catalogue: Catalogue) -> Client:
-        """A client that sees all that was written up to `catalogue`."""
-        if self._client is None or self._seen != (catalogue.shelf, catalogue.generation):
-            self.close()
-            opened = chromadb.PersistentClient(
-                path=folder / f"shelf-{catalogue.shelf}",
-                settings=Settings(anonymized_telemetry=False),
-            )
-            # Chroma declares the protocol only, which lacks `close`.
-            self._client = cast(Client, opened)
-            self.wrote(catalogue)
-        return self._client
-
-    def wrote(self, catalogue: Catalogue) -> None:
-        """What led to `catalogue` was done through this client."""
-        self._seen = (catalogue.shelf, catalogue.generation)
-
-    def close(self) -> None:
-        """Let go of the shelf's files."""
-        client, self._client = self._client, None
-        if client is not None:
-            client.close()
-
-
-@cache
-def _connection(folder: Path) -> _Connection:
-    # Chroma shares one system a path within a process, so two clients could not be refreshed apart.
-    return _Connection()
+Condition = dict[str, object]
+Answer = TypeVar("Answer")
 
 
 class Library:
@@ -103,11 +64,13 @@ class Library:
     Any number of threads and processes may use one folder at once; each call is complete in itself.
     """
 
-    def __init__(self, folder: Path, project: Path, embedding: Embedding) -> None:
+    def __init__(self, folder: Path, project: Path, embedding: Embedding, fusion: Fusion) -> None:
         self.folder = folder
+        self.memory = Memory(folder)
         self._project = project
         self._embedding = embedding
-        self._connection = _connection(folder)
+        self._fusion = fusion
+        self._connection = connection_to(folder)
 
     @classmethod
     def open(
@@ -116,13 +79,15 @@ class Library:
         *,
         project: Path = PROJECT,
         embedding: Embedding | None = None,
+        fusion: Fusion | None = None,
     ) -> "Library":
         """The library in `folder`, made if there is none yet.
 
         Args:
             folder: None means `default_folder()`.
             project: where the project's own pages lie.
-            embedding: None means hashed words, which need no download.
+            embedding: None means static vectors of words, which need no download.
+            fusion: how much each ranking says; None means as measured best.
 
         Raises:
             BadInput: the folder cannot be made or written.
@@ -137,7 +102,7 @@ class Library:
                 f"cannot be written ({error.strerror}).",
                 "Set KERNELWRIGHT_LIBRARY to a folder of yours.",
             ) from error
-        return cls(folder, project, embedding or HashedWords())
+        return cls(folder, project, embedding or StaticWords(), fusion or Fusion())
 
     def refresh(self) -> IndexReport:
         """Bring the project's own pages up to date; next to nothing when none has changed."""
@@ -147,7 +112,7 @@ class Library:
         """Add files and folders of the user's, and drop those under them that have vanished.
 
         Args:
-            paths: Markdown, text and source files, or folders of them.
+            paths: Markdown, text, HTML, PDF and source files, or folders of them.
             progress: is told (done, of, name) as files are read.
 
         Raises:
@@ -155,37 +120,17 @@ class Library:
         """
         return self._update(tuple(path.expanduser().resolve() for path in paths), progress)
 
-    def search(
-        self,
-        query: str,
-        k: int = 5,
-        *,
-        kind: str | None = None,
-        device: str | None = None,
-        op: str | None = None,
-        bottleneck: str | None = None,
-    ) -> list[Passage]:
+    def search(self, query: str, k: int = 5, **narrowed: Unpack[Narrowing]) -> list[Passage]:
         """The best passages for a query in words, best first, at most `k`.
 
         Args:
             query: symptoms, operators, an error message.
             k: how many.
-            kind: only pages of this kind.
-            device: only pages about this device, its kind or its architecture, and general ones.
-            op: only pages about this operator (`softmax`, `aten.softmax.int`), and general ones.
-            bottleneck: only pages that address it, and general ones.
+            narrowed: see `Narrowing`; holds for every ranking alike.
         """
-        conditions = conditions_for(kind, device, op, bottleneck)
-        # Every page is let in twice at most, so more are asked for than are wanted.
-        rows = self._ask(PASSAGES, query, max(0, SPARE * k), conditions)
-        found: list[Passage] = []
-        taken: Counter[str] = Counter()
-        for row in rows:
-            page = _subject(str(row.metadata["page"]))
-            taken[page] += 1
-            if len(found) < k and taken[page] <= PASSAGES_OF_ONE_PAGE:
-                found.append(passage_of(row))
-        return found
+        if k < 1 or not query.strip():
+            return []
+        return self._ask(lambda catalogue: self._found(catalogue, query, k, narrowed))
 
     def remember(self, lesson: Lesson) -> None:
         """Keep a lesson for good: in a plain file first, on the shelf second."""
@@ -199,6 +144,21 @@ class Library:
             append_lesson(self._lessons_file, lesson)
             self._put(catalogue, LESSONS, [record_of_lesson(lesson)])
             self._finish(catalogue)
+
+    def forget(self, unwanted: Callable[[Lesson], bool]) -> int:
+        """Drop lessons for good, and say how many."""
+        with self._connection.lock, folder_lock(self.folder, exclusive=True):
+            catalogue = load_catalogue(self.folder)
+            sound = self._sound(catalogue)
+            self._begin(catalogue)
+            left, dropped = drop_lessons(self._lessons_file, unwanted)
+            if sound:
+                # Filled anew: a dropped lesson may have taken an earlier one's place.
+                self._collection(catalogue, LESSONS)
+                self._connection.client(self.folder, catalogue).delete_collection(LESSONS)
+                self._put(catalogue, LESSONS, [record_of_lesson(one) for one in latest(left)])
+                self._finish(catalogue)
+        return dropped
 
     def lessons_like(
         self, signature: str, device: str, k: int = 5, *, unconfirmed: bool = False
@@ -214,7 +174,14 @@ class Library:
         conditions: list[Condition] = [{"device": device}]
         if not unconfirmed:
             conditions.append({"confirmed": True})
-        rows = self._ask(LESSONS, signature.replace("_", " "), k, conditions)
+        text = signature.replace("_", " ")
+        if k < 1 or not text.strip():
+            return []
+        rows = self._ask(
+            lambda catalogue: self._rows(
+                catalogue, LESSONS, self._nearest(catalogue, LESSONS, text, k, conditions)
+            )
+        )
         return [Lesson.model_validate_json(row.metadata["lesson"]) for row in rows]
 
     def close(self) -> None:
@@ -229,21 +196,45 @@ class Library:
     def _sound(self, catalogue: Catalogue) -> bool:
         return not self._why_anew(catalogue)
 
-    def _ask(self, name: str, text: str, wanted: int, conditions: Sequence[Condition]) -> list[Row]:
-        """The nearest rows; a missing, stale or broken shelf is built anew first, once."""
-        if wanted < 1 or not text.strip():
-            return []
+    def _ask(self, answer: Callable[[Catalogue], list[Answer]]) -> list[Answer]:
+        """An answer from the shelf; a missing, stale or broken one is built anew first, once."""
         broken = ""
         with self._connection.lock, folder_lock(self.folder, exclusive=False):
             catalogue = load_catalogue(self.folder)
             if self._sound(catalogue):
                 try:
-                    return self._nearest(catalogue, name, text, wanted, conditions)
+                    return answer(catalogue)
                 except ChromaError as error:
                     broken = f"the shelf could not be read ({error})"
         self._update((), None, broken)
         with self._connection.lock, folder_lock(self.folder, exclusive=False):
-            return self._nearest(load_catalogue(self.folder), name, text, wanted, conditions)
+            return answer(load_catalogue(self.folder))
+
+    def _found(
+        self, catalogue: Catalogue, query: str, k: int, narrowed: Narrowing
+    ) -> list[Passage]:
+        if catalogue.passages == 0:
+            return []
+        index = self._words(catalogue)
+        groups = tag_groups(narrowed)
+        conditions: list[Condition] = [
+            {"$or": [{tag: True} for tag in group]} if len(group) > 1 else {group[0]: True}
+            for group in groups
+        ]
+        scores = self._fusion.scores(
+            index,
+            query,
+            groups,
+            lambda wanted: self._nearest(catalogue, PASSAGES, query, wanted, conditions),
+        )
+        chosen = best_of_pages(scores, index, k)
+        rows = self._rows(catalogue, PASSAGES, [index.ids[at] for at in chosen])
+        return [passage_of(row, scores[at]) for row, at in zip(rows, chosen, strict=True)]
+
+    def _words(self, catalogue: Catalogue) -> WordIndex:
+        return self._connection.words(
+            self.folder, catalogue, lambda: self._rows(catalogue, PASSAGES, None)
+        )
 
     def _nearest(
         self,
@@ -252,30 +243,33 @@ class Library:
         text: str,
         wanted: int,
         conditions: Sequence[Condition],
-    ) -> list[Row]:
+    ) -> list[str]:
+        """The nearest rows' names, nearest first."""
         collection = self._collection(catalogue, name)
         wanted = min(wanted, collection.count())
         if wanted == 0:
             return []
+        where = {"$and": list(conditions)} if len(conditions) > 1 else next(iter(conditions), None)
         found = collection.query(
             query_embeddings=self._vectors([text]),
             n_results=wanted,
-            where={"$and": list(conditions)}
-            if len(conditions) > 1
-            else next(iter(conditions), None),
-            include=["documents", "metadatas", "distances"],
+            where=cast("Where | None", where),
+            include=[],
         )
-        columns = (
-            found["documents"] or [[]],
-            found["metadatas"] or [[]],
-            found["distances"] or [[]],
-        )
-        return [
-            Row(id=key, text=document, metadata=dict(metadata), distance=distance)
-            for key, document, metadata, distance in zip(
-                found["ids"][0], *(column[0] for column in columns), strict=True
+        return found["ids"][0]
+
+    def _rows(self, catalogue: Catalogue, name: str, ids: list[str] | None) -> list[Row]:
+        """The rows of these names in their order; all there are where `ids` is None."""
+        if ids is not None and not ids:
+            return []
+        got = self._collection(catalogue, name).get(ids=ids, include=["documents", "metadatas"])
+        rows = {
+            key: Row(id=key, text=document, metadata=dict(metadata))
+            for key, document, metadata in zip(
+                got["ids"], got["documents"] or [], got["metadatas"] or [], strict=True
             )
-        ]
+        }
+        return list(rows.values()) if ids is None else [rows[key] for key in ids]
 
     def _vectors(self, texts: list[str]) -> Embeddings:
         return list(np.asarray(self._embedding.embed(texts), dtype=np.float32))
@@ -304,9 +298,11 @@ class Library:
         """Why the shelf must be built from nothing, empty where it is sound."""
         if catalogue.writing:
             return "an earlier run was interrupted"
-        if catalogue.embedding == self._embedding.name:
-            return ""
-        return "the embedding has changed" if catalogue.embedding else "first use"
+        if not catalogue.embedding:
+            return "first use"
+        if catalogue.form != FORM:
+            return "passages are kept in another form"
+        return "" if catalogue.embedding == self._embedding.name else "the embedding has changed"
 
     def _bring_up_to_date(
         self, catalogue: Catalogue, paths: tuple[Path, ...], progress: Progress | None, why: str
@@ -331,7 +327,7 @@ class Library:
         """Write an intake to the shelf, a new one if `anew`, and say so in the catalogue."""
         if anew:
             # A number no earlier shelf has had: other processes may still hold that one open.
-            update = {"shelf": catalogue.shelf + 1, "embedding": self._embedding.name}
+            update = {"shelf": catalogue.shelf + 1, "embedding": self._embedding.name, "form": FORM}
             catalogue = catalogue.model_copy(update=update)
         self._begin(catalogue)
         entries = {k: v for k, v in catalogue.entries.items() if k not in intake.gone}
@@ -347,11 +343,16 @@ class Library:
             )
         self._put(catalogue, PASSAGES, records)
         if anew:
-            lessons = {lesson.key: lesson for lesson in read_lessons(self._lessons_file)}
-            self._put(catalogue, LESSONS, [record_of_lesson(each) for each in lessons.values()])
-        finished = self._finish(catalogue.model_copy(update={"entries": entries}))
+            lessons = latest(read_lessons(self._lessons_file))
+            self._put(catalogue, LESSONS, [record_of_lesson(each) for each in lessons])
+        update = {"entries": entries, "words": uuid4().hex[:12]}
+        finished = self._finish(catalogue.model_copy(update=update))
         if anew:
             self._remove_other_shelves(finished)
+        remove_other_indices(self.folder, finished.words)
+        if finished.passages:
+            # Made now rather than by the first who asks: that one may be in a hurry.
+            self._words(finished)
         return finished
 
     def _begin(self, catalogue: Catalogue) -> None:
@@ -385,8 +386,3 @@ class Library:
         for shelf in self.folder.glob("shelf-*"):
             if shelf.name != f"shelf-{catalogue.shelf}":
                 shutil.rmtree(shelf, ignore_errors=True)
-
-
-def _subject(page: str) -> str:
-    """What a page is about: a pattern's card and its notes speak of one thing."""
-    return page.rpartition("/")[0] if page.startswith("patterns/") else page

@@ -5,8 +5,9 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 
-from knowledge.embed import HashedWords
+from knowledge.embed import Embedding, HashedWords, StaticWords
 
 TEXTS = ["Page faults of a large output", "page-fault", "vectorised loops", "vectorisation"]
 
@@ -37,8 +38,36 @@ def test_inflected_words_stay_near() -> None:
     assert query @ near > 0.4 > query @ far
 
 
-def test_a_text_without_words_is_far_from_everything() -> None:
-    assert not np.array(HashedWords().embed([""])).any()
+@pytest.mark.parametrize("embedding", [HashedWords(), StaticWords()], ids=lambda each: each.name)
+def test_a_text_without_words_is_far_from_everything(embedding: Embedding) -> None:
+    assert not np.array(embedding.embed([""])).any()
+
+
+def test_static_vectors_have_unit_length_and_do_not_depend_on_their_neighbours() -> None:
+    together = np.array(StaticWords().embed(TEXTS))
+    assert together.shape == (4, 256)
+    np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1.0, rtol=1e-6)
+    np.testing.assert_array_equal(together[1], StaticWords().embed([TEXTS[1]])[0])
+
+
+def test_static_vectors_know_which_words_are_used_alike() -> None:
+    texts = ["a wonderful film", "three kilograms of iron", "this movie was great"]
+    near, far, query = np.array(StaticWords().embed(texts))
+    assert query @ near > query @ far + 0.1
+
+
+def test_a_process_that_forks_after_embedding_is_not_warned() -> None:
+    script = (
+        "import os; from knowledge.embed import StaticWords; StaticWords().embed(['a', 'b'] * 50); "
+        "child = os.fork(); StaticWords().embed(['c'])\n"
+        "if child: os.waitpid(child, 0)"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", script],
+        env={"PYTHONPATH": ":".join(sys.path)},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert told.stderr == ""
 
 
 def test_the_name_tells_the_parameters() -> None:

@@ -74,7 +74,10 @@ def test_no_word_is_lost_and_no_passage_is_too_long(paragraphs: list[str]) -> No
     [
         ("a.md", b"\xff\xfe\x00bad", "not UTF-8 text"),
         ("a.txt", b"text\x00more", "binary, not text"),
-        ("a.pdf", b"%PDF-1.7", "only"),
+        ("a.pdf", b"%PDF-1.7", "cannot be read"),
+        ("a.docx", b"PK", "only"),
+        ("a.html", b"<hr><p>a: [</p><hr>", "not YAML"),
+        ("a.html", b"<html><script>x</script></html>", "without text"),
         ("a.md", b"  \n\n ", "holds no text"),
         ("a.md", b"---\ntitle: [\n---\nbody", "not YAML"),
     ],

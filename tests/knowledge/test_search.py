@@ -119,6 +119,14 @@ def test_json_is_one_document_and_nothing_else() -> None:
     assert set(document["passages"][0]) >= {"source", "title", "text", "score"}
 
 
+@pytest.mark.usefixtures("own_library")
+def test_a_language_narrows_what_is_shown() -> None:
+    asked = ["sum over a row", "-k", "10", "--language", "triton", "--json"]
+    passages = json.loads(CliRunner().invoke(app, asked).stdout)["passages"]
+    assert len(passages) == 10
+    assert all("triton" in each["languages"] or not each["languages"] for each in passages)
+
+
 def test_an_unusable_library_is_one_line_and_exit_2(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from knowledge.catalogue import default_folder, load_catalogue
+from knowledge.catalogue import default_folder, load_catalogue, save_catalogue
 from knowledge.embed import HashedWords
 from knowledge.errors import BadInput
 from knowledge.store import Library
@@ -192,6 +192,23 @@ def test_another_embedding_rebuilds_everything(
     assert report.rebuilt == "the embedding has changed"
     assert report.read == 8
     assert other.search("zebra", 1)[0].kind == "document"
+
+
+def test_a_shelf_from_before_the_records_changed_is_built_anew(library: Library) -> None:
+    library.refresh()
+    before = load_catalogue(library.folder)
+    save_catalogue(library.folder, before.model_copy(update={"form": 1}))
+    assert library.refresh().rebuilt == "passages are kept in another form"
+    assert library.search("running maximum", 1)[0].source.startswith("docs/cpu/softmax.md")
+
+
+def test_a_lost_catalogue_leaves_nothing_of_a_page_as_it_was(
+    library: Library, project: Path
+) -> None:
+    library.refresh()
+    (library.folder / "catalogue.json").unlink()
+    (project / "docs/general.md").write_text("# Marmalade\nQuinces and oranges.\n")
+    assert not any("Pairwise" in found.text for found in library.search("pairwise summation", 10))
 
 
 def test_an_open_library_sees_what_another_process_wrote(

@@ -7,6 +7,7 @@ and alike where their signatures, the operators in words, are.
 import json
 import os
 import re
+from collections.abc import Callable, Iterable
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,14 @@ from pydantic import Field, ValidationError
 
 from knowledge.opgraph import Frozen, Node, OpGraph, Ref
 from knowledge.pattern import Step
+
+# The share of two ops' operators that both have, from which one teaches about the other.
+ALIKE = 0.75
+# Operators that differ in a line of a kernel and in nothing of its plan.
+ACTIVATIONS = frozenset((
+    "celu", "elu", "gelu", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "log_sigmoid",
+    "mish", "relu", "relu6", "selu", "sigmoid", "silu", "softplus", "softsign", "tanh",
+))  # fmt: skip
 
 
 class Lesson(Frozen):
@@ -48,6 +57,16 @@ class Lesson(Frozen):
 def signature(graph: OpGraph) -> str:
     """The operators in execution order, repetitions once, e.g. `linear add sum`."""
     return " ".join(dict.fromkeys(plain_op(node.target) for node in graph.calls))
+
+
+def likeness(ours: str, theirs: str) -> float:
+    """How much of two signatures is in both, from 0 to 1; one activation is as good as another."""
+    first, second = ({_family(word) for word in text.split()} for text in (ours, theirs))
+    return len(first & second) / len(first | second) if first and second else 0.0
+
+
+def _family(word: str) -> str:
+    return "activation" if word in ACTIVATIONS else word
 
 
 def plain_op(target: str) -> str:
@@ -120,3 +139,25 @@ def read_lessons(path: Path) -> list[Lesson]:
         except ValidationError:
             continue
     return lessons
+
+
+def latest(lessons: Iterable[Lesson]) -> list[Lesson]:
+    """The last account of each trial."""
+    return list({lesson.key: lesson for lesson in lessons}.values())
+
+
+def drop_lessons(path: Path, unwanted: Callable[[Lesson], bool]) -> tuple[list[Lesson], int]:
+    """Write the file anew without some lessons, in one step; the caller holds the lock.
+
+    Returns:
+        What is left, and how many were dropped.
+    """
+    known = read_lessons(path)
+    left = [lesson for lesson in known if not unwanted(lesson)]
+    fresh = path.with_name(f"{path.name}.new")
+    with fresh.open("wb") as file:
+        file.writelines(lesson.model_dump_json().encode() + b"\n" for lesson in left)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)
+    return left, len(known) - len(left)
