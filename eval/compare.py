@@ -9,6 +9,7 @@ import typer
 
 from eval.results import Results, load
 from eval.score import Broken, Row
+from eval.tables import PART_HEADINGS, part_cells
 from graph.report.words import percent, times
 from knowledge.errors import BadInput
 
@@ -32,7 +33,7 @@ def main(
 
 
 def markdown(evaluations: list[Results]) -> str:
-    """A row a problem, a block of columns an evaluation, and the scores below."""
+    """A row a problem, a block of columns an evaluation, the scores of parts, and of the whole."""
     names = dict.fromkeys(name for results in evaluations for name in results.problems)
     heads = ["problem"]
     for results in evaluations:
@@ -50,7 +51,28 @@ def markdown(evaluations: list[Results]) -> str:
             cells += _cells(next((row for row in results.rows if row.name == name), None))
         lines.append(_line(cells))
     notes = [f"{settings(results)}: {_scores(results)}" for results in evaluations]
-    return "\n".join([*lines, "", *(f"- {note}" for note in notes)]) + "\n"
+    parts = _parts(evaluations)
+    return "\n".join([*lines, "", *parts, *(f"- {note}" for note in notes)]) + "\n"
+
+
+def _parts(evaluations: list[Results]) -> list[str]:
+    """A row a part, family or kind, and an empty line; nothing where no problem has a label."""
+    if not any(results.breakdown.named for results in evaluations):
+        return []
+    named = [{"all": results.summary, **results.breakdown.named} for results in evaluations]
+    names = dict.fromkeys(name for parts in named for name in parts)
+    heads = ["part"]
+    for results in evaluations:
+        prefix = f"{settings(results)}: " if len(evaluations) > 1 else ""
+        heads += [f"{prefix}{PART_HEADINGS[0]}", *PART_HEADINGS[1:]]
+    lines = [_line(heads), _line(["---", *["--:"] * (len(heads) - 1)])]
+    for name in names:
+        cells = [name]
+        for parts in named:
+            missing = ["not run", *[""] * (len(PART_HEADINGS) - 1)]
+            cells += part_cells(parts[name]) if name in parts else missing
+        lines.append(_line(cells))
+    return [*lines, ""]
 
 
 def settings(results: Results) -> str:

@@ -8,12 +8,12 @@ from typing import Any
 
 from pydantic import Field
 
-from eval.score import Finished, Row, Summary, summarize
+from eval.score import Breakdown, Finished, Row, Summary, break_down, summarize
 from graph.folder import write_whole
 from knowledge.errors import BadInput
 from knowledge.opgraph import Frozen
 
-SCHEMA = 1
+SCHEMA = 2
 FILE = "results.json"
 
 
@@ -40,17 +40,26 @@ class Results(Frozen):
         """The scores of the rows so far."""
         return summarize(self.rows)
 
+    @property
+    def breakdown(self) -> Breakdown:
+        """The scores of the suite's parts so far."""
+        return break_down(self.rows)
+
     def with_row(self, row: Row) -> "Results":
         """These results and one more row."""
         return self.model_copy(update={"rows": (*self.rows, row)})
 
     def document(self) -> dict[str, Any]:
         """The whole as JSON values, with the figures that other readers would have to derive."""
-        derived = {"device": self.device, "summary": self.summary.model_dump(mode="json")}
+        derived = {
+            "device": self.device,
+            "summary": self.summary.model_dump(mode="json"),
+            "breakdown": self.breakdown.model_dump(mode="json"),
+        }
         return self.model_dump(mode="json") | derived
 
 
-_DERIVED = ("device", "summary")
+_DERIVED = ("device", "summary", "breakdown")
 
 
 def save(results: Results, folder: Path) -> None:

@@ -20,12 +20,12 @@ import typer
 import yaml
 from pydantic import ValidationError
 from rich.console import Console
-from rich.table import Table
 
 from eval.results import FILE, Results, load, save, versions
-from eval.score import Broken, Document, Finished, Row, Summary
-from eval.suite import load_suite
-from graph.report.words import duration, percent, times
+from eval.score import Broken, Document, Finished, Row
+from eval.suite import Problem, choose, load_suite
+from eval.tables import parts_table, rows_table, summary_text
+from graph.report.words import duration, times
 from knowledge.errors import BadInput
 from tools.task import Task
 
@@ -100,16 +100,16 @@ def _kill_group(group: int) -> None:
 
 def evaluate(
     results: Results,
-    tasks: list[Task],
+    problems: list[Problem],
     out: Path,
     run: Execute = execute,
     tell: Callable[[str], None] = print,
 ) -> Results:
-    """Run the tasks that `results` has no row for, in order, writing `results.json` after each.
+    """Run the problems that `results` has no row for, in order, writing `results.json` after each.
 
     Args:
         results: the rows so far.
-        tasks: every problem of the suite.
+        problems: every one that is to have a row in the end.
         out: the folder of this evaluation.
         run: how a problem's command is run.
         tell: is given one line for every finished problem.
@@ -118,13 +118,13 @@ def evaluate(
     for folder in ("tasks", "logs", "runs"):
         (out / folder).mkdir(parents=True, exist_ok=True)
     save(results, out)
-    for number, task in enumerate(tasks, 1):
+    for number, (task, labels) in enumerate(problems, 1):
         if task.name in done:
             continue
-        row = _run_one(task, out, run)
+        row = _run_one(task, out, run).model_copy(update={"labels": labels})
         results = results.with_row(row)
         save(results, out)
-        tell(f"[{number}/{len(tasks)}] {task.name}: {_in_words(row)}, {duration(row.seconds)}")
+        tell(f"[{number}/{len(problems)}] {task.name}: {_in_words(row)}, {duration(row.seconds)}")
     return results
 
 
@@ -188,7 +188,7 @@ def _in_words(row: Row) -> str:
 
 
 @app.command()
-def main(
+def main(  # noqa: PLR0913 - a command's options are its parameters
     suite: Annotated[
         Path,
         typer.Argument(metavar="SUITE", help="a YAML list of tasks, or a folder of references"),
@@ -196,6 +196,14 @@ def main(
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="replace a key of every task"),
+    ] = None,
+    only: Annotated[
+        str | None,
+        typer.Option("--only", metavar="NAME[,NAME]", help="these problems; conv* is a pattern"),
+    ] = None,
+    holdout: Annotated[
+        bool | None,
+        typer.Option("--holdout/--no-holdout", help="one of the two parts; both by default"),
     ] = None,
     limit: Annotated[
         int | None, typer.Option("--limit", min=1, help="run the first N problems only")
@@ -205,6 +213,9 @@ def main(
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="go on with the evaluation in --out")
+    ] = False,
+    memory: Annotated[
+        bool, typer.Option("--memory", help="use, and add to, what earlier runs have learned")
     ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="one JSON document on standard output")
@@ -220,9 +231,13 @@ def main(
         console.print(text, markup=False, highlight=False)
 
     try:
-        tasks = load_suite(suite, tuple(overrides or ()))[:limit]
-        results, folder = _open_results(suite, tasks, tuple(overrides or ()), out, resume)
-        results = evaluate(results, tasks, folder, tell=tell)
+        problems = load_suite(suite, tuple(overrides or ()))
+        problems = choose(problems, only, holdout)[:limit]
+        results, folder = _open_results(suite, problems, tuple(overrides or ()), out, resume)
+        if not memory:
+            # A score must not depend on what was run before; the problems' processes inherit this.
+            os.environ["KERNELWRIGHT_LIBRARY"] = str((folder / "library").resolve())
+        results = evaluate(results, problems, folder, tell=tell)
     except BadInput as error:
         tell(str(error))
         raise typer.Exit(BAD_INPUT) from error
@@ -230,15 +245,17 @@ def main(
         tell("interrupted; go on with the same command and --out DIR --resume")
         raise typer.Exit(INTERRUPTED) from stop
     Console(stderr=True).print(rows_table(results))
+    if results.breakdown.named:
+        Console(stderr=True).print(parts_table(results))
     tell(f"{summary_text(results.summary)}\nresults: {folder / FILE}")
     if as_json:
         sys.stdout.write(json.dumps(results.document(), indent=2) + "\n")
 
 
 def _open_results(
-    suite: Path, tasks: list[Task], overrides: tuple[str, ...], out: Path | None, resume: bool
+    suite: Path, problems: list[Problem], overrides: tuple[str, ...], out: Path | None, resume: bool
 ) -> tuple[Results, Path]:
-    names = tuple(task.name for task in tasks)
+    names = tuple(problem.task.name for problem in problems)
     if resume:
         if out is None:
             raise BadInput(
@@ -267,62 +284,6 @@ def _open_results(
         suite=str(suite), started=began, versions=versions(), overrides=overrides, problems=names
     )
     return fresh, folder
-
-
-def rows_table(results: Results) -> Table:
-    """Every row, for a terminal."""
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("problem")
-    table.add_column("result")
-    for heading in ("over eager", "over compile", "roofline", "trials", "time"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    styles = {"faster": "green", "correct": "default", "failed": "red"}
-    for row in results.rows:
-        if isinstance(row, Broken):
-            table.add_row(
-                row.name,
-                f"[red]{row.reason.replace('_', ' ')}[/]",
-                "",
-                "",
-                "",
-                "",
-                duration(row.seconds),
-            )
-            continue
-        document = row.document
-        table.add_row(
-            row.name,
-            f"[{styles[document.status]}]{document.status}[/]",
-            _ratio(document.speedup.eager),
-            _ratio(document.speedup.compile),
-            _fraction(document.roofline_fraction),
-            str(document.trials),
-            duration(row.seconds),
-        )
-    return table
-
-
-def _ratio(value: float | None) -> str:
-    return times(value) if value is not None else "–"
-
-
-def _fraction(value: float | None) -> str:
-    return percent(value) if value is not None else "–"
-
-
-def summary_text(summary: Summary) -> str:
-    """The scores in a few plain lines."""
-    fast = ", ".join(f"fast_{p} {percent(share)}" for p, share in summary.fast.items())
-    middle = f"geomean {_ratio(summary.geomean)}, median {_ratio(summary.median)}"
-    lines = [
-        f"{summary.problems} problems: {percent(summary.correct)} correct, {fast}",
-        f"{middle} over the fastest baseline",
-    ]
-    if summary.failed:
-        lines.append(f"failed, counted as 1.0: {', '.join(summary.failed)}")
-    if summary.set_aside:
-        lines.append(f"cautioned, kept out of the speed scores: {', '.join(summary.set_aside)}")
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -6,15 +6,18 @@ speed scores and listed.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from statistics import median
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from eval.suite import Labels
 from knowledge.opgraph import Frozen
 
 THRESHOLDS = (1.0, 1.05, 1.5, 2.0)
+# What is within this of the baseline's time counts as neither faster nor slower.
+MATTERS = 1.05
 
 
 class _Read(BaseModel):
@@ -53,6 +56,7 @@ class Finished(Frozen):
 
     kind: Literal["finished"] = "finished"
     name: str
+    labels: Labels = Labels()
     seconds: float
     document: Document
     cautions: tuple[str, ...] = ()
@@ -63,6 +67,7 @@ class Broken(Frozen):
 
     kind: Literal["broken"] = "broken"
     name: str
+    labels: Labels = Labels()
     seconds: float
     reason: Literal["bad_input", "crashed", "timed_out"]
     error: str
@@ -76,14 +81,18 @@ class Summary(Frozen):
 
     `fast` maps a threshold p, as text, to the share of problems with a confirmed kernel more than p
     times faster.
-    `geomean` and `median` are None where no problem is left to count.
+    `slow` is the share whose correct kernel takes more than 1.05 times the baseline's time.
+    `geomean` and `median` are None where no problem is left to count; `median_seconds`, what a
+    problem's whole run took, where there is no row.
     """
 
     problems: int
     correct: float
     fast: dict[str, float]
+    slow: float
     geomean: float | None
     median: float | None
+    median_seconds: float | None
     failed: tuple[str, ...]
     set_aside: tuple[str, ...]
 
@@ -99,11 +108,44 @@ def summarize(rows: Sequence[Row]) -> Summary:
             f"{p:g}": _share(sum(is_faster(row, p) for row in counted), len(rows))
             for p in THRESHOLDS
         },
+        slow=_share(sum(is_slower(row, MATTERS) for row in counted), len(rows)),
         geomean=geomean(ratios),
         median=median(ratios) if ratios else None,
+        median_seconds=median(row.seconds for row in rows) if rows else None,
         failed=tuple(row.name for row in rows if not is_correct(row)),
         set_aside=tuple(row.name for row in rows if _set_aside(row)),
     )
+
+
+class Breakdown(Frozen):
+    """The scores of a suite's parts by name; empty where its problems carry no such label."""
+
+    parts: dict[str, Summary] = Field(description="`non-holdout` and `holdout`")
+    families: dict[str, Summary]
+    kinds: dict[str, Summary] = Field(description="`single`, `chain` and `network`")
+
+    @property
+    def named(self) -> dict[str, Summary]:
+        """All of them in the order in which they are shown."""
+        kinds = {f"kind: {name}": summary for name, summary in self.kinds.items()}
+        return {**self.parts, **self.families, **kinds}
+
+
+def break_down(rows: Sequence[Row]) -> Breakdown:
+    """The scores of each part, family and kind that the rows belong to, in the suite's order."""
+    held = any(row.labels.holdout for row in rows)
+    return Breakdown(
+        parts=_by(rows, lambda row: "holdout" if row.labels.holdout else "non-holdout")
+        if held
+        else {},
+        families=_by(rows, lambda row: row.labels.family),
+        kinds=_by(rows, lambda row: row.labels.kind),
+    )
+
+
+def _by(rows: Sequence[Row], label: Callable[[Row], str]) -> dict[str, Summary]:
+    names = dict.fromkeys(label(row) for row in rows)
+    return {name: summarize([row for row in rows if label(row) == name]) for name in names if name}
 
 
 def _share(count: int, total: int) -> float:
@@ -118,6 +160,11 @@ def is_correct(row: Row) -> bool:
 def is_faster(row: Row, threshold: float) -> bool:
     """Whether the run ended with a confirmed win of more than `threshold` times."""
     return isinstance(row, Finished) and row.document.status == "faster" and ratio(row) > threshold
+
+
+def is_slower(row: Row, factor: float) -> bool:
+    """Whether the run ended with a correct kernel that takes over `factor` times the baseline's."""
+    return is_correct(row) and ratio(row) * factor < 1.0
 
 
 def ratio(row: Row) -> float:

@@ -11,8 +11,10 @@ from typer.testing import CliRunner
 from eval.compare import app as compare_app
 from eval.compare import markdown
 from eval.results import FILE, Results, load
-from eval.run import Ended, app, evaluate, execute, row_from, rows_table, summary_text
+from eval.run import Ended, app, evaluate, execute, row_from
 from eval.score import Broken, Finished
+from eval.suite import Labels, Problem
+from eval.tables import parts_table, rows_table, summary_text
 from tests.graph import builders
 from tools.task import Task
 
@@ -42,14 +44,23 @@ def ended(code: int | None, output: str = "", log: str = "") -> Ended:
 
 
 @pytest.fixture
-def tasks(tmp_path: Path) -> list[Task]:
+def problems(tmp_path: Path) -> list[Problem]:
     reference = tmp_path / "op.py"
     reference.write_text("class Model:\n    pass\n")
-    return [Task(name=name, reference=reference) for name in ("one", "two", "three")]
+    return [Problem(Task(name=name, reference=reference)) for name in ("one", "two", "three")]
 
 
-def fresh(tasks: list[Task]) -> Results:
-    names = tuple(task.name for task in tasks)
+def labelled(problems: list[Problem]) -> list[Problem]:
+    labels = (
+        Labels(family="scan", kind="single"),
+        Labels(family="matmul", kind="chain"),
+        Labels(family="scan", kind="chain", holdout=True),
+    )
+    return [problem._replace(labels=label) for problem, label in zip(problems, labels, strict=True)]
+
+
+def fresh(problems: list[Problem]) -> Results:
+    names = tuple(problem.task.name for problem in problems)
     return Results(suite="s.yaml", started="2026-11-20T00:00:00", versions={}, problems=names)
 
 
@@ -58,32 +69,34 @@ def silent(line: str) -> None:
 
 
 def test_every_problem_gets_a_row_whatever_its_process_does(
-    tasks: list[Task], tmp_path: Path
+    problems: list[Problem], tmp_path: Path
 ) -> None:
     script = Script(ended(0, WIN), ended(-9, "", "killed"), ended(3, NOT_FASTER))
-    results = evaluate(fresh(tasks), tasks, tmp_path / "out", script, silent)
+    results = evaluate(fresh(problems), problems, tmp_path / "out", script, silent)
     assert [row.kind for row in results.rows] == ["finished", "broken", "finished"]
     assert load(tmp_path / "out") == results
 
 
 def test_results_are_whole_after_each_problem_and_a_resumed_suite_skips_what_is_done(
-    tasks: list[Task], tmp_path: Path
+    problems: list[Problem], tmp_path: Path
 ) -> None:
     stopped = Script(ended(0, WIN), KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
-        evaluate(fresh(tasks), tasks, tmp_path, stopped, silent)
+        evaluate(fresh(problems), problems, tmp_path, stopped, silent)
     earlier = load(tmp_path)
     assert [row.name for row in earlier.rows] == ["one"]
     rest = Script(ended(3, NOT_FASTER), ended(4, NOT_FASTER))
-    results = evaluate(earlier, tasks, tmp_path, rest, silent)
+    results = evaluate(earlier, problems, tmp_path, rest, silent)
     assert [row.name for row in results.rows] == ["one", "two", "three"]
     assert len(rest.asked) == 2
 
 
-def test_a_problem_is_given_its_own_budget_and_slack(tasks: list[Task], tmp_path: Path) -> None:
+def test_a_problem_is_given_its_own_budget_and_slack(
+    problems: list[Problem], tmp_path: Path
+) -> None:
     script = Script(ended(0, WIN))
-    evaluate(fresh(tasks[:1]), tasks[:1], tmp_path, script, silent)
-    assert script.deadlines[0] > tasks[0].budget.minutes * 60
+    evaluate(fresh(problems[:1]), problems[:1], tmp_path, script, silent)
+    assert script.deadlines[0] > problems[0].task.budget.minutes * 60
     task_file = Path(script.asked[0][script.asked[0].index("graph.run") + 1])
     assert task_file.is_file()
 
@@ -150,7 +163,9 @@ def test_bad_input_exits_2_with_one_line_and_leaves_nothing(tmp_path: Path) -> N
     assert not out.exists()
 
 
-def test_a_folder_with_results_is_never_overwritten(tasks: list[Task], tmp_path: Path) -> None:
+def test_a_folder_with_results_is_never_overwritten(
+    problems: list[Problem], tmp_path: Path
+) -> None:
     evaluate(fresh([]), [], tmp_path, Script(), silent)
     before = (tmp_path / FILE).read_text()
     reference = str(tmp_path / "op.py")
@@ -163,9 +178,11 @@ def test_a_folder_with_results_is_never_overwritten(tasks: list[Task], tmp_path:
     assert (tmp_path / FILE).read_text() == before
 
 
-def test_the_table_and_the_summary_name_every_problem(tasks: list[Task], tmp_path: Path) -> None:
+def test_the_table_and_the_summary_name_every_problem(
+    problems: list[Problem], tmp_path: Path
+) -> None:
     script = Script(ended(0, WIN), ended(None, "", "hung"), ended(3, NOT_FASTER))
-    results = evaluate(fresh(tasks), tasks, tmp_path, script, silent)
+    results = evaluate(fresh(problems), problems, tmp_path, script, silent)
     console = Console(width=100, record=True, file=(tmp_path / "screen").open("w"))
     console.print(rows_table(results))
     console.file.close()
@@ -177,9 +194,9 @@ def test_the_table_and_the_summary_name_every_problem(tasks: list[Task], tmp_pat
 
 
 def test_two_evaluations_stand_side_by_side_under_their_settings(
-    tasks: list[Task], tmp_path: Path
+    problems: list[Problem], tmp_path: Path
 ) -> None:
-    first = evaluate(fresh(tasks), tasks, tmp_path, Script(*[ended(0, WIN)] * 3), silent)
+    first = evaluate(fresh(problems), problems, tmp_path, Script(*[ended(0, WIN)] * 3), silent)
     second = first.model_copy(
         update={"overrides": ("pages=huge",), "rows": (row_from("one", ended(3, NOT_FASTER)),)}
     )
@@ -194,9 +211,9 @@ def test_two_evaluations_stand_side_by_side_under_their_settings(
 
 
 def test_compare_reads_a_folder_and_refuses_what_is_no_result(
-    tasks: list[Task], tmp_path: Path
+    problems: list[Problem], tmp_path: Path
 ) -> None:
-    evaluate(fresh(tasks), tasks, tmp_path, Script(*[ended(0, WIN)] * 3), silent)
+    evaluate(fresh(problems), problems, tmp_path, Script(*[ended(0, WIN)] * 3), silent)
     runner = CliRunner()
     shown = runner.invoke(compare_app, [str(tmp_path)])
     assert shown.exit_code == 0
@@ -205,3 +222,63 @@ def test_compare_reads_a_folder_and_refuses_what_is_no_result(
     refused = runner.invoke(compare_app, [str(tmp_path / "other.json")])
     assert refused.exit_code == 2
     assert os.linesep not in refused.stderr.strip()
+
+
+def test_what_a_suite_says_of_a_problem_comes_with_its_row(
+    problems: list[Problem], tmp_path: Path
+) -> None:
+    script = Script(ended(0, WIN), ended(None, "", "hung"), ended(3, NOT_FASTER))
+    results = evaluate(fresh(problems), labelled(problems), tmp_path, script, silent)
+    assert [(row.labels.family, row.labels.holdout) for row in results.rows] == [
+        ("scan", False),
+        ("matmul", False),
+        ("scan", True),
+    ]
+    assert load(tmp_path) == results
+    breakdown = json.loads((tmp_path / FILE).read_text())["breakdown"]
+    assert breakdown["parts"]["non-holdout"]["problems"] == 2
+    assert breakdown["parts"]["holdout"]["fast"]["1.05"] == 0.0
+    assert breakdown["families"]["scan"]["fast"]["1.05"] == 0.5
+    assert breakdown["kinds"]["chain"]["correct"] == 0.5
+
+
+def test_the_scores_of_parts_stand_below_the_problems(
+    problems: list[Problem], tmp_path: Path
+) -> None:
+    script = Script(ended(0, WIN), ended(None, "", "hung"), ended(3, NOT_FASTER))
+    results = evaluate(fresh(problems), labelled(problems), tmp_path, script, silent)
+    console = Console(width=100, record=True, file=(tmp_path / "screen").open("w"))
+    console.print(parts_table(results))
+    console.file.close()
+    shown = console.export_text()
+    for part in ("all", "non-holdout", "holdout", "scan", "matmul", "kind: chain"):
+        assert part in shown
+    other = results.model_copy(update={"rows": results.rows[:1], "overrides": ("pages=huge",)})
+    lines = markdown([results, other]).splitlines()
+    table = [line for line in lines[lines.index("") + 1 :] if line.startswith("|")]
+    assert "as the tasks say: problems" in table[0]
+    assert len({line.count("|") for line in table}) == 1
+    assert table[2].startswith("| all | 3 |")
+    holdout = next(line for line in table if line.startswith("| holdout"))
+    assert "not run" in holdout
+
+
+def test_results_without_labels_have_no_parts(problems: list[Problem], tmp_path: Path) -> None:
+    results = evaluate(fresh(problems), problems, tmp_path, Script(*[ended(0, WIN)] * 3), silent)
+    assert results.breakdown.named == {}
+    assert "| part |" not in markdown([results])
+
+
+def test_options_choose_the_problems_that_are_run(tmp_path: Path) -> None:
+    (tmp_path / "op.py").write_text("class Model:\n    pass\n")
+    suite = tmp_path / "suite.yaml"
+    suite.write_text("- {name: one, reference: op.py, holdout: true}\n")
+    for options, complaint in (
+        (["--only", "ona"], 'Did you mean "one"?'),
+        (["--no-holdout"], "leaves no problem"),
+        (["--only", "one", "--no-holdout"], "leaves no problem"),
+    ):
+        result = CliRunner().invoke(app, [str(suite), "--out", str(tmp_path / "out"), *options])
+        assert result.exit_code == 2
+        assert complaint in result.stderr
+        assert len(result.stderr.strip().splitlines()) == 1

@@ -10,11 +10,14 @@ from eval.score import (
     Finished,
     Row,
     Speedups,
+    break_down,
     geomean,
     is_faster,
+    is_slower,
     ratio,
     summarize,
 )
+from eval.suite import Labels
 
 ratios = st.floats(min_value=1e-6, max_value=1e6)
 
@@ -99,6 +102,42 @@ def test_no_rows_make_no_scores() -> None:
         None,
         None,
     )
+
+
+def test_slower_means_by_more_than_the_factor_and_never_a_failure() -> None:
+    assert is_slower(finished("x", "correct", 0.95), 1.05)
+    assert not is_slower(finished("x", "correct", 0.96), 1.05)
+    assert not is_slower(finished("x", "failed", 0.1), 1.05)
+    assert not is_slower(broken("x"), 1.05)
+    assert summarize(ROWS).slow == pytest.approx(1 / 5)
+
+
+def test_the_median_time_is_that_of_all_rows_broken_ones_too() -> None:
+    assert summarize(ROWS).median_seconds == 61.0
+    assert summarize(ROWS[-1:]).median_seconds == 1.0
+    assert summarize([]).median_seconds is None
+
+
+def test_parts_are_scored_as_if_they_were_suites_of_their_own() -> None:
+    rows = [
+        row.model_copy(update={"labels": Labels(family=family, holdout=holdout)})
+        for row, (family, holdout) in zip(
+            ROWS,
+            [("a", False), ("a", True), ("b", False), ("b", False), ("", True)],
+            strict=True,
+        )
+    ]
+    found = break_down(rows)
+    assert found.parts == {
+        "non-holdout": summarize([rows[0], rows[2], rows[3]]),
+        "holdout": summarize([rows[1], rows[4]]),
+    }
+    assert found.families == {"a": summarize(rows[:2]), "b": summarize(rows[2:4])}
+    assert found.kinds == {}
+
+
+def test_rows_without_labels_belong_to_no_part() -> None:
+    assert break_down(ROWS).named == {}
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, math.inf, math.nan])

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from eval.suite import load_suite
+from eval.suite import Labels, Problem, choose, load_suite
 from knowledge.errors import BadInput
 
 REFERENCE = "class Model:\n    pass\n"
@@ -28,20 +28,22 @@ def suite_file(folder: Path, entries: object) -> Path:
 
 def test_a_list_takes_paths_and_inline_tasks_both_relative_to_the_suite(folder: Path) -> None:
     inline = {"name": "own norm", "reference": "ops/norm.py", "budget": {"minutes": 2}}
-    tasks = load_suite(suite_file(folder, ["ops/softmax.yaml", inline]))
+    tasks = [p.task for p in load_suite(suite_file(folder, ["ops/softmax.yaml", inline]))]
     assert [task.name for task in tasks] == ["soft", "own norm"]
     assert tasks[1].reference == (folder / "ops" / "norm.py").resolve()
     assert tasks[1].budget.minutes == 2
 
 
 def test_in_a_folder_each_task_and_each_other_file_with_a_model_is_a_problem(folder: Path) -> None:
-    assert [task.name for task in load_suite(folder / "ops")] == ["soft", "norm"]
+    problems = load_suite(folder / "ops")
+    assert [problem.task.name for problem in problems] == ["soft", "norm"]
+    assert {problem.labels for problem in problems} == {Labels()}
 
 
 def test_settings_reach_every_problem(folder: Path) -> None:
     inline = {"name": "own norm", "reference": "ops/norm.py"}
     file = suite_file(folder, ["ops/softmax.yaml", inline])
-    tasks = load_suite(file, ("pages=huge", "budget.trials=3"))
+    tasks = [problem.task for problem in load_suite(file, ("pages=huge", "budget.trials=3"))]
     assert {(task.pages, task.budget.trials) for task in tasks} == {("huge", 3)}
 
 
@@ -54,6 +56,9 @@ def test_settings_reach_every_problem(folder: Path) -> None:
         ([7], "neither a path nor a task"),
         ([{"reference": "ops/norm.py"}], "has no name"),
         ([{"name": "x", "reference": "ops/norm.py", "budgets": {}}], 'Did you mean "budget"?'),
+        ([{"name": "x", "reference": "ops/norm.py", "famly": "n"}], 'Did you mean "family"?'),
+        ([{"name": "x", "reference": "ops/norm.py", "kind": "two"}], "entry 1: kind: is 'two'"),
+        ([{"name": "x", "reference": "ops/norm.py", "holdout": "no"}], "entry 1: holdout: is 'no'"),
         ([{"name": "x", "reference": "gone.py"}], "gone.py does not exist"),
         (["ops/softmax.yaml", "ops/softmax.yaml"], '2 problems are named "soft"'),
     ],
@@ -70,3 +75,42 @@ def test_a_mistake_in_a_suite_is_one_clear_line(
 def test_a_suite_that_is_not_there_is_bad_input(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="cannot be read"):
         load_suite(tmp_path / "none.yaml")
+
+
+def test_an_inline_task_may_carry_labels(folder: Path) -> None:
+    labels = {"family": "norms", "kind": "single", "holdout": True}
+    inline = {"name": "own norm", "reference": "ops/norm.py"} | labels
+    problems = load_suite(suite_file(folder, [inline, "ops/softmax.yaml"]))
+    assert [problem.labels for problem in problems] == [
+        Labels(family="norms", kind="single", holdout=True),
+        Labels(),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("only", "holdout", "chosen"),
+    [
+        (None, None, ["conv_a", "conv_b", "scan"]),
+        ("scan,conv_a", None, ["conv_a", "scan"]),
+        ("conv_*", None, ["conv_a", "conv_b"]),
+        (None, True, ["conv_b"]),
+        (None, False, ["conv_a", "scan"]),
+        ("conv_*", False, ["conv_a"]),
+    ],
+)
+def test_problems_are_chosen_by_name_pattern_and_part(
+    folder: Path, only: str | None, holdout: bool | None, chosen: list[str]
+) -> None:
+    entries = [
+        {"name": name, "reference": "ops/norm.py", "holdout": name == "conv_b"}
+        for name in ("conv_a", "conv_b", "scan")
+    ]
+    problems = choose(load_suite(suite_file(folder, entries)), only, holdout)
+    assert [problem.task.name for problem in problems] == chosen
+
+
+@pytest.mark.parametrize("only", ["softmux", "soft,norn", "conv*", ","])
+def test_a_name_that_no_problem_has_is_a_mistake(folder: Path, only: str) -> None:
+    problems: list[Problem] = load_suite(folder / "ops")
+    with pytest.raises(BadInput, match="--only"):
+        choose(problems, only)
