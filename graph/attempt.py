@@ -5,6 +5,7 @@ written down once, under a number of its own, before anything else happens.
 """
 
 import time
+from collections.abc import Sequence
 from typing import Literal
 
 from langgraph.config import get_stream_writer
@@ -57,7 +58,7 @@ class AttemptNodes:
         announce(NodeStarted(node="measure", detail=_what(state)))
         verified, best = state["verdict"], state["brief"].baselines.best
         judge = self._bench(state).judge
-        timed = judge.measure(state["candidate"], (best.name,))
+        timed = judge.measure(state["candidate"], (best.name,), _to_beat(state["brief"].trials))
         if _undecided(timed):
             # Replaced, never the better of the two: the second reading stands whatever it says.
             announce(Note(text=f"#{state['number']} is measured again: its interval is too wide"))
@@ -161,10 +162,16 @@ def after_debug(state: AttemptState) -> Literal["compile", "__end__"]:
 
 def _undecided(verdict: Verdict) -> bool:
     """Whether a timing says too little to rank the candidate by."""
-    if not isinstance(verdict, Correct) or verdict.timing is None:
+    if not isinstance(verdict, Correct) or verdict.timing is None or verdict.timing.stopped_early:
         return False
     comparison = verdict.timing.against_best
     return comparison.high > TOO_WIDE * comparison.low
+
+
+def _to_beat(trials: Sequence[Trial]) -> float | None:
+    """The speedup that the best trial has for certain; what lies wholly behind it is let go."""
+    lows = [trial.timing.against_best.low for trial in trials if trial.timing is not None]
+    return max(lows, default=None)
 
 
 def announce(event: Event) -> None:

@@ -1,4 +1,4 @@
-"""The end of a run: the winner is measured anew, and what was confirmed is remembered."""
+"""The end of a run: the winner is measured anew, and what was tried is remembered."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -6,7 +6,8 @@ from pathlib import Path
 from graph.record import RunRecord
 from graph.strategy import ranked
 from graph.workbench import Workbench
-from knowledge.experience import Lesson, fingerprint, signature
+from knowledge.experience import fingerprint, signature
+from knowledge.experience.tried import Tried
 from tools.verdict import Correct, Trial
 
 CONFIRMATIONS = 3
@@ -17,16 +18,17 @@ def confirm_winner(
 ) -> tuple[int | None, Correct | None, tuple[str, ...]]:
     """The fastest trial that stands when it is judged anew.
 
-    Trials are taken in order of measured speed. The first that is confirmed faster than every
-    baseline wins; if none of the first few is, the one with the best confirmed figure does, and the
-    run ends as `correct`.
+    Trials that may be faster than the baseline are taken in order of measured speed. The first that
+    is confirmed faster than every baseline wins; if none of the first few is, the one with the best
+    confirmed figure does, and the run ends as `correct`.
 
     Returns:
         The winner's number, its confirmation, and sentences about those that fell.
     """
     standing: list[tuple[Trial, Correct]] = []
     notes: list[str] = []
-    for trial in ranked(trials)[:CONFIRMATIONS]:
+    hopeful = [trial for trial in ranked(trials) if _may_be_faster(trial)]
+    for trial in hopeful[:CONFIRMATIONS]:
         verdict = bench.judge.confirm(trial.candidate)
         if not isinstance(verdict, Correct) or verdict.timing is None:
             notes.append(f"trial {trial.number} was not confirmed ({verdict.kind})")
@@ -41,31 +43,69 @@ def confirm_winner(
     return trial.number, verdict, tuple(notes)
 
 
+def _may_be_faster(trial: Trial) -> bool:
+    """Whether its first measurement leaves that open."""
+    return trial.timing is not None and trial.timing.against_best.high > 1.0
+
+
 def _speedup(verdict: Correct) -> float:
     assert verdict.timing is not None
     return verdict.timing.against_best.speedup
 
 
+def is_no_slower(verdict: Correct | None) -> bool:
+    """Whether a confirmed kernel reads no slower than the baseline.
+
+    Who is given one that may be slower, and gains nothing for sure, is better off without it.
+    """
+    return verdict is not None and verdict.timing is not None and _speedup(verdict) >= 1.0
+
+
 def remember(bench: Workbench, record: RunRecord) -> None:
-    """Keep what the winner teaches; only confirmed figures teach."""
-    timing, graph = record.timing, record.facts.graph
-    if record.winner is None or timing is None or graph is None:
-        return
-    trial = record.trial(record.winner)
-    best = timing.against_best
-    bench.library.remember(
-        Lesson(
-            fingerprint=fingerprint(graph),
-            signature=signature(graph),
-            device=record.device.name,
-            title=trial.title,
-            steps=record.plan(trial.plan).steps,
-            verdict=record.status,
-            speedup=best.speedup,
-            low=best.low,
-            high=best.high,
-            confirmed=timing.confirmed,
-            run_id=Path(record.run_dir).name,
-            when=datetime.now(UTC).isoformat(timespec="seconds"),
+    """Keep every judged trial in the memory; what was confirmed teaches, so it is a lesson too."""
+    tried = tried_in(record)
+    bench.library.memory.keep(tried)
+    for lesson in filter(None, (one.lesson for one in tried)):
+        bench.library.remember(lesson)
+
+
+def tried_in(record: RunRecord) -> list[Tried]:
+    """A finished run's trials as they are remembered."""
+    graph = record.facts.graph
+    bottlenecks = {one.trial: one.bottleneck for one in record.diagnoses}
+    changes = {repair.failed_trial: repair.action for repair in record.repairs}
+    kinds = {trial.number: trial.verdict.kind for trial in record.trials}
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    identity = fingerprint(graph) if graph else record.facts.digest[:24]
+    words = signature(graph) if graph else ""
+    tried: list[Tried] = []
+    for trial in record.trials:
+        handed_over = trial.number == record.winner
+        timing = record.timing if handed_over and record.timing is not None else trial.timing
+        best = timing.against_best if timing is not None else None
+        confirmed = handed_over and timing is not None and timing.confirmed
+        mends = trial.parent if trial.repair and trial.parent in changes else None
+        tried.append(
+            Tried(
+                run_id=Path(record.run_dir).name,
+                trial=trial.number,
+                fingerprint=identity,
+                signature=words,
+                device=record.device.name,
+                architecture=record.device.architecture,
+                title=trial.title,
+                steps=record.plan(trial.plan).steps,
+                verdict=trial.verdict.kind,
+                speedup=best.speedup if best else None,
+                low=best.low if best else None,
+                high=best.high if best else None,
+                confirmed=confirmed,
+                won=confirmed and record.status == "faster",
+                bottleneck=bottlenecks.get(trial.number, ""),
+                roofline=trial.profile.roofline_fraction if trial.profile else None,
+                mended=kinds[mends] if mends is not None else "",
+                repair=changes[mends] if mends is not None else "",
+                when=now,
+            )
         )
-    )
+    return tried

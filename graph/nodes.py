@@ -5,12 +5,13 @@ from pathlib import Path
 
 from agents.brief import Brief, Plan
 from graph.attempt import announce
-from graph.conclude import confirm_winner, remember
-from graph.events import Concluded, NodeStarted, Planned, Prepared
+from graph.conclude import confirm_winner, is_no_slower, remember
+from graph.events import Concluded, NodeStarted, Note, Planned, Prepared, TrialJudged
+from graph.fallback import keep_baseline
 from graph.folder import RunFolder
 from graph.report.write import write_report
 from graph.state import RunInput, RunState
-from graph.strategy import strategy_for
+from graph.strategy import ranked, strategy_for
 from graph.summary import record_of
 from graph.workbench import Workbench, Workbenches
 from knowledge.device import resolve
@@ -90,6 +91,7 @@ class RunNodes:
             return {"next_plans": (), "ended": ended, "seconds": seconds}
         announce(NodeStarted(node="plan"))
         planning = bench.crew.planner.plan(brief)
+        _tell_complaints(bench)
         plans: tuple[Plan, ...] = planning.plans[: min(brief.task.width, brief.trials_left)]
         announce(Planned(plans=plans, refused=planning.refused))
         return {
@@ -110,6 +112,15 @@ class RunNodes:
         bench = self._bench(state)
         announce(NodeStarted(node="conclude"))
         winner, confirmation, notes = confirm_winner(bench, list(state.get("trials", {}).values()))
+        kept: RunState = {}
+        right = ranked(list(state.get("trials", {}).values()))
+        if right and not is_no_slower(confirmation):
+            found = keep_baseline(bench, state["facts"].source, state["baselines"])
+            if found is not None:
+                plan, trial, confirmation = found
+                winner = trial.number
+                kept = {"plans": (plan,), "trials": {trial.number: trial}}
+                announce(TrialJudged.of(trial))
         seconds = state["seconds"] + bench.watch.lap()
         final: RunState = {
             "winner": winner,
@@ -117,7 +128,11 @@ class RunNodes:
             "seconds": seconds,
             "ended": "; ".join((state["ended"], *notes)),
         }
-        record = record_of({**state, **final})
+        stored: RunState = {
+            "plans": (*state.get("plans", ()), *kept.get("plans", ())),
+            "trials": {**state.get("trials", {}), **kept.get("trials", {})},
+        }
+        record = record_of({**state, **stored, **final})
         if winner is not None and confirmation is not None:
             export(
                 record.trial(winner).candidate,
@@ -129,16 +144,22 @@ class RunNodes:
             )
         write_report(record, bench.folder.path)
         remember(bench, record)
+        _tell_complaints(bench)
         announce(
             Concluded(
                 status=record.status, ended=record.ended, trials=len(record.trials), seconds=seconds
             )
         )
         self._benches.close(state["run_dir"])
-        return final
+        return {**final, **kept}
 
     def _bench(self, state: RunState) -> Workbench:
         return self._benches.of(state["run_dir"], state["task"])
+
+
+def _tell_complaints(bench: Workbench) -> None:
+    for sentence in bench.library.memory.complaints():
+        announce(Note(text=sentence))
 
 
 def _budget_spent(brief: Brief) -> str:

@@ -13,6 +13,8 @@ from tools.task import Task
 from tools.verdict import Correct, Timing, Trial
 
 SCHEMA = 1
+# The plan of the trial that is the fastest baseline itself.
+BASELINE_PLAN = "baseline"
 
 
 class Repair(Frozen):
@@ -84,6 +86,8 @@ class RunRecord(Frozen):
         """`faster`: confirmed; `correct`: right, but not faster; else `failed`."""
         if self.winner is None or self.confirmation is None:
             return "failed"
+        if self.trial(self.winner).plan == BASELINE_PLAN:
+            return "correct"
         return "faster" if self.timing is not None and self.timing.faster else "correct"
 
     @property

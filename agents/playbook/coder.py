@@ -5,6 +5,9 @@ from agents.playbook.recipes import cook
 from knowledge.emit import emit_as_given
 from tools.candidate import Candidate
 
+# What a reader of the op itself, handed over as a candidate, is told.
+AS_GIVEN = "the reference's own operators, unchanged"
+
 
 class PlaybookCoder:
     """Writes by instantiating patterns; it invents nothing."""
@@ -19,7 +22,7 @@ class PlaybookCoder:
             return Candidate(
                 source=emit_as_given(brief.facts.source),
                 backend="torch",
-                labels=("the reference's own operators, unchanged", *plan.labels),
+                labels=(AS_GIVEN, *plan.labels),
             )
         source = cook(brief.facts.graph, brief.facts.source, plan.steps)
         backend = "cpp" if "cpp_kernel(" in source else "torch"

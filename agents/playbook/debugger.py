@@ -1,7 +1,7 @@
 """The playbook's debugger: from a failure to the smallest change that could mend it.
 
 Rules are tried in order; one that changes nothing, or leads to steps already tried in this run, is
-passed over. The last resort is always to leave the newest step out, so that a wrong pattern cannot
+passed over. The last resort is to leave steps out, one at a time, so that a wrong pattern cannot
 take the right ones down with it.
 """
 
@@ -40,17 +40,19 @@ class Mend:
 WIDER = Mend("accumulate", "double", "sums in double: the miss looks like lost low bits")
 EXACT = Mend("exp", "libm", "the library's exp instead of the inline polynomial")
 PLAIN_STORES = Mend("streaming", False, "plain stores instead of streaming ones")
+APART = Mend("epilogue", False, "what follows the anchor in a loop of its own")
+LIBRARY = Mend("engine", "onednn", "oneDNN's routine instead of our own product")
 
 
 def mends_for(verdict: Verdict) -> tuple[Mend, ...]:
     """Which tunables to make safer after a failure of this kind, likeliest cause first."""
     match verdict:
         case WrongOutput():
-            return (WIDER, EXACT, PLAIN_STORES)
+            return (WIDER, EXACT, PLAIN_STORES, APART, LIBRARY)
         case BuildFailed():
-            return (EXACT, PLAIN_STORES)
+            return (EXACT, PLAIN_STORES, APART)
         case Crashed() | TimedOut():
-            return (PLAIN_STORES,)
+            return (PLAIN_STORES, APART, LIBRARY)
         case ContractBroken() | Cheated() | Implausible() | TimerMismatch():
             return ()
         case Correct() | JudgeError():
@@ -72,7 +74,11 @@ class PlaybookDebugger:
             if steps in tried:
                 continue
             mended = plan.model_copy(update={"steps": steps})
-            return mended, self._coder.write(brief, mended), sentence
+            try:
+                return mended, self._coder.write(brief, mended), sentence
+            except ValueError:
+                # A later step may need what was left out, or find nothing to change without it.
+                continue
         return None
 
 
@@ -83,8 +89,19 @@ def ways_out(steps: tuple[Step, ...], verdict: Verdict) -> Iterator[tuple[tuple[
         # Mends add up: if wider sums did not help, the next attempt keeps them and changes exp too.
         changed = tuple(_with(step, mend) for step in changed)
         yield changed, mend.sentence
-    for kept in range(len(steps) - 1, 0, -1):
-        yield steps[:kept], f"left {steps[kept].pattern} out"
+    for at in _suspects(steps, verdict):
+        yield (*steps[:at], *steps[at + 1 :]), f"left {steps[at].pattern} out"
+    for kept in range(len(steps) - 2, 0, -1):
+        yield steps[:kept], f"left all after {steps[kept - 1].pattern} out"
+
+
+def _suspects(steps: tuple[Step, ...], verdict: Verdict) -> list[int]:
+    """Positions of steps to leave out, one at a time: what a build log names first, then newest."""
+    if len(steps) < 2:
+        return []
+    log = verdict.log if isinstance(verdict, BuildFailed) else ""
+    newest = range(len(steps) - 1, -1, -1)
+    return sorted(newest, key=lambda at: steps[at].pattern not in log)
 
 
 def _with(step: Step, mend: Mend) -> Step:

@@ -1,14 +1,28 @@
 """The playbook's planner: ranks recipes by expected gain and cites its sources."""
 
+import math
+
 from agents.brief import Brief, Citation, Plan, Planning
-from agents.playbook.recipes import Recipe, enumerate_recipes, situation_of
+from agents.playbook.hindsight import Hindsight, look_back, start_from
+from agents.playbook.recipes import Recipe, enumerate_recipes, situation_of, variants
 from knowledge.experience import Lesson, signature
-from knowledge.pattern import Step, load_cards
+from knowledge.pattern import Refusal, Situation, load_cards
 from knowledge.store import Library, Passage
-from tools.verdict import Correct
+from tools.verdict import Correct, Trial
 
 WORTH_TRYING = 1.02
+# While nothing was measured, so bad an estimate is still worth a trial: it is an estimate.
+WORTH_MEASURING = 0.3
+# So many trials in a row without a gain, and the search is over.
+PATIENCE = 4
+# How far a broken promise counts against other recipes: half of it is the machine, which they
+# share, half the recipe's own.
+DISCOUNT = 0.5
 CITED_WORDS = 60
+
+
+_Asked = tuple[str, Situation, Lesson | None]
+_Answer = tuple[Recipe | None, list[Recipe], list[Refusal]]
 
 
 class PlaybookPlanner:
@@ -16,34 +30,63 @@ class PlaybookPlanner:
 
     def __init__(self, library: Library) -> None:
         self._library = library
+        self._answered: tuple[_Asked, _Answer] | None = None
 
     def plan(self, brief: Brief) -> Planning:
         """At most `width` recipes that were not tried yet, best first.
 
-        It stops when the best recipe left promises less than the best one measured. Where nothing
-        is right yet and no recipe is left, the op itself, unchanged, is the plan: so that a run
-        always ends with a correct kernel.
+        It stops when the best recipe left promises less than the best one measured, or several
+        in a row gained nothing. Where nothing is right yet and no recipe is left, the op itself,
+        unchanged, is the plan: so that a run always ends with a correct kernel.
         """
         graph = brief.facts.graph
         if graph is None:
             return Planning(plans=self._last_resort(brief))
-        recipes, refused = enumerate_recipes(graph, brief.facts.source, situation_of(brief))
+        situation = situation_of(brief)
+        hindsight = look_back(self._library, graph, brief.device)
+        first, enumerated, refused = self._recipes(hindsight, brief.facts.source, situation)
+        others = [one for one in enumerated if first is None or one.steps != first.steps]
+        recipes = others if first is None else [first, *others]
+        ranked = [(_promise(recipe, hindsight, brief), recipe) for recipe in recipes]
+        best = best_trial(brief)
+        if best is not None and best.speedup is not None:
+            ranked = [pair for pair in ranked if pair[0] > best.speedup * WORTH_TRYING]
+            parent = next(plan.steps for plan in brief.plans if plan.id == best.plan)
+            near = variants(graph, brief.facts.source, situation, parent)
+            ranked += [(best.speedup * _ratio(one, near), one) for one in near]
+        else:
+            ranked = [pair for pair in ranked if max(pair[0], pair[1].speedup) >= WORTH_MEASURING]
+
+        def order(pair: tuple[float, Recipe]) -> tuple[int, float]:
+            promise, recipe = pair
+            likely = math.pow(hindsight.reliability(recipe), DISCOUNT)
+            return hindsight.place(recipe, first), -promise * likely
+
         tried = [plan.steps for plan in brief.plans]
-        lessons = self._library.lessons_like(signature(graph), brief.device.name)
-        open_recipes = [recipe for recipe in recipes if recipe.steps not in tried]
-        open_recipes.sort(key=lambda recipe: _promise(recipe, lessons, brief), reverse=True)
-        wanted = [recipe for recipe in open_recipes if self._worth_trying(recipe, lessons, brief)]
+        wanted: list[Recipe] = []
+        for _, recipe in sorted(ranked, key=order):
+            if recipe.steps not in tried and not _gains_nothing_more(brief):
+                wanted.append(recipe)
+                tried.append(recipe.steps)
         plans = tuple(
-            self._plan_from(recipe, lessons, brief, len(brief.plans) + offset)
+            self._plan_from(
+                recipe, hindsight.account(recipe, first), brief, len(brief.plans) + offset
+            )
             for offset, recipe in enumerate(wanted[: brief.task.width], start=1)
         )
         return Planning(plans=plans or self._last_resort(brief), refused=tuple(refused))
 
-    def _worth_trying(self, recipe: Recipe, lessons: list[Lesson], brief: Brief) -> bool:
-        best = best_speedup(brief)
-        if best is None:
-            return recipe.speedup >= WORTH_TRYING
-        return _promise(recipe, lessons, brief) > best * WORTH_TRYING or _is_variant(recipe, brief)
+    def _recipes(self, hindsight: Hindsight, source: str, situation: Situation) -> _Answer:
+        """The recipe to start from, if any, and all others, with refusals.
+
+        Those of last time for the same op and the same experience, as they take a while.
+        """
+        asked = (source, situation, hindsight.winner)
+        if self._answered is None or self._answered[0] != asked:
+            first = start_from(hindsight, source, situation)
+            found = enumerate_recipes(hindsight.graph, source, situation)
+            self._answered = asked, (first, *found)
+        return self._answered[1]
 
     def _last_resort(self, brief: Brief) -> tuple[Plan, ...]:
         identity_tried = any(not plan.steps for plan in brief.plans)
@@ -59,20 +102,13 @@ class PlaybookPlanner:
         )
         return (plan,)
 
-    def _plan_from(self, recipe: Recipe, lessons: list[Lesson], brief: Brief, number: int) -> Plan:
-        known = _lesson_for(recipe.steps, lessons)
-        arithmetic = recipe.arithmetic
-        if known is not None:
-            arithmetic += (
-                f" Experience: the same steps gave {known.speedup:.2f}x on {known.signature} "
-                f"on this device in run {known.run_id}."
-            )
+    def _plan_from(self, recipe: Recipe, account: str, brief: Brief, number: int) -> Plan:
         return Plan(
             id=f"p{number}",
             title=recipe.title,
             steps=recipe.steps,
             expected_speedup=recipe.speedup,
-            arithmetic=arithmetic,
+            arithmetic=f"{recipe.arithmetic} {account}".strip(),
             citations=self._cite(recipe, brief),
             labels=recipe.labels,
         )
@@ -94,31 +130,38 @@ class PlaybookPlanner:
         return tuple(_citation(passage) for passage in reversed(pages.values()))
 
 
-def best_speedup(brief: Brief) -> float | None:
-    """The best measured speedup over the strongest baseline so far."""
-    return max((t.speedup for t in brief.trials if t.speedup is not None), default=None)
+def best_trial(brief: Brief) -> Trial | None:
+    """The trial with the best measured speedup over the strongest baseline so far."""
+    timed = [(trial.speedup, trial) for trial in brief.trials if trial.speedup is not None]
+    return max(timed, key=lambda pair: (pair[0], -pair[1].number))[1] if timed else None
 
 
-def _promise(recipe: Recipe, lessons: list[Lesson], brief: Brief) -> float:
-    """What it gave before on such an op, else what the arithmetic says."""
-    known = _lesson_for(recipe.steps, lessons)
-    if known is None or known.speedup is None:
+def _gains_nothing_more(brief: Brief) -> bool:
+    """Whether the latest trials, so many in a row, were no faster than what was there before."""
+    speeds = [trial.speedup or 0.0 for trial in brief.trials]
+    before, latest = speeds[:-PATIENCE], speeds[-PATIENCE:]
+    return bool(before) and max(latest) <= max(before) * WORTH_TRYING
+
+
+def _promise(recipe: Recipe, hindsight: Hindsight, brief: Brief) -> float:
+    """What experience promises, else the arithmetic.
+
+    Where the arithmetic promised more of the best trial than was measured, it is taken to promise
+    too much of the others as well.
+    """
+    known = hindsight.promise(recipe)
+    if known is not None:
+        return known
+    best = best_trial(brief)
+    if best is None or best.speedup is None:
         return recipe.speedup
-    return known.speedup
+    expected = next(plan.expected_speedup for plan in brief.plans if plan.id == best.plan)
+    return recipe.speedup * math.pow(min(1.0, best.speedup / expected), DISCOUNT)
 
 
-def _lesson_for(steps: tuple[Step, ...], lessons: list[Lesson]) -> Lesson | None:
-    same = (lesson for lesson in lessons if lesson.speedup is not None and lesson.steps == steps)
-    return next(same, None)
-
-
-def _is_variant(recipe: Recipe, brief: Brief) -> bool:
-    """Whether it is the best parent with other tunables, whose gain can only be measured."""
-    best = next((trial for trial in brief.trials if trial.number in brief.parents[:1]), None)
-    if best is None:
-        return False
-    steps = next(plan.steps for plan in brief.plans if plan.id == best.plan)
-    return [step.pattern for step in recipe.steps] == [step.pattern for step in steps]
+def _ratio(one: Recipe, near: list[Recipe]) -> float:
+    """How much a variant promises beside the most promising one."""
+    return min(other.expected_ms for other in near) / one.expected_ms
 
 
 def _citation(passage: Passage) -> Citation:

@@ -1,26 +1,33 @@
-"""Recipes: every sequence of pattern steps that applies to an op, with what each should be worth.
+"""Recipes: sequences of pattern steps that apply to an op, with what each should be worth.
 
-Patterns compose in a fixed order: first change the algorithm, then fuse what is left, then place
-the outputs.
+Patterns compose in a fixed order: first change the algorithm, then take the anchors (products,
+convolutions, recurrences, ...) with what follows them, then fuse what is left, then place outputs.
 """
 
 from dataclasses import dataclass
 
 from agents.brief import Brief
 from knowledge.emit import emit
-from knowledge.opgraph import OpGraph
+from knowledge.loops.cost import Machine, program_ms
+from knowledge.opgraph import OpGraph, line_of
 from knowledge.pattern import Proposal, Refusal, Situation, Step, load_cards, load_pattern
 from knowledge.program import Program
+from tools.facts import Baselines, ReferenceFacts, Roofline
 
-ORDER = ("algebra", "row_loop", "output_pages")
-VARIANTS_PER_PATTERN = 3
+FIRST, LAST = ("algebra",), ("row_loop", "output_pages")
+# A step that the arithmetic calls slower than this is left out of every recipe.
+HOPELESS = 0.5
+# So many programs are carried from one pattern to the next, the fastest by arithmetic.
+CARRIED = 16
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Steps that apply one after the other, and the product of what their proposals promise."""
+    """Steps that apply one after the other; times in ms, by arithmetic and as measured."""
 
     proposals: tuple[Proposal, ...]
+    expected_ms: float
+    best_ms: float
 
     @property
     def steps(self) -> tuple[Step, ...]:
@@ -30,10 +37,7 @@ class Recipe:
     @property
     def speedup(self) -> float:
         """Expected over the fastest baseline."""
-        product = 1.0
-        for proposal in self.proposals:
-            product *= proposal.speedup
-        return product
+        return self.best_ms / self.expected_ms
 
     @property
     def title(self) -> str:
@@ -42,8 +46,12 @@ class Recipe:
 
     @property
     def arithmetic(self) -> str:
-        """How each step's gain was reckoned."""
-        return " ".join(proposal.arithmetic for proposal in self.proposals)
+        """How each step's gain was reckoned, and the whole."""
+        told = " ".join(proposal.arithmetic for proposal in self.proposals)
+        return (
+            f"{told} In all {self.expected_ms:.3f} ms against {self.best_ms:.3f} ms of the fastest "
+            f"baseline: {self.speedup:.2f}x."
+        )
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -51,48 +59,131 @@ class Recipe:
         return tuple(label for proposal in self.proposals for label in proposal.labels)
 
 
+@dataclass(frozen=True)
+class _Open:
+    """A program under way, what it should take, and the proposals that led to it."""
+
+    program: Program
+    expected_ms: float
+    proposals: tuple[Proposal, ...] = ()
+
+
 def situation_of(brief: Brief) -> Situation:
     """The figures that patterns reckon with, from what `prepare` measured."""
-    best = brief.baselines.best.median_ms
+    huge = brief.task.pages == "huge"
+    return situation_from(brief.facts, brief.baselines, brief.roofline, brief.device.cores, huge)
+
+
+def situation_from(
+    facts: ReferenceFacts, baselines: Baselines, roofline: Roofline, cores: int, huge_pages: bool
+) -> Situation:
+    """The figures that patterns reckon with.
+
+    Calls are taken to take their shares of what eager takes as a whole: timed one by one, in
+    another process, they may all have been slower.
+    """
+    best = baselines.best.median_ms
+    calls = facts.graph.calls if facts.graph is not None else ()
+    eager = next((row.median_ms for row in baselines.rows if row.name == "eager"), None)
+    whole = sum(facts.call_ms.values())
+    factor = eager / whole if eager is not None and whole > 0 else 1.0
     return Situation(
-        best_ms=best if best is not None else brief.roofline.floor_ms,
-        bandwidth_gbps=brief.roofline.bandwidth_gbps,
-        peak_gflops=brief.roofline.peak_gflops,
-        fault_us=brief.roofline.fault_us,
-        cores=brief.device.cores,
-        huge_pages=brief.task.pages == "huge",
+        best_ms=best if best is not None else roofline.floor_ms,
+        bandwidth_gbps=roofline.bandwidth_gbps,
+        peak_gflops=roofline.peak_gflops,
+        fault_us=roofline.fault_us,
+        cores=cores,
+        huge_pages=huge_pages,
+        call_ms={
+            line_of(node): facts.call_ms[node.name] * factor
+            for node in calls
+            if node.name in facts.call_ms
+        },
     )
 
 
 def pattern_order() -> tuple[str, ...]:
-    """Known patterns in the order in which they compose; one not named here comes last."""
+    """Known patterns in the order in which they compose: those that are anchors in the middle."""
     names = load_cards()
-    named = [name for name in ORDER if name in names]
-    return (*named, *(name for name in names if name not in ORDER))
+    middle = [name for name in names if name not in FIRST + LAST]
+    return tuple(name for name in (*FIRST, *middle, *LAST) if name in names)
 
 
 def enumerate_recipes(
     graph: OpGraph, source: str, situation: Situation
 ) -> tuple[list[Recipe], list[Refusal]]:
-    """Every recipe for the op, most promising first, and the refusals of the op as it stands."""
+    """Recipes for the op, most promising first, and the refusals of the op as it stands.
+
+    Each pattern is taken with its first tunables or left out; other tunables are for `variants`.
+    """
     refusals: list[Refusal] = []
-    open_recipes: list[tuple[Program, tuple[Proposal, ...]]] = [(Program.of(graph, source), ())]
+    machine = Machine.of(situation)
+    given = Program.of(graph, source)
+    open_recipes = [_Open(given, program_ms(given, machine))]
     for name in pattern_order():
         pattern = load_pattern(name)
-        for program, proposals in list(open_recipes):
-            answer = pattern.propose(program, situation)
+        able = [one for one in open_recipes if one.program.backend in load_cards()[name].backends]
+        for one in able:
+            answer = pattern.propose(one.program, situation)
             if isinstance(answer, Refusal):
-                if not proposals:
-                    refusals.append(answer)
-                continue
-            open_recipes += [
-                (pattern.apply(program, proposal.step), (*proposals, proposal))
-                for proposal in answer[:VARIANTS_PER_PATTERN]
-            ]
-    recipes = [Recipe(proposals) for _, proposals in open_recipes if proposals]
-    recipes.sort(key=lambda recipe: recipe.speedup, reverse=True)
+                refusals += [] if one.proposals else [answer]
+            elif answer[0].speedup >= HOPELESS:
+                program = pattern.apply(one.program, answer[0].step)
+                taken = (*one.proposals, answer[0])
+                open_recipes.append(_Open(program, program_ms(program, machine), taken))
+        open_recipes.sort(key=lambda one: one.expected_ms)
+        open_recipes = open_recipes[:CARRIED]
+    recipes = [
+        Recipe(one.proposals, one.expected_ms, situation.best_ms)
+        for one in open_recipes
+        if one.proposals
+    ]
     applied = {step.pattern for recipe in recipes for step in recipe.steps}
     return recipes, [refusal for refusal in refusals if refusal.pattern not in applied]
+
+
+def variants(
+    graph: OpGraph, source: str, situation: Situation, parent: tuple[Step, ...]
+) -> list[Recipe]:
+    """The parent's steps with a tunable of one of them changed, as its pattern proposes it."""
+    machine = Machine.of(situation)
+    program = Program.of(graph, source)
+    answers: list[list[Proposal]] = []
+    for step in parent:
+        answer = load_pattern(step.pattern).propose(program, situation)
+        answers.append([] if isinstance(answer, Refusal) else answer)
+        program = load_pattern(step.pattern).apply(program, step)
+    expected = program_ms(program, machine)
+    firsts = [_first(answer, step) for answer, step in zip(answers, parent, strict=True)]
+    found: list[Recipe] = []
+    for at, answer in enumerate(answers):
+        for other in answer[1:]:
+            changed = other.model_copy(
+                update={"step": _merged(answer[0].step, other.step, parent[at])}
+            )
+            if changed.step == parent[at]:
+                continue
+            slower = answer[0].speedup / other.speedup
+            proposals = (*firsts[:at], changed, *firsts[at + 1 :])
+            found.append(Recipe(proposals, expected * slower, situation.best_ms))
+    return found
+
+
+def _first(answer: list[Proposal], step: Step) -> Proposal:
+    """The proposal of a step that was taken, with the tunables it was taken with."""
+    if not answer:
+        return Proposal(step=step, title=step.pattern, speedup=1.0, arithmetic="")
+    return answer[0].model_copy(update={"step": step})
+
+
+def _merged(default: Step, other: Step, taken: Step) -> Step:
+    """What `other` changes of `default`, changed in the step that was taken."""
+    changed = {
+        name: value
+        for name, value in other.parameters.items()
+        if default.parameters.get(name) != value
+    }
+    return taken.model_copy(update={"parameters": {**taken.parameters, **changed}})
 
 
 def cook(graph: OpGraph, source: str, steps: tuple[Step, ...]) -> str:

@@ -6,7 +6,7 @@ Every sentence is derived from the record, and a run that found nothing faster s
 from collections import Counter
 from typing import Literal, NamedTuple, assert_never
 
-from graph.record import RunRecord
+from graph.record import BASELINE_PLAN, RunRecord
 from tools.verdict import (
     BuildFailed,
     Cheated,
@@ -170,7 +170,21 @@ def headline(record: RunRecord) -> Headline:
             "A correct kernel, not timed",
             f"Trial {record.winner} passed every case, but no time could be measured for it.",
         )
-    return _faster(record, record.timing) if record.status == "faster" else _correct(record.timing)
+    if record.status == "faster":
+        return _faster(record, record.timing)
+    if record.winner is not None and record.trial(record.winner).plan == BASELINE_PLAN:
+        return _kept(record)
+    return _correct(record.timing)
+
+
+def _kept(record: RunRecord) -> Headline:
+    """Nothing was faster, and the baseline itself is what is handed over."""
+    assert record.winner is not None
+    kept = record.trial(record.winner)
+    tried = [trial for trial in record.trials if trial.number != record.winner]
+    speeds = [trial.speedup for trial in tried if trial.speedup is not None]
+    best = f"The best of {len(tried)} read {times(max(speeds))}." if speeds else "None was right."
+    return Headline("No faster kernel was found", f"{best} What is handed over is {kept.title}.")
 
 
 def _faster(record: RunRecord, timing: Timing) -> Headline:

@@ -41,8 +41,23 @@ def test_a_tunable_that_a_step_lacks_is_not_invented() -> None:
     assert all(step.parameters == {} for steps, _ in ways_out((PAGES,), MISS) for step in steps)
 
 
-def test_the_newest_step_is_left_out_at_last() -> None:
-    assert [steps for steps, _ in ways_out((LOOP, PAGES), Crashed(log=""))][-1] == (LOOP,)
+def test_steps_are_left_out_one_at_a_time_the_newest_first() -> None:
+    matmul = Step(pattern="matmul", parameters={})
+    ways = [steps for steps, _ in ways_out((matmul, PAGES), Crashed(log=""))]
+    assert ways[-2:] == [(matmul,), (PAGES,)]
+
+
+def test_a_step_that_the_compiler_named_is_left_out_first() -> None:
+    matmul = Step(pattern="matmul", parameters={})
+    failed = BuildFailed(log='The C++ of "matmul_0", loaded on line 12, does not compile.')
+    ways = [steps for steps, _ in ways_out((matmul, PAGES), failed) if steps != (matmul, PAGES)]
+    assert ways[0] == (PAGES,)
+
+
+def test_an_anchor_is_tried_without_what_follows_it() -> None:
+    anchor = Step(pattern="convolution", parameters={"epilogue": True, "only": ""})
+    sentences = [told for steps, told in ways_out((anchor,), MISS) if steps != (anchor,)]
+    assert "loop of its own" in sentences[0]
 
 
 REJECTIONS: list[Verdict] = [

@@ -1,0 +1,78 @@
+"""What a run hands over where nothing it found is faster: the op itself, as it runs fastest here.
+
+Whoever takes the kernel of a run is then never slower off than before.
+"""
+
+import time
+
+from agents.brief import Plan
+from agents.playbook.coder import AS_GIVEN
+from graph.record import BASELINE_PLAN
+from graph.workbench import Workbench
+from knowledge.emit import Unemittable, emit_as_given
+from tools.candidate import Candidate
+from tools.facts import Baselines
+from tools.verdict import Correct, Trial
+
+COMPILED = (
+    "the reference under torch.compile, unchanged; timed outputs were checked, and not put to the "
+    "gauntlet, in which it would compile anew for every shape"
+)
+
+
+# A tie is no reason to have whoever uses the kernel wait for a compilation.
+WORTH_COMPILING = 1.1
+
+
+def _is_worth_compiling(baselines: Baselines) -> bool:
+    by_name = {row.name: row.median_ms for row in baselines.rows}
+    eager, compiled = by_name.get("eager"), by_name.get("compile")
+    return compiled is not None and eager is not None and eager > WORTH_COMPILING * compiled
+
+
+def keep_baseline(
+    bench: Workbench, source: str, baselines: Baselines
+) -> tuple[Plan, Trial, Correct] | None:
+    """The fastest baseline as a trial, with its verdict; None where it can't be one.
+
+    Args:
+        bench: the run's tools.
+        source: the reference's text.
+        baselines: as they were measured at the start.
+    """
+    began = time.time()
+    compiled = _is_worth_compiling(baselines)
+    try:
+        text = emit_as_given(source, compiled=compiled)
+    except Unemittable:
+        return None
+    label = COMPILED if compiled else AS_GIVEN
+    candidate = Candidate(source=text, backend="torch", labels=(label,))
+    if compiled:
+        # Every shape of the gauntlet would be a compilation; what it computes is torch's own.
+        verdict = bench.judge.measure(candidate, ("eager", "compile"))
+    else:
+        verdict = bench.judge.confirm(candidate)
+    if not isinstance(verdict, Correct) or verdict.timing is None:
+        return None
+    plan = Plan(
+        id=BASELINE_PLAN,
+        title="the op under torch.compile" if compiled else "the op as the library does it",
+        steps=(),
+        expected_speedup=1.0,
+        arithmetic="Nothing that was tried is faster than this, so it is what is handed over.",
+        labels=(label,),
+    )
+    trial = Trial(
+        number=bench.folder.claim_trial(),
+        plan=plan.id,
+        pattern="library",
+        title=plan.title,
+        parent=None,
+        repair=0,
+        candidate=candidate,
+        verdict=verdict,
+        seconds=time.time() - began,
+    )
+    bench.folder.write_trial(trial)
+    return plan, trial, verdict
