@@ -55,6 +55,9 @@ MOSTLY = 0.5
 WIDEST = 2.0**-6
 # How much longer the slack of a case may make the yardstick.
 MOST_SLACK = 16.0
+# An error of more than this part of what is allowed, on stretched values, is asked whether it is
+# the kernel's or the op's: it may be a miss by the next seed.
+CLOSE = 0.5
 
 Kind = Literal["values", "shape", "layout", "special"]
 
@@ -275,12 +278,13 @@ class Exam:
     ) -> tuple[CaseResult, str]:
         """Compare all outputs of one call; the result, and what to tell of a miss."""
         matches = self._matches(outputs, case.expected, case.typical, case.slack)
-        if case.stretched and not all(match.passed for match in matches):
+        if case.stretched and (not _passed(matches) or _worst(matches) > CLOSE):
             shaken = self._shaken(case)
-            matches = self._matches(outputs, shaken, _typical(shaken), case.slack, fair=True)
-        worst = max((match.worst for match in matches), default=0.0)
-        passed = all(match.passed for match in matches)
-        return CaseResult(name=name or case.name, passed=passed, worst=worst), _told(matches)
+            fairly = self._matches(outputs, shaken, _typical(shaken), case.slack, fair=True)
+            if _passed(fairly) or not _passed(matches):
+                matches = fairly
+        result = CaseResult(name=name or case.name, passed=_passed(matches), worst=_worst(matches))
+        return result, _told(matches)
 
     def _matches(
         self,
@@ -300,7 +304,7 @@ class Exam:
         """The case's truth, the reference held to be no luckier than its op's condition allows.
 
         Two scores of an attention that are large and nearly equal, say: which of them wins hangs on
-        their last bits. Asked for after a miss only, for it takes several runs in float64.
+        their last bits. Asked for after a miss or nearly one, for it takes several runs in float64.
         """
         if case.name not in self._conditions:
             truths = self.subject.oracle.shaken(case.weights.model, case.inputs, self._chance)
@@ -334,6 +338,14 @@ class Exam:
         typical = max(self.typical, default=0.0)
         match = compare(value, expected, typical, task.tolerance, task.precision)
         return CaseResult(name=name, passed=match.passed, worst=match.worst), match.detail
+
+
+def _passed(matches: list[Match]) -> bool:
+    return all(match.passed for match in matches)
+
+
+def _worst(matches: list[Match]) -> float:
+    return max((match.worst for match in matches), default=0.0)
 
 
 def _typical(expected: tuple[Expected, ...]) -> tuple[float, ...]:
