@@ -23,10 +23,14 @@ Parameter = bool | int | float | str
 
 
 class Step(Frozen):
-    """One application of a pattern, with the tunables chosen; a plan is a sequence of these."""
+    """One application of a pattern, with the tunables chosen; a plan is a sequence of these.
+
+    `part` names the part of an op that it is for, where the op as a whole has no graph.
+    """
 
     pattern: str
     parameters: dict[str, Parameter] = Field({})
+    part: str = ""
 
     @property
     def only(self) -> frozenset[str]:

@@ -1,6 +1,7 @@
 """The playbook's coder: applies a plan's steps to the traced op and prints the module."""
 
 from agents.brief import Brief, Plan
+from agents.playbook.piecewise import cook_parts
 from agents.playbook.recipes import cook
 from knowledge.emit import emit_as_given
 from tools.candidate import Candidate
@@ -18,12 +19,16 @@ class PlaybookCoder:
         Raises:
             ValueError: the plan's steps do not fit the op.
         """
-        if brief.facts.graph is None or not plan.steps:
+        facts = brief.facts
+        if not plan.steps:
             return Candidate(
-                source=emit_as_given(brief.facts.source),
+                source=emit_as_given(facts.source),
                 backend="torch",
                 labels=(AS_GIVEN, *plan.labels),
             )
-        source = cook(brief.facts.graph, brief.facts.source, plan.steps)
+        if facts.graph is None:
+            source = cook_parts(facts.parts, facts.source, plan.steps)
+        else:
+            source = cook(facts.graph, facts.source, plan.steps)
         backend = "cpp" if "cpp_kernel(" in source else "torch"
         return Candidate(source=source, backend=backend, labels=plan.labels)

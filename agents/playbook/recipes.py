@@ -83,10 +83,7 @@ def situation_from(
     another process, they may all have been slower.
     """
     best = baselines.best.median_ms
-    calls = facts.graph.calls if facts.graph is not None else ()
     eager = next((row.median_ms for row in baselines.rows if row.name == "eager"), None)
-    whole = sum(facts.call_ms.values())
-    factor = eager / whole if eager is not None and whole > 0 else 1.0
     return Situation(
         best_ms=best if best is not None else roofline.floor_ms,
         bandwidth_gbps=roofline.bandwidth_gbps,
@@ -94,12 +91,19 @@ def situation_from(
         fault_us=roofline.fault_us,
         cores=cores,
         huge_pages=huge_pages,
-        call_ms={
-            line_of(node): facts.call_ms[node.name] * factor
-            for node in calls
-            if node.name in facts.call_ms
-        },
+        call_ms=situation_of_calls(facts.graph, facts.call_ms, eager) if facts.graph else {},
     )
+
+
+def situation_of_calls(
+    graph: OpGraph, call_ms: dict[str, float], whole_ms: float | None
+) -> dict[str, float]:
+    """Milliseconds by a call's line, from those by its name: its share of the whole's time."""
+    timed = sum(call_ms.values())
+    factor = whole_ms / timed if whole_ms is not None and timed > 0 else 1.0
+    return {
+        line_of(node): call_ms[node.name] * factor for node in graph.calls if node.name in call_ms
+    }
 
 
 def pattern_order() -> tuple[str, ...]:

@@ -196,7 +196,8 @@ def diagnosis_text(diagnosis: Diagnosis) -> str:
 def step_text(step: Step) -> str:
     """A step as the report names it, e.g. `row_loop (sweeps 2)`."""
     tuned = ", ".join(f"{key} {_setting(value)}" for key, value in step.parameters.items())
-    return f"{step.pattern} ({tuned})" if tuned else step.pattern
+    name = f"{step.part}: {step.pattern}" if step.part else step.pattern
+    return f"{name} ({tuned})" if tuned else name
 
 
 def _setting(value: Parameter) -> str:
