@@ -26,6 +26,9 @@ _LOADER = "from tools.backends.cpp.loader import cpp_kernel"
 # 1 / inf to NaN. It also has GCC heed traps again, which nobody asks for, and make no vector code
 # of log, floor or a sign; hence the second.
 _FLAGS = ("-fno-unsafe-math-optimizations", "-fno-trapping-math")
+# As precautions after a rejection. Without threads the pragmas for vectors still count.
+_PLAIN_MATH = ("-fno-fast-math", "-ffp-contract=off", "-U__FAST_MATH__")
+_ONE_THREAD = ("-fno-openmp", "-fopenmp-simd")
 # A tensor that a kernel reads as it lies, or a copy of it; and where its strides are asked for.
 _LAID = "_laid"
 _STRIDE = re.compile(r"\b(\w+)(?=\.stride\()")
@@ -99,7 +102,7 @@ def definitions(program: Program) -> list[str]:
         *([(_HUGE_PAGES % LARGE_OUTPUT_BYTES).strip()] if huge else []),
         *_constants(program),
         *emit_triton.shared(program),
-        *_kernel_sources(program.kernels),
+        *_kernel_sources(program),
     ]
 
 
@@ -193,24 +196,26 @@ def _literal(value: Any) -> str:
     return repr(value)
 
 
-def _kernel_sources(kernels: tuple[Kernel, ...]) -> list[str]:
+def _kernel_sources(program: Program) -> list[str]:
     """The kernels' sources; two that differ in their names alone, as in repeated blocks, once."""
     printed: dict[tuple[str, str], Kernel] = {}
     sections = []
-    for kernel in kernels:
+    flags = _PLAIN_MATH if program.precautions.plain_math else _FLAGS
+    flags += _ONE_THREAD if program.precautions.one_thread else ()
+    for kernel in program.kernels:
         like = (kernel.source.replace(kernel.name, "@"), kernel.signature)
         first = printed.setdefault(like, kernel)
         sections.append(
-            _kernel_source(kernel) if first is kernel else f"_{kernel.name} = _{first.name}"
+            _kernel_source(kernel, flags) if first is kernel else f"_{kernel.name} = _{first.name}"
         )
     return sections
 
 
-def _kernel_source(kernel: Kernel) -> str:
+def _kernel_source(kernel: Kernel, compiled_with: tuple[str, ...]) -> str:
     if kernel.language != "cpp":
         return kernel.source.strip("\n")
     body = kernel.source.strip("\n")
-    handle, flags = f"_{kernel.name}", ", ".join(f'"{flag}"' for flag in _FLAGS)
+    handle, flags = f"_{kernel.name}", ", ".join(f'"{flag}"' for flag in compiled_with)
     return (
         f'# {kernel.note}\n{handle.upper()}_CPP = r"""\n{body}\n"""\n'
         f'{handle} = cpp_kernel(\n    {handle.upper()}_CPP,\n    "{kernel.name}",\n'
@@ -272,19 +277,37 @@ class _Forward:
     def lines(self) -> list[str]:
         """Statements, unindented."""
         graph = self.program.graph
-        lines = [*self._guards(), *self._attributes()]
+        lines = [*self._guards(), *self._dense_inputs(), *self._attributes()]
         for unit in self.program.schedule():
             lines += self._kernel(unit) if isinstance(unit, Kernel) else self._call(unit)
         for path, text in graph.mutations.items():
             name, _, index = text.partition("[")
             ref = Ref(ref=name, index=int(index[:-1]) if index else None)
             lines.append(f"self{_path(path)}.copy_({self.names.of(ref)})")
-        returned = [self.names.of(ref) for ref in graph.outputs]
+        returned = [self._returned(ref) for ref in graph.outputs]
         if graph.returns == "tensor":
             return [*lines, f"return {returned[0]}"]
         if graph.returns == "list":
             return [*lines, f"return [{', '.join(returned)}]"]
         return [*lines, f"return ({', '.join(returned)}{',' if len(returned) == 1 else ''})"]
+
+    def _returned(self, ref: Ref) -> str:
+        fresh = ".clone(memory_format=torch.contiguous_format)"
+        return self.names.of(ref) + (fresh if self.program.precautions.fresh_outputs else "")
+
+    def _dense_inputs(self) -> list[str]:
+        """As a precaution: inputs in dense memory that begins where a cache line does."""
+        if not self.program.precautions.dense_inputs:
+            return []
+        names = [self.names.of(Ref(ref=node.name)) for node in self.program.graph.inputs]
+        return [
+            line
+            for name in names
+            for line in (
+                f"if not {name}.is_contiguous() or {name}.data_ptr() % 64:",
+                f"    {name} = {name}.clone(memory_format=torch.contiguous_format)",
+            )
+        ]
 
     def _guards(self) -> list[str]:
         """What every input must be: dtype, rank, and the sizes taken for granted."""

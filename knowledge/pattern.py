@@ -87,6 +87,7 @@ class Card(Frozen):
     bottleneck: Literal["memory", "compute", "latency", "pages"]
     backends: tuple[str, ...]
     tunables: dict[str, tuple[Parameter, ...]] = Field({})
+    mends: bool = Field(False, description="for the debugger alone: it gains nothing")
     sources: tuple[str, ...] = ()
 
 

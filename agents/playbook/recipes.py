@@ -107,8 +107,11 @@ def situation_of_calls(
 
 
 def pattern_order() -> tuple[str, ...]:
-    """Known patterns in the order in which they compose: those that are anchors in the middle."""
-    names = load_cards()
+    """Known patterns in the order in which they compose: those that are anchors in the middle.
+
+    What only mends is not among them.
+    """
+    names = [name for name, card in load_cards().items() if not card.mends]
     middle = [name for name in names if name not in FIRST + LAST]
     return tuple(name for name in (*FIRST, *middle, *LAST) if name in names)
 

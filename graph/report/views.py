@@ -130,6 +130,7 @@ class Attempt(NamedTuple):
     fraction: str
     figures: list[tuple[str, str]]
     mend: str
+    outcome: str
     diagnosis: Diagnosis | None
     labels: tuple[str, ...]
     source: Markup
@@ -157,11 +158,36 @@ def _attempt(record: RunRecord, trial: Trial, allowance: int) -> Attempt:
         fraction=_fraction(trial.profile),
         figures=_figures(trial.profile),
         mend=" ".join(clip(r.action) for r in record.repairs if r.failed_trial == trial.number),
+        outcome=_outcome(record, trial),
         diagnosis=next((d for d in record.diagnoses if d.trial == trial.number), None),
         labels=labels_of(trial),
         source=highlight_module(trial.candidate.source, allowance),
         winner=trial.number == record.winner,
     )
+
+
+def _outcome(record: RunRecord, trial: Trial) -> str:
+    """What came of the mend of a rejected trial; empty where there was none."""
+    child = next((one for one in record.trials if one.repair and one.parent == trial.number), None)
+    if child is None:
+        return ""
+    words, timing = describe(child.verdict), child.timing
+    if timing is not None:
+        speed = times(timing.against_best.speedup)
+        return f"It helped: trial {child.number} is right, and reads {speed}."
+    same = "the same" if words.label == describe(trial.verdict).label else "another"
+    return f"It did not help: trial {child.number} ended in {same} rejection, {words.label}."
+
+
+def parts_sentence(record: RunRecord) -> str:
+    """What was done about an op that has no graph."""
+    parts = record.facts.parts
+    if not parts:
+        return (
+            "No module inside it has one that takes a good part of the time, so no pattern applies."
+        )
+    named = ", ".join(f"{part.title} ({percent(part.share)} of the time)" for part in parts)
+    return f"Traced on their own, and planned by their share: {clip(named)}."
 
 
 def plan_of(record: RunRecord, trial: Trial) -> Plan | None:
