@@ -168,10 +168,13 @@ def _undecided(verdict: Verdict) -> bool:
     return comparison.high > TOO_WIDE * comparison.low
 
 
-def _to_beat(trials: Sequence[Trial]) -> float | None:
-    """The speedup that the best trial has for certain; what lies wholly behind it is let go."""
+def _to_beat(trials: Sequence[Trial]) -> float:
+    """The speedup that the best trial has for certain; what lies wholly behind it is let go.
+
+    With none, that of the baseline itself.
+    """
     lows = [trial.timing.against_best.low for trial in trials if trial.timing is not None]
-    return max(lows, default=None)
+    return max([1.0, *lows])
 
 
 def announce(event: Event) -> None:

@@ -92,7 +92,8 @@ class RunNodes:
         announce(NodeStarted(node="plan"))
         planning = bench.crew.planner.plan(brief)
         _tell_complaints(bench)
-        plans: tuple[Plan, ...] = planning.plans[: min(brief.task.width, brief.trials_left)]
+        width = brief.task.width if brief.seconds_left > 0 else 1
+        plans: tuple[Plan, ...] = planning.plans[: min(width, brief.trials_left)]
         announce(Planned(plans=plans, refused=planning.refused))
         return {
             "plans": plans,
@@ -165,7 +166,8 @@ def _tell_complaints(bench: Workbench) -> None:
 def _budget_spent(brief: Brief) -> str:
     if brief.trials_left < 1:
         return f"the budget of {brief.task.budget.trials} trials is spent"
-    if brief.seconds_left <= 0:
+    # A slow op may take all of a minute before anything was tried: then one plan is, all the same.
+    if brief.seconds_left <= 0 and brief.trials:
         return f"the budget of {brief.task.budget.minutes:g} minutes is spent"
     return ""
 

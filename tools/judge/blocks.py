@@ -151,8 +151,26 @@ def call_ms(arm: Arm, overhead_ns: float, deferred_ns: float = 0.0) -> float:
 
 def noise_of(one: Arm, other: Arm, overhead_ns: float) -> float:
     """How far from 1 the same code against itself may read: the farther end of the interval."""
-    low, high = _interval(_log_ratios(one, other, overhead_ns, 0.0))
+    return noise_in(log_ratios_of(one, other, overhead_ns))
+
+
+def log_ratios_of(one: Arm, other: Arm, overhead_ns: float) -> list[float]:
+    """The same code against itself: the log of their times' ratio in each block."""
+    return _log_ratios(one, other, overhead_ns, 0.0)
+
+
+def noise_in(ratios: list[float]) -> float:
+    """As `noise_of`, from blocks of one or more measurements."""
+    low, high = _interval(ratios)
     return math.expm1(max(abs(low), abs(high)))
+
+
+def open_against(arms: Sequence[Arm], noise: float) -> bool:
+    """Whether it is open if the first arm is faster than every other by more than the noise."""
+    first, *others = quiet(arms)
+    found = [_interval(_log_ratios(other, first, 0.0, 0.0)) for other in others]
+    low, high = min(low for low, _ in found), min(high for _, high in found)
+    return math.exp(low) <= 1.0 + noise <= math.exp(high)
 
 
 def deferred_ns(candidate: Arm, baseline: Arm) -> float:
