@@ -58,8 +58,9 @@ class AttemptNodes:
         announce(NodeStarted(node="measure", detail=_what(state)))
         verified, best = state["verdict"], state["brief"].baselines.best
         judge = self._bench(state).judge
-        timed = judge.measure(state["candidate"], (best.name,), _to_beat(state["brief"].trials))
-        if _undecided(timed):
+        to_beat = _to_beat(state["brief"].trials)
+        timed = judge.measure(state["candidate"], (best.name,), to_beat)
+        if _undecided(timed, to_beat):
             # Replaced, never the better of the two: the second reading stands whatever it says.
             announce(Note(text=f"#{state['number']} is measured again: its interval is too wide"))
             timed = judge.measure(state["candidate"], (best.name,))
@@ -160,12 +161,13 @@ def after_debug(state: AttemptState) -> Literal["compile", "__end__"]:
     return "compile" if state["verdict"] is None else "__end__"
 
 
-def _undecided(verdict: Verdict) -> bool:
-    """Whether a timing says too little to rank the candidate by."""
+def _undecided(verdict: Verdict, to_beat: float) -> bool:
+    """Whether a timing says too little to tell if the candidate is worth building on."""
     if not isinstance(verdict, Correct) or verdict.timing is None or verdict.timing.stopped_early:
         return False
     comparison = verdict.timing.against_best
-    return comparison.high > TOO_WIDE * comparison.low
+    wide = comparison.high > TOO_WIDE * comparison.low
+    return wide and comparison.low <= to_beat <= comparison.high
 
 
 def _to_beat(trials: Sequence[Trial]) -> float:

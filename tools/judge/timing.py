@@ -29,7 +29,7 @@ from tools.verdict import (
 
 EAGER, AGAIN, COMPILE, CANDIDATE = "eager", "eager again", "compile", "candidate"
 REASON_LIMIT = 300
-CALM, MOST_NOISE_READINGS, TELLING_BLOCKS = 0.02, 3, 16
+TELLING_BLOCKS = 16
 # Where a win hangs on the noise, it is read again so many times, and all readings are pooled: slow
 # ops have few blocks in each, and of few blocks the interval is wide however still the machine.
 HINGING_READINGS = 2
@@ -56,8 +56,8 @@ class Ground:
         make_lane: gives a runner loaded with a program.
         limits: time for one measurement.
         settle: waits until nothing is being started or ended that a measurement would notice.
-        earlier: a ground that ends with this; its baselines' lanes and its readings of the
-            machine's noise, which is not that of some inputs, are taken over.
+        earlier: a ground that ends with this; its baselines' lanes, its readings of the machine's
+            noise and its floor, which are not those of some inputs, are taken over.
     """
 
     def __init__(
@@ -79,15 +79,13 @@ class Ground:
         self._failed: dict[str, str] = {}
         self._noises: list[float] = [*earlier._noises] if earlier is not None else []
         self._against_itself = [*earlier._against_itself] if earlier is not None else []
-        # Where it was read before, one more reading may show a calmer machine.
-        self._readings_left = 1 if self._against_itself else MOST_NOISE_READINGS
-        self._floor: float | None = None
+        self._floor: float | None = earlier._floor if earlier is not None else None
         self.pool = draw_pool(exam, limits.timing_s)
         self.sets = self.pool.sets
 
     @property
     def noise(self) -> float:
-        """This machine's A/A noise on this op: once, or again where it seems disturbed.
+        """This machine's A/A noise on this op: read once, and again where a win hangs on it.
 
         Whatever disturbs the same code against itself makes them differ more, never less, so the
         least of all readings is the machine's own.
@@ -95,7 +93,7 @@ class Ground:
         Raises:
             BaselineFailed: the reference itself can't be run in a jail.
         """
-        while not self._against_itself or (self._least_noise() > CALM and self._readings_left):
+        if not self._against_itself:
             self._measure_noise()
         return self._least_noise()
 
@@ -174,12 +172,9 @@ class Ground:
         arms.update({arm.name: arm for arm in blocks.quiet(list(arms.values()))})
         ratios = blocks.log_ratios_of(arms[EAGER], arms[AGAIN], overhead)
         self._against_itself += ratios
-        self._readings_left = max(0, self._readings_left - 1)
-        if len(ratios) < TELLING_BLOCKS:
-            # No reading of so few blocks is a calm one, however still the machine, and the least
-            # of several would be so by luck: they count together.
-            self._readings_left = 0
-        else:
+        # The least of several readings of few blocks each would be calm by luck: those count
+        # together alone.
+        if len(ratios) >= TELLING_BLOCKS:
             self._noises.append(blocks.noise_in(ratios))
         return overhead
 

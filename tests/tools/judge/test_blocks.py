@@ -132,7 +132,9 @@ def test_noise_is_how_far_the_same_code_strays_from_itself():
 
 def test_readings_of_noise_that_are_put_together_say_less_of_it():
     readings = [
-        log_ratios_of(arm("eager", noisy(50.0, 8, seed)), arm("again", noisy(50.0, 8, 50 + seed)), 0.0)
+        log_ratios_of(
+            arm("eager", noisy(50.0, 8, seed)), arm("again", noisy(50.0, 8, 50 + seed)), 0.0
+        )
         for seed in range(1, 6)
     ]
     each = [noise_in(ratios) for ratios in readings]
