@@ -1,5 +1,6 @@
 """The nodes of the run. They return new values; the workbench holds the tools."""
 
+import statistics
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -92,8 +93,7 @@ class RunNodes:
         announce(NodeStarted(node="plan"))
         planning = bench.crew.planner.plan(brief)
         _tell_complaints(bench)
-        width = brief.task.width if brief.seconds_left > 0 else 1
-        plans: tuple[Plan, ...] = planning.plans[: min(width, brief.trials_left)]
+        plans: tuple[Plan, ...] = planning.plans[: _affordable(brief)]
         announce(Planned(plans=plans, refused=planning.refused))
         return {
             "plans": plans,
@@ -161,6 +161,15 @@ class RunNodes:
 def _tell_complaints(bench: Workbench) -> None:
     for sentence in bench.library.memory.complaints():
         announce(Note(text=sentence))
+
+
+def _affordable(brief: Brief) -> int:
+    """How many plans to try next: no more than there is time for, going by the trials so far."""
+    most = min(brief.task.width, brief.trials_left)
+    if not brief.trials:
+        return most if brief.seconds_left > 0 else 1
+    usual = statistics.median(trial.seconds for trial in brief.trials)
+    return max(1, min(most, int(brief.seconds_left / max(usual, 0.001))))
 
 
 def _budget_spent(brief: Brief) -> str:

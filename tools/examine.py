@@ -65,7 +65,7 @@ def examine(loaded: LoadedReference, task: Task) -> ReferenceFacts:
     untraceable = ""
     parts: tuple[Part, ...] = ()
     try:
-        graph = trace(model, inputs, [loaded.inputs(seed) for seed in OTHER_SEEDS])
+        graph = trace(model, inputs, (loaded.inputs(seed) for seed in OTHER_SEEDS))
     except Untraceable as error:
         untraceable = str(error)
         parts = find_parts(model, inputs, loaded.module.__name__)

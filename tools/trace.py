@@ -15,7 +15,7 @@ import logging
 import re
 import warnings
 from collections import namedtuple
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
 import torch
@@ -33,15 +33,17 @@ class Untraceable(Exception):
 
 
 def trace(
-    module: torch.nn.Module, inputs: tuple[Any, ...], others: Sequence[tuple[Any, ...]] = ()
+    module: torch.nn.Module,
+    inputs: tuple[Any, ...],
+    others: Iterable[tuple[Any, ...]] | None = None,
 ) -> OpGraph:
     """The functional graph of `module(*inputs)` at these shapes, in the mode the module is in.
 
     Args:
         module: the reference; it must live in an importable (registered) Python module.
         inputs: what forward is given; tensors may have any strides, other arguments are baked in.
-        others: further inputs, on which a graph that strict export can't make is held against the
-            module; without any, no such graph is made.
+        others: further inputs, drawn when they are wanted, on which a graph that strict export
+            can't make is held against the module; without any, no such graph is made.
 
     Raises:
         Untraceable: data-dependent control flow, unsupported calls, or a constant that is too
@@ -50,7 +52,7 @@ def trace(
     try:
         return _convert(_export(module, inputs, strict=True), module)
     except _Stopped as stopped:
-        if not others:
+        if others is None:
             raise Untraceable(stopped.sentence) from stopped
         first = stopped
     # Running forward may change what the module holds.
