@@ -200,7 +200,7 @@ def _kernel_sources(program: Program) -> list[str]:
     """The kernels' sources; two that differ in their names alone, as in repeated blocks, once."""
     printed: dict[tuple[str, str], Kernel] = {}
     sections = []
-    flags = _PLAIN_MATH if program.precautions.plain_math else _FLAGS
+    flags = [*(_PLAIN_MATH if program.precautions.plain_math else _FLAGS)]
     flags += _ONE_THREAD if program.precautions.one_thread else ()
     for kernel in program.kernels:
         like = (kernel.source.replace(kernel.name, "@"), kernel.signature)
@@ -211,7 +211,7 @@ def _kernel_sources(program: Program) -> list[str]:
     return sections
 
 
-def _kernel_source(kernel: Kernel, compiled_with: tuple[str, ...]) -> str:
+def _kernel_source(kernel: Kernel, compiled_with: list[str]) -> str:
     if kernel.language != "cpp":
         return kernel.source.strip("\n")
     body = kernel.source.strip("\n")

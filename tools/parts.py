@@ -254,7 +254,7 @@ def _merged(found: Iterable[Part]) -> tuple[Part, ...]:
             if same:
                 alike[at] = other.model_copy(
                     update={
-                        "paths": (*other.paths, *part.paths),
+                        "paths": tuple(sorted((*other.paths, *part.paths), key=_in_order)),
                         "share": min(1.0, other.share + part.share),
                         "calls": other.calls + part.calls,
                     }
@@ -263,3 +263,8 @@ def _merged(found: Iterable[Part]) -> tuple[Part, ...]:
         else:
             alike.append(part)
     return tuple(sorted(alike, key=lambda part: -part.share))
+
+
+def _in_order(path: str) -> list[tuple[int, str]]:
+    """Blocks by their numbers, as a reader counts them."""
+    return [(int(part) if part.isdigit() else -1, part) for part in path.split(".")]

@@ -11,6 +11,7 @@ reference is loaded.
 
 import contextlib
 import copy
+import io
 import logging
 import re
 import warnings
@@ -94,7 +95,11 @@ def _silence() -> Iterator[None]:
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
-        with warnings.catch_warnings():
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+        ):
             warnings.simplefilter("ignore")
             yield
     finally:
@@ -140,7 +145,7 @@ _CODE_LIMIT = 120
 
 
 def plain_sentence(said: str) -> str:
-    """What stopped the exporter, where in the op's own file, and in its own words, on one line."""
+    """What stopped the exporter, and where in the op's own file, on one line."""
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     if not lines:
         return ""
@@ -148,7 +153,9 @@ def plain_sentence(said: str) -> str:
     meaning = next((told for mark, told in _MEANINGS if mark in said.lower()), "")
     own = [one for one in _FRAME.finditer(said) if "site-packages" not in one["path"]]
     where = f", on line {own[-1]['line']}: {own[-1]['code'].strip()[:_CODE_LIMIT]}" if own else ""
-    return f"{meaning}{where} ({words})" if meaning else f"{words}{where}"
+    if meaning and not where:
+        return f"{meaning} ({words})"
+    return f"{meaning or words}{where}"
 
 
 def _convert(program: torch.export.ExportedProgram, module: torch.nn.Module) -> OpGraph:

@@ -111,12 +111,12 @@ def test_what_has_no_plain_form_is_untraceable_in_one_sentence(expression: str) 
 
 
 def loosely(expression: str) -> OpGraph:
-    loaded = load(f"{HEAD}import random\nimport time\n\n{forward(expression)}{FOOT}", "op.py")
+    loaded = load(f"{HEAD}import os\nimport time\n\n{forward(expression)}{FOOT}", "op.py")
     return trace(loaded.build(0), loaded.inputs(0), [loaded.inputs(1), loaded.inputs(2)])
 
 
 def test_python_that_strict_export_can_not_read_is_run_instead() -> None:
-    graph = loosely("return x * (2.0 if open('/dev/null').readable() else 3.0)")
+    graph = loosely("return x * (2.0 if sum(1 for _ in os.scandir('/')) else 3.0)")
     assert [call.target for call in graph.calls] == ["aten.mul.Tensor"]
 
 
@@ -124,8 +124,8 @@ def test_python_that_strict_export_can_not_read_is_run_instead() -> None:
     ("expression", "told"),
     [
         # Run on tensors without values, it would be frozen as it was at that moment.
-        ("return x * open('/proc/self/stat').read().__hash__() * time.perf_counter()", "line"),
-        ("return x if x.sum() > 0 else -x", "depends on the values of a tensor, on line 8: return"),
+        ("return x * (sum(1 for _ in os.scandir('/')) + time.perf_counter_ns() % 999)", "line 9"),
+        ("return x if x.sum() > 0 else -x", "depends on the values of a tensor, on line 9: return"),
         ("k = int(x.abs().max().item()); return x * k if k > 1 else x", "values of a tensor"),
         ("return F.cross_entropy(x[x[:, 0] > 0], x[x[:, 0] > 0])", "values of a tensor"),
         ("return torch.nonzero(x)", "the shape of what aten.nonzero.default makes depends on"),

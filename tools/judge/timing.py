@@ -78,7 +78,9 @@ class Ground:
         self._inherited = earlier.hand_over() if earlier is not None else {}
         self._failed: dict[str, str] = {}
         self._noises: list[float] = [*earlier._noises] if earlier is not None else []
-        self._against_itself = [*earlier._against_itself] if earlier is not None else []
+        self._against_itself: list[float] = []
+        if earlier is not None:
+            self._against_itself += earlier._against_itself
         self._floor: float | None = earlier._floor if earlier is not None else None
         self.pool = draw_pool(exam, limits.timing_s)
         self.sets = self.pool.sets
