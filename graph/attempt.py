@@ -16,7 +16,7 @@ from graph.events import Event, NodeStarted, Note, Repaired, TrialJudged
 from graph.record import Repair
 from graph.state import AttemptOutput, AttemptState
 from graph.workbench import Workbench, Workbenches
-from tools.verdict import Correct, Profile, Trial, Verdict
+from tools.verdict import Compiled, Correct, Profile, Trial, Verdict
 
 # A disturbance (memory being compacted, another process) shows as an interval this wide.
 TOO_WIDE = 1.25
@@ -57,6 +57,7 @@ class AttemptNodes:
         """Time against the fastest baseline."""
         announce(NodeStarted(node="measure", detail=_what(state)))
         verified, best = state["verdict"], state["brief"].baselines.best
+        assert best is not None, "what is not timed is not measured"
         judge = self._bench(state).judge
         to_beat = _to_beat(state["brief"].trials)
         timed = judge.measure(state["candidate"], (best.name,), to_beat)
@@ -146,8 +147,10 @@ def after_compile(state: AttemptState) -> Literal["verify", "debug"]:
     return "verify" if accepted(state["verdict"]) else "debug"
 
 
-def after_verify(state: AttemptState) -> Literal["measure", "debug"]:
-    """Only correct candidates are timed."""
+def after_verify(state: AttemptState) -> Literal["measure", "profile", "debug"]:
+    """Only correct candidates are timed; what could only be compiled is written down as it is."""
+    if isinstance(state["verdict"], Compiled):
+        return "profile"
     return "measure" if accepted(state["verdict"]) else "debug"
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from agents.brief import Brief, Plan
 from graph.attempt import announce
-from graph.conclude import confirm_winner, is_no_slower, remember
+from graph.conclude import confirm_winner, is_no_slower, most_promising, remember
 from graph.events import Concluded, NodeStarted, Note, Planned, Prepared, TrialJudged
 from graph.fallback import keep_baseline
 from graph.folder import RunFolder
@@ -16,8 +16,9 @@ from graph.strategy import ranked, strategy_for
 from graph.summary import record_of
 from graph.workbench import Workbench, Workbenches
 from knowledge.device import resolve
-from knowledge.errors import BadInput
 from tools.export import export
+from tools.task import language_of
+from tools.verdict import Compiled, Correct
 
 ROOF_REACHED = 0.95
 
@@ -52,12 +53,7 @@ class RunNodes:
         """Make the folder, find the device, trace the reference, measure baselines and roofline."""
         task = state.task
         device = resolve(task.target, "task: target")
-        if device.kind != "cpu":
-            raise BadInput(
-                "task: target",
-                f'"{task.target}" is a GPU; this version measures on CPUs.',
-                "Use target: cpu.",
-            )
+        language_of(task, device, "task")
         run_dir = state.run_dir or str(RunFolder.create(self._runs, task).path)
         announce(NodeStarted(node="prepare", detail=task.name))
         bench = self._benches.of(run_dir, task)
@@ -113,6 +109,8 @@ class RunNodes:
         bench = self._bench(state)
         announce(NodeStarted(node="conclude"))
         winner, confirmation, notes = confirm_winner(bench, list(state.get("trials", {}).values()))
+        if winner is None:
+            winner = most_promising(list(state.get("trials", {}).values()), state.get("plans", ()))
         kept: RunState = {}
         right = ranked(list(state.get("trials", {}).values()))
         if right and not is_no_slower(confirmation):
@@ -134,11 +132,12 @@ class RunNodes:
             "trials": {**state.get("trials", {}), **kept.get("trials", {})},
         }
         record = record_of({**state, **stored, **final})
-        if winner is not None and confirmation is not None:
+        verdict = confirmation or (record.trial(winner).verdict if winner is not None else None)
+        if winner is not None and isinstance(verdict, Correct | Compiled):
             export(
                 record.trial(winner).candidate,
                 state["facts"].source,
-                confirmation,
+                verdict,
                 bench.folder.best,
                 subject=state["task"].name,
                 device=state["device"].title,

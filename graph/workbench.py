@@ -15,7 +15,9 @@ from agents.playbook.debugger import PlaybookDebugger
 from agents.playbook.planner import PlaybookPlanner
 from agents.playbook.profiler import PlaybookProfiler
 from graph.folder import RunFolder
+from knowledge.device import resolve
 from knowledge.store import Library
+from tools.ahead import AheadOfTime
 from tools.judge.client import Judge
 from tools.judge.wire import JudgeLimits
 from tools.task import Task
@@ -40,10 +42,10 @@ class Stopwatch:
 
 @dataclass(frozen=True)
 class Workbench:
-    """The tools of one run."""
+    """The tools of one run; for a device that is not here, what works without it judges."""
 
     folder: RunFolder
-    judge: Judge
+    judge: Judge | AheadOfTime
     library: Library
     crew: Crew
     watch: Stopwatch = field(default_factory=Stopwatch)
@@ -53,6 +55,12 @@ def playbook_crew(library: Library) -> Crew:
     """The crew of rules."""
     coder = PlaybookCoder()
     return Crew(PlaybookPlanner(library), coder, PlaybookDebugger(coder), PlaybookProfiler())
+
+
+def _judge_of(task: Task, folder: RunFolder, limits: JudgeLimits | None) -> Judge | AheadOfTime:
+    judge = Judge(task, folder.scratch, limits)
+    device = resolve(task.target, "task: target")
+    return judge if device.kind == "cpu" else AheadOfTime(judge, device)
 
 
 class Workbenches:
@@ -84,7 +92,7 @@ class Workbenches:
                 folder.adopt(task)
                 library = Library.open(self._library_folder)
                 library.refresh()
-                judge = Judge(task, folder.scratch, self._limits)
+                judge = _judge_of(task, folder, self._limits)
                 self._open[run_dir] = Workbench(
                     folder, judge, library, self._crew or playbook_crew(library)
                 )

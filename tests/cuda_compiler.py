@@ -1,4 +1,4 @@
-"""Whether CUDA C++ can be compiled here, found out by compiling: headers alone are not a compiler."""
+"""Whether CUDA C++ can be compiled here, found out by compiling: headers alone don't do it."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from tools.backends.cuda.loader import CompileError, compile_cubin
 
 
 def _what_is_missing() -> str:
-    """What the compiler said of a source that only needs it and its headers; empty if it took it."""
+    """What the compiler said of a source that needs its headers; empty if it took it."""
     try:
         compile_cubin("#include <cuda_fp16.h>\n", "sm_90")
     except CompileError as missing:

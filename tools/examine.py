@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from knowledge.device import resolve
 from knowledge.opgraph import Node, OpGraph, TensorSpec
 from knowledge.parts import Part
 from tools.calls import NotRunnable, call_times
@@ -70,7 +71,8 @@ def examine(loaded: LoadedReference, task: Task) -> ReferenceFacts:
         untraceable = str(error)
         parts = find_parts(model, inputs, loaded.module.__name__)
     call_ms: dict[str, float] = {}
-    if graph is not None:
+    # A device that is not this one has other times.
+    if graph is not None and resolve(task.target, "task: target").kind == "cpu":
         with contextlib.suppress(NotRunnable):
             call_ms = call_times(graph, model, inputs)
     made = tuple(spec_of(tensor) for tensor in tensors_of(returned))

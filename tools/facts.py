@@ -52,11 +52,12 @@ class Baselines(Frozen):
     noise: float
 
     @property
-    def best(self) -> Baseline:
-        """The fastest that could be measured."""
+    def best(self) -> Baseline | None:
+        """The fastest that could be measured; None where none could, as for an absent device."""
         return min(
             (row for row in self.rows if row.median_ms is not None),
             key=lambda row: row.median_ms or 0.0,
+            default=None,
         )
 
 

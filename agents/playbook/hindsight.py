@@ -194,7 +194,7 @@ def transplant(
     where all do, or a tunable does not fit.
     """
     machine = Machine.of(situation)
-    program = Program.of(graph, source)
+    program = Program.of(graph, source, situation.language)
     proposals: list[Proposal] = []
     for step in steps:
         if step.pattern not in load_cards():

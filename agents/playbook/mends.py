@@ -15,6 +15,7 @@ from knowledge.pattern import Parameter, Step, load_cards
 from tools.verdict import (
     BuildFailed,
     Cheated,
+    Compiled,
     ContractBroken,
     Correct,
     Crashed,
@@ -138,7 +139,7 @@ def mends_for(verdict: Verdict) -> tuple[Mend, ...]:
         case TimerMismatch():
             # Streaming stores may still be on their way, and so may threads.
             return (PLAIN_STORES, ONE_THREAD)
-        case Implausible() | Correct() | JudgeError():
+        case Implausible() | Correct() | Compiled() | JudgeError():
             return ()
         case _:
             assert_never(verdict)

@@ -10,7 +10,7 @@ from knowledge.experience import Lesson, signature
 from knowledge.opgraph import OpGraph
 from knowledge.pattern import Refusal, Situation, Step, load_cards
 from knowledge.store import Library, Passage
-from tools.verdict import Correct, Trial
+from tools.verdict import Compiled, Correct, Trial
 
 WORTH_TRYING = 1.02
 # While nothing was measured, so bad an estimate is still worth a trial: it is an estimate.
@@ -44,7 +44,11 @@ class PlaybookPlanner:
         in a row gained nothing. Where nothing is right yet and no recipe is left, the op itself,
         unchanged, is the plan: so that a run always ends with a correct kernel.
         """
-        if brief.facts.graph is None and not brief.facts.parts:
+        if any(isinstance(trial.verdict, Compiled) for trial in brief.trials):
+            # Which of several that compile is faster, only the device could tell.
+            return Planning(plans=())
+        own_parts = brief.facts.parts if brief.device.kind == "cpu" else ()
+        if brief.facts.graph is None and not own_parts:
             return Planning(plans=self._last_resort(brief))
         hindsight = self._look_back(brief)
         first, enumerated, refused = self._recipes(hindsight, brief)

@@ -11,6 +11,7 @@ from agents.brief import Citation, Diagnosis, Plan
 from graph.record import RunRecord
 from graph.report.source import highlight_module
 from graph.report.words import (
+    TONES,
     Tone,
     VerdictWords,
     baseline_name,
@@ -386,5 +387,4 @@ def commands(record: RunRecord) -> list[tuple[str, str]]:
 
 def tone_of(record: RunRecord) -> Tone:
     """How the headline is coloured."""
-    tones: dict[str, Tone] = {"faster": "good", "correct": "plain", "failed": "warn"}
-    return tones[record.status]
+    return TONES[record.status]
