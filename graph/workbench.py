@@ -20,7 +20,7 @@ from knowledge.store import Library
 from tools.ahead import AheadOfTime
 from tools.judge.client import Judge
 from tools.judge.wire import JudgeLimits
-from tools.task import Task
+from tools.task import Task, language_of
 
 
 class Stopwatch:
@@ -60,7 +60,9 @@ def playbook_crew(library: Library) -> Crew:
 def _judge_of(task: Task, folder: RunFolder, limits: JudgeLimits | None) -> Judge | AheadOfTime:
     judge = Judge(task, folder.scratch, limits)
     device = resolve(task.target, "task: target")
-    return judge if device.kind == "cpu" else AheadOfTime(judge, device)
+    if device.kind == "cpu":
+        return judge
+    return AheadOfTime(judge, device, language_of(task, device, "task"))
 
 
 class Workbenches:

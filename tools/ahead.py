@@ -5,12 +5,13 @@ judge, on the CPU; nothing is timed, so no figure of speed ever comes from here.
 """
 
 from knowledge.device import Device
+from knowledge.errors import BadInput
 from tools.backends.cpp.build import extract_sources
 from tools.backends.cuda import compile as cuda
 from tools.backends.triton import compile as triton
 from tools.backends.triton.interpret import Candidate as Interpretable
 from tools.backends.triton.interpret import Interpreted, interpret
-from tools.candidate import Candidate
+from tools.candidate import Backend, Candidate
 from tools.facts import Baseline, Baselines, ReferenceFacts, Roofline
 from tools.judge.client import Judge
 from tools.judge.source import parse_candidate
@@ -23,6 +24,7 @@ UNCHECKED = "CUDA C++ has no interpreter, so its logic was not checked"
 LIBRARY = "it has no kernel of its own"
 # A product in single precision on tensor cores is three products of TensorFloat-32.
 PRODUCTS_OF_TF32 = 3
+PROBE = "#include <cuda_fp16.h>\n"
 
 
 class AheadOfTime:
@@ -31,11 +33,13 @@ class AheadOfTime:
     Args:
         judge: examines the reference; this ends it when it is closed.
         device: what to compile for.
+        language: of the candidates' kernels.
     """
 
-    def __init__(self, judge: Judge, device: Device) -> None:
+    def __init__(self, judge: Judge, device: Device, language: Backend) -> None:
         self._judge = judge
         self._device = device
+        self._language = language
         self._facts: ReferenceFacts | None = None
         self._uses: dict[str, tuple[KernelUse, ...]] = {}
 
@@ -43,11 +47,23 @@ class AheadOfTime:
         """The reference's facts.
 
         Raises:
-            BadInput: the reference can't be loaded, run or judged.
+            BadInput: the reference can't be loaded, run or judged, or the compiler is missing.
         """
         if self._facts is None:
+            self._check_compiler()
             self._facts = self._judge.examine()
         return self._facts
+
+    def _check_compiler(self) -> None:
+        """Find a missing compiler before any candidate is blamed for it."""
+        if self._language != "cuda":
+            return
+        ((answer,),) = cuda.compile_sources(
+            [cuda.CudaSource(source=PROBE)], [self._device.architecture]
+        )
+        if isinstance(answer, cuda.CompileError):
+            told = " ".join(answer.message.split())
+            raise BadInput("task: backend", f"CUDA C++ can't be compiled here: {told}")
 
     def survey(self) -> tuple[Baselines, Roofline]:
         """No baseline can be measured; the roofline is what the device's data sheet states.
@@ -65,13 +81,11 @@ class AheadOfTime:
         failed = parse_candidate(candidate.source)
         if failed is not None or candidate.digest in self._uses:
             return failed
-        match candidate.backend:
-            case "triton":
-                found = self._compile_triton(candidate)
-            case "cuda":
-                found = self._compile_cuda(candidate)
-            case "torch" | "cpp":
-                found = ()
+        found: tuple[KernelUse, ...] | BuildFailed = ()
+        if candidate.backend == "triton":
+            found = self._compile_triton(candidate)
+        elif candidate.backend == "cuda":
+            found = self._compile_cuda(candidate)
         if isinstance(found, BuildFailed):
             return found
         self._uses[candidate.digest] = found

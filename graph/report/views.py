@@ -25,7 +25,7 @@ from graph.report.words import (
     times,
 )
 from knowledge.pattern import Parameter, Step
-from tools.verdict import Correct, Profile, Trial
+from tools.verdict import Compiled, Correct, Profile, Trial, Verdict
 
 BEST_SOURCE_LIMIT = 40_000
 # Shared by all attempts, so that a long run's page stays under a megabyte.
@@ -157,7 +157,7 @@ def _attempt(record: RunRecord, trial: Trial, allowance: int) -> Attempt:
         interval=interval(best) if best else "",
         time=milliseconds(timing.candidate_ms) if timing else "",
         fraction=_fraction(trial.profile),
-        figures=_figures(trial.profile),
+        figures=[*_figures(trial.profile), *_uses(trial.verdict)],
         mend=" ".join(clip(r.action) for r in record.repairs if r.failed_trial == trial.number),
         outcome=_outcome(record, trial),
         diagnosis=next((d for d in record.diagnoses if d.trial == trial.number), None),
@@ -242,6 +242,27 @@ def _fraction(profile: Profile | None) -> str:
     if profile is None:
         return ""
     return percent(profile.roofline_fraction)
+
+
+def _uses(verdict: Verdict) -> list[tuple[str, str]]:
+    """What each kernel takes of the device that it was compiled for."""
+    if not isinstance(verdict, Compiled):
+        return []
+    found = []
+    for kernel in verdict.kernels:
+        told = [
+            f"{kernel.registers} registers",
+            f"{kernel.spilled_bytes} bytes spilled",
+            f"{_binary(kernel.shared_bytes)} shared",
+        ]
+        if kernel.threads:
+            told.append(f"{kernel.threads} threads a block")
+        if kernel.occupancy:
+            told.append(f"{percent(kernel.occupancy)} of the warps resident")
+        if kernel.tensor_core:
+            told.append(f"{kernel.tensor_core} instructions for tensor cores")
+        found.append((f"{clip(kernel.function)}, {kernel.architecture}", ", ".join(told)))
+    return found
 
 
 def _figures(profile: Profile | None) -> list[tuple[str, str]]:
