@@ -90,8 +90,9 @@ def _cells(row: Row | None) -> list[str]:
     if isinstance(row, Broken):
         return [row.reason.replace("_", " "), "", "", ""]
     speedup, fraction = row.document.speedup, row.document.roofline_fraction
-    if row.document.status == "failed":
-        return ["no correct kernel", "", "", ""]
+    if row.document.status in ("failed", "compiled"):
+        known = "compiled, not timed" if row.document.status == "compiled" else "no correct kernel"
+        return [known, "", "", ""]
     best = times(speedup.best_baseline) if speedup.best_baseline is not None else "–"
     bounds = f" ({speedup.interval[0]:.2f}–{speedup.interval[1]:.2f})" if speedup.interval else ""
     # Only a confirmed win is set in bold.

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from eval.suite import Labels
+from graph.record import Status
 from knowledge.opgraph import Frozen
 
 THRESHOLDS = (1.0, 1.05, 1.5, 2.0)
@@ -38,7 +39,7 @@ class Speedups(_Read):
 class Document(_Read):
     """One run's result."""
 
-    status: Literal["faster", "correct", "failed"]
+    status: Status
     task: str
     device: str
     backend: str | None
@@ -154,7 +155,7 @@ def _share(count: int, total: int) -> float:
 
 def is_correct(row: Row) -> bool:
     """Whether the run ended with a kernel that the judge confirmed as correct."""
-    return isinstance(row, Finished) and row.document.status != "failed"
+    return isinstance(row, Finished) and row.document.status in ("faster", "correct")
 
 
 def is_faster(row: Row, threshold: float) -> bool:

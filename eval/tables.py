@@ -14,7 +14,7 @@ def rows_table(results: Results) -> Table:
     table.add_column("result")
     for heading in ("over eager", "over compile", "roofline", "trials", "time"):
         table.add_column(heading, justify="right", no_wrap=True)
-    styles = {"faster": "green", "correct": "default", "failed": "red"}
+    styles = {"faster": "green", "correct": "default", "compiled": "yellow", "failed": "red"}
     for row in results.rows:
         if isinstance(row, Broken):
             table.add_row(

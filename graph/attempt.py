@@ -16,7 +16,7 @@ from graph.events import Event, NodeStarted, Note, Repaired, TrialJudged
 from graph.record import Repair
 from graph.state import AttemptOutput, AttemptState
 from graph.workbench import Workbench, Workbenches
-from tools.verdict import Correct, Profile, Trial, Verdict
+from tools.verdict import Compiled, Correct, Profile, Trial, Verdict
 
 # A disturbance (memory being compacted, another process) shows as an interval this wide.
 TOO_WIDE = 1.25
@@ -57,9 +57,11 @@ class AttemptNodes:
         """Time against the fastest baseline."""
         announce(NodeStarted(node="measure", detail=_what(state)))
         verified, best = state["verdict"], state["brief"].baselines.best
+        assert best is not None, "what is not timed is not measured"
         judge = self._bench(state).judge
-        timed = judge.measure(state["candidate"], (best.name,), _to_beat(state["brief"].trials))
-        if _undecided(timed):
+        to_beat = _to_beat(state["brief"].trials)
+        timed = judge.measure(state["candidate"], (best.name,), to_beat)
+        if _undecided(timed, to_beat):
             # Replaced, never the better of the two: the second reading stands whatever it says.
             announce(Note(text=f"#{state['number']} is measured again: its interval is too wide"))
             timed = judge.measure(state["candidate"], (best.name,))
@@ -145,8 +147,10 @@ def after_compile(state: AttemptState) -> Literal["verify", "debug"]:
     return "verify" if accepted(state["verdict"]) else "debug"
 
 
-def after_verify(state: AttemptState) -> Literal["measure", "debug"]:
-    """Only correct candidates are timed."""
+def after_verify(state: AttemptState) -> Literal["measure", "profile", "debug"]:
+    """Only correct candidates are timed; what could only be compiled is written down as it is."""
+    if isinstance(state["verdict"], Compiled):
+        return "profile"
     return "measure" if accepted(state["verdict"]) else "debug"
 
 
@@ -160,18 +164,22 @@ def after_debug(state: AttemptState) -> Literal["compile", "__end__"]:
     return "compile" if state["verdict"] is None else "__end__"
 
 
-def _undecided(verdict: Verdict) -> bool:
-    """Whether a timing says too little to rank the candidate by."""
+def _undecided(verdict: Verdict, to_beat: float) -> bool:
+    """Whether a timing says too little to tell if the candidate is worth building on."""
     if not isinstance(verdict, Correct) or verdict.timing is None or verdict.timing.stopped_early:
         return False
     comparison = verdict.timing.against_best
-    return comparison.high > TOO_WIDE * comparison.low
+    wide = comparison.high > TOO_WIDE * comparison.low
+    return wide and comparison.low <= to_beat <= comparison.high
 
 
-def _to_beat(trials: Sequence[Trial]) -> float | None:
-    """The speedup that the best trial has for certain; what lies wholly behind it is let go."""
+def _to_beat(trials: Sequence[Trial]) -> float:
+    """The speedup that the best trial has for certain; what lies wholly behind it is let go.
+
+    With none, that of the baseline itself.
+    """
     lows = [trial.timing.against_best.low for trial in trials if trial.timing is not None]
-    return max(lows, default=None)
+    return max([1.0, *lows])
 
 
 def announce(event: Event) -> None:

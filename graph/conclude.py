@@ -3,12 +3,13 @@
 from datetime import UTC, datetime
 from pathlib import Path
 
+from agents.brief import Plan
 from graph.record import RunRecord
 from graph.strategy import ranked
 from graph.workbench import Workbench
 from knowledge.experience import fingerprint, signature
 from knowledge.experience.tried import Tried
-from tools.verdict import Correct, Trial
+from tools.verdict import Compiled, Correct, Trial
 
 CONFIRMATIONS = 3
 
@@ -41,6 +42,14 @@ def confirm_winner(
         return None, None, tuple(notes)
     trial, verdict = max(standing, key=lambda pair: _speedup(pair[1]))
     return trial.number, verdict, tuple(notes)
+
+
+def most_promising(trials: list[Trial], plans: tuple[Plan, ...]) -> int | None:
+    """The compiled trial of which the arithmetic promises most, where none could be timed."""
+    promised = {plan.id: plan.expected_speedup for plan in plans}
+    compiled = [trial for trial in trials if isinstance(trial.verdict, Compiled)]
+    best = max(compiled, key=lambda one: (promised[one.plan], -one.number), default=None)
+    return best.number if best is not None else None
 
 
 def _may_be_faster(trial: Trial) -> bool:

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field, TypeAdapter
 
 from agents.brief import Plan
+from graph.record import Status
 from knowledge.opgraph import Frozen
 from knowledge.pattern import Refusal
 from tools.facts import Baselines, Roofline
@@ -96,7 +97,7 @@ class Concluded(Happening):
     """The run is over and its files are written."""
 
     kind: Literal["concluded"] = "concluded"
-    status: Literal["faster", "correct", "failed"]
+    status: Status
     ended: str
     trials: int
     seconds: float

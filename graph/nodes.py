@@ -1,11 +1,12 @@
 """The nodes of the run. They return new values; the workbench holds the tools."""
 
+import statistics
 from datetime import UTC, datetime
 from pathlib import Path
 
 from agents.brief import Brief, Plan
 from graph.attempt import announce
-from graph.conclude import confirm_winner, is_no_slower, remember
+from graph.conclude import confirm_winner, is_no_slower, most_promising, remember
 from graph.events import Concluded, NodeStarted, Note, Planned, Prepared, TrialJudged
 from graph.fallback import keep_baseline
 from graph.folder import RunFolder
@@ -15,8 +16,9 @@ from graph.strategy import ranked, strategy_for
 from graph.summary import record_of
 from graph.workbench import Workbench, Workbenches
 from knowledge.device import resolve
-from knowledge.errors import BadInput
 from tools.export import export
+from tools.task import language_of
+from tools.verdict import Compiled, Correct
 
 ROOF_REACHED = 0.95
 
@@ -51,12 +53,7 @@ class RunNodes:
         """Make the folder, find the device, trace the reference, measure baselines and roofline."""
         task = state.task
         device = resolve(task.target, "task: target")
-        if device.kind != "cpu":
-            raise BadInput(
-                "task: target",
-                f'"{task.target}" is a GPU; this version measures on CPUs.',
-                "Use target: cpu.",
-            )
+        language_of(task, device, "task")
         run_dir = state.run_dir or str(RunFolder.create(self._runs, task).path)
         announce(NodeStarted(node="prepare", detail=task.name))
         bench = self._benches.of(run_dir, task)
@@ -92,7 +89,7 @@ class RunNodes:
         announce(NodeStarted(node="plan"))
         planning = bench.crew.planner.plan(brief)
         _tell_complaints(bench)
-        plans: tuple[Plan, ...] = planning.plans[: min(brief.task.width, brief.trials_left)]
+        plans: tuple[Plan, ...] = planning.plans[: _affordable(brief)]
         announce(Planned(plans=plans, refused=planning.refused))
         return {
             "plans": plans,
@@ -112,6 +109,8 @@ class RunNodes:
         bench = self._bench(state)
         announce(NodeStarted(node="conclude"))
         winner, confirmation, notes = confirm_winner(bench, list(state.get("trials", {}).values()))
+        if winner is None:
+            winner = most_promising(list(state.get("trials", {}).values()), state.get("plans", ()))
         kept: RunState = {}
         right = ranked(list(state.get("trials", {}).values()))
         if right and not is_no_slower(confirmation):
@@ -133,11 +132,12 @@ class RunNodes:
             "trials": {**state.get("trials", {}), **kept.get("trials", {})},
         }
         record = record_of({**state, **stored, **final})
-        if winner is not None and confirmation is not None:
+        verdict = confirmation or (record.trial(winner).verdict if winner is not None else None)
+        if winner is not None and isinstance(verdict, Correct | Compiled):
             export(
                 record.trial(winner).candidate,
                 state["facts"].source,
-                confirmation,
+                verdict,
                 bench.folder.best,
                 subject=state["task"].name,
                 device=state["device"].title,
@@ -162,10 +162,20 @@ def _tell_complaints(bench: Workbench) -> None:
         announce(Note(text=sentence))
 
 
+def _affordable(brief: Brief) -> int:
+    """How many plans to try next: no more than there is time for, going by the trials so far."""
+    most = min(brief.task.width, brief.trials_left)
+    if not brief.trials:
+        return most if brief.seconds_left > 0 else 1
+    usual = statistics.median(trial.seconds for trial in brief.trials)
+    return max(1, min(most, int(brief.seconds_left / max(usual, 0.001))))
+
+
 def _budget_spent(brief: Brief) -> str:
     if brief.trials_left < 1:
         return f"the budget of {brief.task.budget.trials} trials is spent"
-    if brief.seconds_left <= 0:
+    # A slow op may take all of a minute before anything was tried: then one plan is, all the same.
+    if brief.seconds_left <= 0 and brief.trials:
         return f"the budget of {brief.task.budget.minutes:g} minutes is spent"
     return ""
 

@@ -10,9 +10,10 @@ from knowledge.opgraph import Frozen
 from knowledge.pattern import Refusal
 from tools.facts import Baselines, ReferenceFacts, Roofline
 from tools.task import Task
-from tools.verdict import Correct, Timing, Trial
+from tools.verdict import Compiled, Correct, Timing, Trial
 
 SCHEMA = 1
+Status = Literal["faster", "correct", "compiled", "failed"]
 # The plan of the trial that is the fastest baseline itself.
 BASELINE_PLAN = "baseline"
 
@@ -82,8 +83,13 @@ class RunRecord(Frozen):
         return self.confirmation.timing if self.confirmation else None
 
     @property
-    def status(self) -> Literal["faster", "correct", "failed"]:
-        """`faster`: confirmed; `correct`: right, but not faster; else `failed`."""
+    def status(self) -> Status:
+        """`faster`: confirmed; `correct`: right, but not faster; else `failed`.
+
+        `compiled`: for a device that is not here, so neither right nor faster as far as is known.
+        """
+        if self.winner is not None and isinstance(self.trial(self.winner).verdict, Compiled):
+            return "compiled"
         if self.winner is None or self.confirmation is None:
             return "failed"
         if self.trial(self.winner).plan == BASELINE_PLAN:

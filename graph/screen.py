@@ -28,6 +28,7 @@ from graph.events import (
 )
 from graph.record import RunRecord
 from graph.report.words import (
+    TONES,
     Tone,
     baseline_name,
     bound_of,
@@ -257,12 +258,11 @@ def _roofline_share(fraction: float | None) -> str:
 
 def final_screen(record: RunRecord) -> RenderableType:
     """What was found, in about fifteen lines that fit 80 columns."""
-    tones: dict[str, Tone] = {"faster": "good", "correct": "plain", "failed": "warn"}
     found = headline(record)
     parts: list[RenderableType] = [
         Text(
             f"{record.task.name}: {_lower_first(found.title)}",
-            style=f"bold {STYLES[tones[record.status]]}",
+            style=f"bold {STYLES[TONES[record.status]]}",
         ),
         Text(found.sentence, style="dim"),
     ]

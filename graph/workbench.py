@@ -15,10 +15,12 @@ from agents.playbook.debugger import PlaybookDebugger
 from agents.playbook.planner import PlaybookPlanner
 from agents.playbook.profiler import PlaybookProfiler
 from graph.folder import RunFolder
+from knowledge.device import resolve
 from knowledge.store import Library
+from tools.ahead import AheadOfTime
 from tools.judge.client import Judge
 from tools.judge.wire import JudgeLimits
-from tools.task import Task
+from tools.task import Task, language_of
 
 
 class Stopwatch:
@@ -40,10 +42,10 @@ class Stopwatch:
 
 @dataclass(frozen=True)
 class Workbench:
-    """The tools of one run."""
+    """The tools of one run; for a device that is not here, what works without it judges."""
 
     folder: RunFolder
-    judge: Judge
+    judge: Judge | AheadOfTime
     library: Library
     crew: Crew
     watch: Stopwatch = field(default_factory=Stopwatch)
@@ -53,6 +55,14 @@ def playbook_crew(library: Library) -> Crew:
     """The crew of rules."""
     coder = PlaybookCoder()
     return Crew(PlaybookPlanner(library), coder, PlaybookDebugger(coder), PlaybookProfiler())
+
+
+def _judge_of(task: Task, folder: RunFolder, limits: JudgeLimits | None) -> Judge | AheadOfTime:
+    judge = Judge(task, folder.scratch, limits)
+    device = resolve(task.target, "task: target")
+    if device.kind == "cpu":
+        return judge
+    return AheadOfTime(judge, device, language_of(task, device, "task"))
 
 
 class Workbenches:
@@ -84,7 +94,7 @@ class Workbenches:
                 folder.adopt(task)
                 library = Library.open(self._library_folder)
                 library.refresh()
-                judge = Judge(task, folder.scratch, self._limits)
+                judge = _judge_of(task, folder, self._limits)
                 self._open[run_dir] = Workbench(
                     folder, judge, library, self._crew or playbook_crew(library)
                 )

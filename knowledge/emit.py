@@ -17,7 +17,7 @@ from knowledge.opgraph import Node, OpGraph, Ref
 from knowledge.program import Kernel, Program, Written, variable
 from knowledge.reference_source import Reference, Unemittable, read_reference
 
-__all__ = ["LARGE_OUTPUT_BYTES", "Unemittable", "emit", "emit_as_given"]
+__all__ = ["LARGE_OUTPUT_BYTES", "Unemittable", "body_of", "definitions", "emit", "emit_as_given"]
 
 LARGE_OUTPUT_BYTES = 32 << 20
 
@@ -26,6 +26,9 @@ _LOADER = "from tools.backends.cpp.loader import cpp_kernel"
 # 1 / inf to NaN. It also has GCC heed traps again, which nobody asks for, and make no vector code
 # of log, floor or a sign; hence the second.
 _FLAGS = ("-fno-unsafe-math-optimizations", "-fno-trapping-math")
+# As precautions after a rejection. Without threads the pragmas for vectors still count.
+_PLAIN_MATH = ("-fno-fast-math", "-ffp-contract=off", "-U__FAST_MATH__")
+_ONE_THREAD = ("-fno-openmp", "-fopenmp-simd")
 # A tensor that a kernel reads as it lies, or a copy of it; and where its strides are asked for.
 _LAID = "_laid"
 _STRIDE = re.compile(r"\b(\w+)(?=\.stride\()")
@@ -52,10 +55,10 @@ def _empty_on_huge_pages(shape, dtype):
 '''
 
 
-_COMPILED = '''_AsGiven = ModelNew
-
-
-class ModelNew(_AsGiven):
+# The op's own class, where `ModelNew` is made from it: not `ModelNew` itself, since a constructor
+# may call super() by the name of its class.
+AS_GIVEN = "ModelAsGiven"
+_COMPILED = '''class ModelNew(ModelAsGiven):
     """The same module, under torch.compile."""
 
     def __init__(self, *args, **kwargs):
@@ -71,26 +74,47 @@ def emit(program: Program) -> str:
         ValueError: the program's kernels wait for each other.
     """
     reference = read_reference(program.reference_source)
-    names = _Names(program.graph, reference)
-    forward = _Forward(program, reference, names).lines()
+    sections = [
+        *reference.helpers,
+        *definitions(program),
+        reference.model_with(body_of(program, reference)),
+    ]
+    return assembled(_docstring(program), reference, sections)
+
+
+def assembled(docstring: str, reference: Reference, sections: list[str]) -> str:
+    """A module: its docstring, the imports that the sections need, the sections."""
+    imports = _imports(reference, "\n".join(sections))
+    source = "\n\n\n".join([f"{docstring}\n\n{imports}", *sections]) + "\n"
+    compile(source, "candidate", "exec")
+    return source
+
+
+def definitions(program: Program) -> list[str]:
+    """What a program's forward needs at the top of its module."""
     huge = program.huge_pages and any(
         _is_large(written.spec.nbytes)
         for kernel in program.kernels
         for written in kernel.writes
         if kernel.language == "cpp"
     )
-    sections = [
-        *reference.helpers,
+    return [
         *([(_HUGE_PAGES % LARGE_OUTPUT_BYTES).strip()] if huge else []),
         *_constants(program),
         *emit_triton.shared(program),
-        *_kernel_sources(program.kernels),
-        reference.model_with(forward),
+        *_kernel_sources(program),
     ]
-    imports = _imports(reference, huge, "\n".join(sections))
-    source = "\n\n\n".join([f"{_docstring(program)}\n\n{imports}", *sections]) + "\n"
-    compile(source, "candidate", "exec")
-    return source
+
+
+def body_of(program: Program, reference: Reference, otherwise: str = "") -> list[str]:
+    """The statements of a program's forward.
+
+    Args:
+        program: the op, or a part of one.
+        reference: names forward's arguments.
+        otherwise: a statement for inputs that it was not made for; an error is raised if empty.
+    """
+    return _Forward(program, reference, _Names(program.graph, reference), otherwise).lines()
 
 
 def emit_as_given(source: str, compiled: bool = False) -> str:
@@ -103,7 +127,7 @@ def emit_as_given(source: str, compiled: bool = False) -> str:
     Raises:
         Unemittable: the source has no class Model.
     """
-    reference = read_reference(source)
+    reference = read_reference(source, AS_GIVEN if compiled else "ModelNew")
     sections = ["\n".join(reference.imports), *reference.helpers, reference.model]
     sections += [_COMPILED] if compiled else []
     return "\n\n\n".join(section for section in sections if section) + "\n"
@@ -122,9 +146,10 @@ def _docstring(program: Program) -> str:
     return f'"""A drop-in for Model: {done}.\n\n{left[0].upper()}{left[1:]}.{labels}\n"""'
 
 
-def _imports(reference: Reference, huge: bool, text: str) -> str:
+def _imports(reference: Reference, text: str) -> str:
     """The reference's imports that are still needed, and our own, standard library first."""
     lines = [line for line in reference.imports if _is_used(line, text)]
+    huge = "def _empty_on_huge_pages(" in text
     lines += [line for line in ("import ctypes", "import sys") if huge and line not in lines]
     if "import torch" not in lines:
         lines.insert(0, "import torch")
@@ -171,24 +196,26 @@ def _literal(value: Any) -> str:
     return repr(value)
 
 
-def _kernel_sources(kernels: tuple[Kernel, ...]) -> list[str]:
+def _kernel_sources(program: Program) -> list[str]:
     """The kernels' sources; two that differ in their names alone, as in repeated blocks, once."""
     printed: dict[tuple[str, str], Kernel] = {}
     sections = []
-    for kernel in kernels:
+    flags = [*(_PLAIN_MATH if program.precautions.plain_math else _FLAGS)]
+    flags += _ONE_THREAD if program.precautions.one_thread else ()
+    for kernel in program.kernels:
         like = (kernel.source.replace(kernel.name, "@"), kernel.signature)
         first = printed.setdefault(like, kernel)
         sections.append(
-            _kernel_source(kernel) if first is kernel else f"_{kernel.name} = _{first.name}"
+            _kernel_source(kernel, flags) if first is kernel else f"_{kernel.name} = _{first.name}"
         )
     return sections
 
 
-def _kernel_source(kernel: Kernel) -> str:
+def _kernel_source(kernel: Kernel, compiled_with: list[str]) -> str:
     if kernel.language != "cpp":
         return kernel.source.strip("\n")
     body = kernel.source.strip("\n")
-    handle, flags = f"_{kernel.name}", ", ".join(f'"{flag}"' for flag in _FLAGS)
+    handle, flags = f"_{kernel.name}", ", ".join(f'"{flag}"' for flag in compiled_with)
     return (
         f'# {kernel.note}\n{handle.upper()}_CPP = r"""\n{body}\n"""\n'
         f'{handle} = cpp_kernel(\n    {handle.upper()}_CPP,\n    "{kernel.name}",\n'
@@ -245,23 +272,42 @@ class _Forward:
     program: Program
     reference: Reference
     names: _Names
+    otherwise: str = ""
 
     def lines(self) -> list[str]:
         """Statements, unindented."""
         graph = self.program.graph
-        lines = [*self._guards(), *self._attributes()]
+        lines = [*self._guards(), *self._dense_inputs(), *self._attributes()]
         for unit in self.program.schedule():
             lines += self._kernel(unit) if isinstance(unit, Kernel) else self._call(unit)
         for path, text in graph.mutations.items():
             name, _, index = text.partition("[")
             ref = Ref(ref=name, index=int(index[:-1]) if index else None)
-            lines.append(f"self.{_path(path)}.copy_({self.names.of(ref)})")
-        returned = [self.names.of(ref) for ref in graph.outputs]
+            lines.append(f"self{_path(path)}.copy_({self.names.of(ref)})")
+        returned = [self._returned(ref) for ref in graph.outputs]
         if graph.returns == "tensor":
             return [*lines, f"return {returned[0]}"]
         if graph.returns == "list":
             return [*lines, f"return [{', '.join(returned)}]"]
         return [*lines, f"return ({', '.join(returned)}{',' if len(returned) == 1 else ''})"]
+
+    def _returned(self, ref: Ref) -> str:
+        fresh = ".clone(memory_format=torch.contiguous_format)"
+        return self.names.of(ref) + (fresh if self.program.precautions.fresh_outputs else "")
+
+    def _dense_inputs(self) -> list[str]:
+        """As a precaution: inputs in dense memory that begins where a cache line does."""
+        if not self.program.precautions.dense_inputs:
+            return []
+        names = [self.names.of(Ref(ref=node.name)) for node in self.program.graph.inputs]
+        return [
+            line
+            for name in names
+            for line in (
+                f"if not {name}.is_contiguous() or {name}.data_ptr() % 64:",
+                f"    {name} = {name}.clone(memory_format=torch.contiguous_format)",
+            )
+        ]
 
     def _guards(self) -> list[str]:
         """What every input must be: dtype, rank, and the sizes taken for granted."""
@@ -276,6 +322,9 @@ class _Forward:
                 which = f"{name}.shape[1:]" if free_batch else f"{name}.shape"
                 if fixed:
                     condition += f" or {which} != {fixed}"
+            if self.otherwise:
+                lines += [f"if {condition}:", f"    {self.otherwise}"]
+                continue
             told = f"made for {spec.dtype} of {len(spec.shape)} dimensions"
             if not free_all:
                 told = f"made for {spec.dtype} of shape {shape}"
@@ -294,7 +343,7 @@ class _Forward:
         used |= {ref.ref for kernel in self.program.kernels for ref in kernel.reads}
         used |= {ref.ref for ref in self.program.graph.outputs}
         return [
-            f"{self.names.of(Ref(ref=node.name))} = self.{_path(node.target)}"
+            f"{self.names.of(Ref(ref=node.name))} = self{_path(node.target)}"
             for node in self.program.graph.nodes
             if node.kind in ("parameter", "buffer") and node.name in used
         ]
@@ -356,7 +405,8 @@ class _Forward:
         lines: list[str] = []
         for check in kernel.checks:
             left, right = self.names.inside(check.left), self.names.inside(check.right)
-            lines += [f"if {left} != {right}:", f'    raise ValueError("{check.sentence}")']
+            refuse = self.otherwise or f'raise ValueError("{check.sentence}")'
+            lines += [f"if {left} != {right}:", f"    {refuse}"]
         there = ""
         if kernel.language != "cpp":
             there = f"{self.names.of(emit_triton.device_of(self.program.graph, kernel))}.device"
@@ -406,8 +456,8 @@ class _Code:
 
 
 def _path(target: str) -> str:
-    """A dotted attribute path as Python, with numbers (of a Sequential) as subscripts."""
+    """A dotted attribute path as Python after `self`: numbers (of a Sequential) as subscripts."""
     text = ""
     for part in target.split("."):
         text += f"[{part}]" if part.isdigit() else f".{part}"
-    return text.lstrip(".")
+    return text

@@ -28,6 +28,8 @@ def freedom(program: Program) -> tuple[bool, bool]:
     from it, and then holds for that size only; so may a multiple of the batch, as a count of rows.
     """
     graph = program.graph
+    if program.precautions.traced_shapes:
+        return False, False
     if any(kernel.sizes and not _follows_inputs(kernel) for kernel in program.kernels):
         return False, False
     shapes = [node.spec.shape for node in graph.inputs if node.spec.shape]

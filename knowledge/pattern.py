@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError
 
 from knowledge.errors import BadInput
 from knowledge.opgraph import Frozen
-from knowledge.program import Program
+from knowledge.program import Backend, Program
 
 PATTERNS = Path(__file__).parent / "patterns"
 
@@ -23,10 +23,14 @@ Parameter = bool | int | float | str
 
 
 class Step(Frozen):
-    """One application of a pattern, with the tunables chosen; a plan is a sequence of these."""
+    """One application of a pattern, with the tunables chosen; a plan is a sequence of these.
+
+    `part` names the part of an op that it is for, where the op as a whole has no graph.
+    """
 
     pattern: str
     parameters: dict[str, Parameter] = Field({})
+    part: str = ""
 
     @property
     def only(self) -> frozenset[str]:
@@ -40,7 +44,8 @@ class Situation(Frozen):
 
     `best_ms` is the fastest baseline; `fault_us` one minor page fault; `huge_pages` says that
     malloc already gives every process huge pages. `call_ms` is what a call takes in eager, by the
-    line that `line_of` makes of it: a call that a rewrite changed is another call.
+    line that `line_of` makes of it: a call that a rewrite changed is another call. `language` is
+    that of new kernels. Where the device is not here, `best_ms` is reckoned, and no call is timed.
     """
 
     best_ms: float
@@ -50,6 +55,7 @@ class Situation(Frozen):
     cores: int
     huge_pages: bool
     call_ms: dict[str, float] = Field({})
+    language: Backend = "cpp"
 
 
 class Proposal(Frozen):
@@ -83,6 +89,7 @@ class Card(Frozen):
     bottleneck: Literal["memory", "compute", "latency", "pages"]
     backends: tuple[str, ...]
     tunables: dict[str, tuple[Parameter, ...]] = Field({})
+    mends: bool = Field(False, description="for the debugger alone: it gains nothing")
     sources: tuple[str, ...] = ()
 
 

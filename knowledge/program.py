@@ -75,14 +75,24 @@ class Kernel(Frozen):
     efficiency: float = Field(0.7, description="of the peak, that those multiply-adds reach")
 
 
+class Precautions(Frozen):
+    """What a module is made with after a rejection, to rule out one suspect; each costs speed."""
+
+    plain_math: bool = Field(False, description="IEEE arithmetic, and no vector libm")
+    one_thread: bool = Field(False, description="kernels run on the thread that calls them")
+    traced_shapes: bool = Field(False, description="inputs of other shapes are refused")
+    dense_inputs: bool = Field(False, description="inputs are copied unless dense and aligned")
+    fresh_outputs: bool = Field(False, description="what is returned is a dense copy")
+
+
 class Program(Frozen):
     """The op at some stage of being made fast.
 
     `graph` may have been rewritten; calls that no kernel computes go to the library.
     `reference_source` is the module in which `Model` stands: the emitted module takes its
     constructor from there. `backend` is the language of new kernels. `huge_pages` puts large
-    outputs of kernels on huge pages. `labels` state what a reader must know; `steps` say what was
-    done, newest last.
+    outputs of kernels on huge pages. `precautions` are the debugger's. `labels` state what a reader
+    must know; `steps` say what was done, newest last.
     """
 
     graph: OpGraph
@@ -90,6 +100,7 @@ class Program(Frozen):
     backend: Backend = "cpp"
     kernels: tuple[Kernel, ...] = ()
     huge_pages: bool = False
+    precautions: Precautions = Precautions()
     labels: tuple[str, ...] = ()
     steps: tuple[str, ...] = ()
 

@@ -17,7 +17,7 @@ _DROPPED = ("get_inputs", "get_init_inputs")
 
 @dataclass(frozen=True)
 class Reference:
-    """A reference's parts, `Model` already renamed `ModelNew` in all of them.
+    """A reference's parts, `Model` already renamed in all of them.
 
     `model` is the class as given; `head` and `tail` are its text before and after `forward`'s body.
     `arguments` names forward's parameters after self; `defined` the module's own names.
@@ -38,22 +38,20 @@ class Reference:
         return f"{self.head}\n{body}{self.tail}".rstrip()
 
 
-def read_reference(source: str) -> Reference:
-    """The parts of a reference.
+def read_reference(source: str, name: str = "ModelNew") -> Reference:
+    """The parts of a reference, its `Model` under another name.
 
     Raises:
         Unemittable: it doesn't parse, has no class Model, or forward takes arguments in a way that
         can't be kept.
     """
-    source = _renamed(source)
+    source = _renamed(source, name)
     try:
         module = ast.parse(source)
     except SyntaxError as error:
         raise Unemittable(f"the reference does not parse: {error.msg}") from error
     lines = source.splitlines()
-    model = next(
-        (n for n in module.body if isinstance(n, ast.ClassDef) and n.name == "ModelNew"), None
-    )
+    model = next((n for n in module.body if isinstance(n, ast.ClassDef) and n.name == name), None)
     if model is None:
         raise Unemittable("the reference has no class Model at the top of the module")
     forward = next(
@@ -105,8 +103,8 @@ def _start(node: ast.stmt) -> int:
     return min(lines)
 
 
-def _renamed(source: str) -> str:
-    """The source with every name `Model` changed to `ModelNew`, its text otherwise untouched."""
+def _renamed(source: str, name: str) -> str:
+    """The source with every name `Model` changed to another, its text otherwise untouched."""
     try:
         module = ast.parse(source)
     except SyntaxError as error:
@@ -120,7 +118,7 @@ def _renamed(source: str) -> str:
             column: int = lines[node.lineno - 1].index(b"Model", node.col_offset + 5)
             places.append((node.lineno - 1, column))
     for row, column in sorted(places, reverse=True):
-        lines[row] = lines[row][:column] + b"ModelNew" + lines[row][column + 5 :]
+        lines[row] = lines[row][:column] + name.encode() + lines[row][column + 5 :]
     return "\n".join(line.decode() for line in lines) + "\n"
 
 

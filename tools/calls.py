@@ -36,7 +36,8 @@ def call_times(graph: OpGraph, model: torch.nn.Module, inputs: Sequence[Any]) ->
     best: dict[str, float] = {}
     began = time.perf_counter()
     for done in range(1, ROUNDS + 1):
-        for name, took_ms in _walk(graph, model, inputs).items():
+        took, _ = _walk(graph, model, inputs)
+        for name, took_ms in took.items():
             best[name] = min(took_ms, best.get(name, took_ms))
         spent = time.perf_counter() - began
         if spent / done * (done + 1) > BUDGET_SECONDS:
@@ -44,9 +45,23 @@ def call_times(graph: OpGraph, model: torch.nn.Module, inputs: Sequence[Any]) ->
     return best
 
 
-def _walk(graph: OpGraph, model: torch.nn.Module, inputs: Sequence[Any]) -> dict[str, float]:
+def replay(
+    graph: OpGraph, model: torch.nn.Module, inputs: Sequence[Any]
+) -> tuple[torch.Tensor, ...]:
+    """What the graph's outputs are on these inputs; the model is left as it is.
+
+    Raises:
+        NotRunnable: as `call_times`.
+    """
+    return _walk(graph, model, inputs)[1]
+
+
+def _walk(
+    graph: OpGraph, model: torch.nn.Module, inputs: Sequence[Any]
+) -> tuple[dict[str, float], tuple[torch.Tensor, ...]]:
     held: dict[str, Any] = {}
     last_reader = {ref.ref: node.name for node in graph.nodes for ref in node.refs}
+    last_reader |= {ref.ref: "" for ref in graph.outputs}
     took: dict[str, float] = {}
     with torch.no_grad():
         for node in graph.nodes:
@@ -73,7 +88,7 @@ def _walk(graph: OpGraph, model: torch.nn.Module, inputs: Sequence[Any]) -> dict
             for ref in node.refs:
                 if last_reader[ref.ref] == node.name:
                     held.pop(ref.ref, None)
-    return took
+    return took, tuple(_argument(ref, held) for ref in graph.outputs)
 
 
 def _argument(value: Any, held: dict[str, Any]) -> Any:

@@ -9,14 +9,19 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from knowledge.device import resolve
 from knowledge.opgraph import Node, OpGraph, TensorSpec
+from knowledge.parts import Part
 from tools.calls import NotRunnable, call_times
 from tools.facts import ReferenceFacts
+from tools.parts import find_parts
 from tools.reference import LoadedReference, tensors_of
 from tools.task import Task
 from tools.trace import Untraceable, spec_of, trace
 
 EXAMPLE_SEED = 0
+# Further inputs, on which a graph that strict export can't make is held against the op itself.
+OTHER_SEEDS = (1, 2)
 
 # Operators that read the shape of their argument but none of its values, or make values of none.
 VALUELESS = frozenset({
@@ -59,12 +64,15 @@ def examine(loaded: LoadedReference, task: Task) -> ReferenceFacts:
         returned = loaded.run(model, inputs, EXAMPLE_SEED)
     graph: OpGraph | None = None
     untraceable = ""
+    parts: tuple[Part, ...] = ()
     try:
-        graph = trace(model, inputs)
+        graph = trace(model, inputs, (loaded.inputs(seed) for seed in OTHER_SEEDS))
     except Untraceable as error:
         untraceable = str(error)
+        parts = find_parts(model, inputs, loaded.module.__name__)
     call_ms: dict[str, float] = {}
-    if graph is not None:
+    # A device that is not this one has other times.
+    if graph is not None and resolve(task.target, "task: target").kind == "cpu":
         with contextlib.suppress(NotRunnable):
             call_ms = call_times(graph, model, inputs)
     made = tuple(spec_of(tensor) for tensor in tensors_of(returned))
@@ -73,6 +81,7 @@ def examine(loaded: LoadedReference, task: Task) -> ReferenceFacts:
         digest=loaded.digest,
         graph=graph,
         untraceable=untraceable,
+        parts=parts,
         inputs=given,
         outputs=made,
         call_ms=call_ms,

@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 
 from tools.candidate import Candidate
-from tools.verdict import Correct
+from tools.verdict import Compiled, Correct
 
 ROOM = Path(__file__).parent
 # What each loader gives to candidates, under the module that they import.
@@ -19,7 +19,7 @@ LOADERS = {"tools.backends.cpp.loader": "cpp_kernel", "tools.backends.cuda.loade
 def export(
     candidate: Candidate,
     reference_source: str,
-    verdict: Correct,
+    verdict: Correct | Compiled,
     folder: Path,
     *,
     subject: str = "an op",
@@ -30,7 +30,7 @@ def export(
     Args:
         candidate: the kernel as it was judged.
         reference_source: the reference that it was judged against.
-        verdict: the confirmation, whose figures the header quotes.
+        verdict: the confirmation, or what was found without the device; the header quotes it.
         folder: made if it is missing.
         subject: what the op is called, for the header.
         device: where it was measured, for the header.
@@ -97,15 +97,18 @@ def _aliases(statement: ast.ImportFrom) -> list[str]:
     return [f"\n{a.asname} = {a.name}" for a in statement.names if a.asname and a.asname != a.name]
 
 
-def _header(candidate: Candidate, verdict: Correct, subject: str, device: str) -> list[str]:
+def _header(
+    candidate: Candidate, verdict: Correct | Compiled, subject: str, device: str
+) -> list[str]:
     where = f" on {device}" if device else ""
+    what = "A faster" if isinstance(verdict, Correct) else "A kernel, compiled and not timed, for"
     needs = {
         "cpp": "torch and a C++ compiler", "torch": "torch", "triton": "torch and triton",
         "cuda": "torch, cuda-python and nvidia-cuda-nvrtc",
     }[candidate.backend]  # fmt: skip
     notes = [f"Note: {label}." for label in (*candidate.labels, *verdict.labels)]
     return [
-        f"A faster {subject}{where}: ModelNew takes the place of Model in reference.py.",
+        f"{what} {subject}{where}: ModelNew takes the place of Model in reference.py.",
         "",
         *_figures(verdict),
         *notes,
@@ -120,7 +123,9 @@ def _header(candidate: Candidate, verdict: Correct, subject: str, device: str) -
     ]
 
 
-def _figures(verdict: Correct) -> list[str]:
+def _figures(verdict: Correct | Compiled) -> list[str]:
+    if isinstance(verdict, Compiled):
+        return [f"Compiled for {verdict.device}, and never run on one: {verdict.logic}."]
     timing = verdict.timing
     if timing is None:
         return ["Correct; its speed was not measured."]

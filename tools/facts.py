@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from knowledge.opgraph import Frozen, OpGraph, TensorSpec
+from knowledge.parts import Part
 
 
 class ReferenceFacts(Frozen):
@@ -21,6 +22,9 @@ class ReferenceFacts(Frozen):
         description="None where the op cannot be traced; then `untraceable` says why"
     )
     untraceable: str = ""
+    parts: tuple[Part, ...] = Field(
+        (), description="modules that have a graph of their own, where the op has none"
+    )
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     flops: int
@@ -48,11 +52,12 @@ class Baselines(Frozen):
     noise: float
 
     @property
-    def best(self) -> Baseline:
-        """The fastest that could be measured."""
+    def best(self) -> Baseline | None:
+        """The fastest that could be measured; None where none could, as for an absent device."""
         return min(
             (row for row in self.rows if row.median_ms is not None),
             key=lambda row: row.median_ms or 0.0,
+            default=None,
         )
 
 

@@ -12,6 +12,7 @@ from typing import Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from knowledge.device import Device
 from knowledge.errors import BadInput
 from knowledge.opgraph import DTYPE_BYTES
 
@@ -87,7 +88,9 @@ class Task(Section):
         {}, description="for op: keyword arguments; for module: its constructor's"
     )
     target: str = Field("auto", description="auto, cpu, cuda, or a device name")
-    backend: Literal["auto", "cpp"] = Field("auto", description="language of the kernel")
+    backend: Literal["auto", "cpp", "triton", "cuda"] = Field(
+        "auto", description="language of the kernel; auto: triton for a GPU, else cpp"
+    )
     precision: Literal["strict", "tf32", "half"] = Field(
         "strict", description="strict keeps the reference's accuracy class"
     )
@@ -115,6 +118,28 @@ class Task(Section):
         if strange := [key for key in self.arguments if not key.isidentifier()]:
             raise ValueError(f'argument "{strange[0]}" is not a name')
         return self
+
+
+def language_of(task: Task, device: Device, where: str) -> Literal["cpp", "triton", "cuda"]:
+    """The language that kernels for this device are written in.
+
+    Raises:
+        BadInput: the task's backend is not one for this kind of device.
+    """
+    known: dict[str, tuple[Literal["cpp", "triton", "cuda"], ...]] = {
+        "cpu": ("cpp",), "cuda": ("triton", "cuda"),
+    }  # fmt: skip
+    able = known[device.kind]
+    if task.backend == "auto":
+        return able[0]
+    if task.backend not in able:
+        kind = "CPU" if device.kind == "cpu" else "GPU"
+        raise BadInput(
+            f"{where}: backend",
+            f'"{task.backend}" is not for {device.title}, a {kind}.',
+            f"Use {' or '.join(able)}, or another target.",
+        )
+    return task.backend
 
 
 def load_task(path: Path, overrides: tuple[str, ...] = ()) -> Task:

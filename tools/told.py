@@ -11,6 +11,7 @@ from typing import assert_never
 from tools.verdict import (
     BuildFailed,
     Cheated,
+    Compiled,
     ContractBroken,
     Correct,
     Crashed,
@@ -56,6 +57,8 @@ def told_to_agents(verdict: Verdict) -> str:
 
 def _told(verdict: Verdict) -> str:
     match verdict:
+        case Compiled(device=device, logic=logic):
+            return f"compiled for {device}, not timed; {logic}"
         case Correct():
             return _told_correct(verdict)
         case BuildFailed() | Crashed():

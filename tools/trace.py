@@ -1,13 +1,22 @@
-"""From a live module to an `OpGraph`: strict `torch.export`, made functional, nothing decomposed.
+"""From a live module to an `OpGraph`: `torch.export`, made functional, nothing decomposed.
+
+Strict export reads forward's Python and comes first. Where it meets Python that it can't read,
+forward is run on tensors without values, which refuses whatever hangs on values; what that gives is
+compared with the module itself, for it can't see what forward takes from elsewhere.
 
 Composite operators (`softmax`, `layer_norm`, `cross_entropy_loss`, ...) stay whole, because that is
 the level at which patterns recognise them. Runs inside the judge's process, where the user's own
 reference is loaded.
 """
 
+import contextlib
+import copy
+import io
 import logging
+import re
 import warnings
 from collections import namedtuple
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
 import torch
@@ -15,6 +24,7 @@ from torch.export.graph_signature import InputKind, OutputKind, TensorArgument
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
 from knowledge.opgraph import Argument, Atom, Node, OpGraph, Ref, TensorSpec
+from tools.calls import NotRunnable, replay
 
 EMBEDDED_CONSTANT_ELEMENTS = 4096
 
@@ -23,31 +33,129 @@ class Untraceable(Exception):
     """The op has no static graph; the message is one sentence that says what stopped the tracer."""
 
 
-def trace(module: torch.nn.Module, inputs: tuple[Any, ...]) -> OpGraph:
+def trace(
+    module: torch.nn.Module,
+    inputs: tuple[Any, ...],
+    others: Iterable[tuple[Any, ...]] | None = None,
+) -> OpGraph:
     """The functional graph of `module(*inputs)` at these shapes, in the mode the module is in.
 
     Args:
         module: the reference; it must live in an importable (registered) Python module.
         inputs: what forward is given; tensors may have any strides, other arguments are baked in.
+        others: further inputs, drawn when they are wanted, on which a graph that strict export
+            can't make is held against the module; without any, no such graph is made.
 
     Raises:
         Untraceable: data-dependent control flow, unsupported calls, or a constant that is too
             large to embed.
     """
+    try:
+        return _convert(_export(module, inputs, strict=True), module)
+    except _Stopped as stopped:
+        if others is None:
+            raise Untraceable(stopped.sentence) from stopped
+        first = stopped
+    # Running forward may change what the module holds.
+    apart = copy.deepcopy(module)
+    try:
+        graph = _convert(_export(apart, inputs, strict=False), apart)
+    except (_Stopped, Untraceable) as error:
+        raise Untraceable(first.sentence) from error
+    for given in (inputs, *others):
+        if not _agrees(graph, module, given):
+            raise Untraceable(first.sentence)
+    return graph
+
+
+class _Stopped(Exception):
+    """The exporter gave up."""
+
+    def __init__(self, error: Exception) -> None:
+        self.sentence = plain_sentence(str(error)) or f"{type(error).__name__} without a message"
+        super().__init__(self.sentence)
+
+
+def _export(
+    module: torch.nn.Module, inputs: tuple[Any, ...], *, strict: bool
+) -> torch.export.ExportedProgram:
     torch.compiler.reset()
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")
-        logging.getLogger("torch.export").setLevel(logging.CRITICAL)
+    with _silence(), torch.no_grad():
         try:
-            program = torch.export.export(module, inputs, strict=True).run_decompositions({})
+            exported = torch.export.export(module, inputs, strict=strict)
+            program: torch.export.ExportedProgram = exported.run_decompositions({})
         except Exception as error:
-            raise Untraceable(_first_sentence(error)) from error
-    return _convert(program, module)
+            raise _Stopped(error) from error
+    return program
 
 
-def _first_sentence(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0][:300] if lines else 'no message'}"
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Keep the exporter's warnings and the graphs that it prints when it fails to itself."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+        ):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def _agrees(graph: OpGraph, module: torch.nn.Module, inputs: tuple[Any, ...]) -> bool:
+    """Whether the graph computes what the module does, and leaves nothing else behind."""
+    apart, theirs = copy.deepcopy(module), copy.deepcopy(inputs)
+    try:
+        made = replay(graph, module, inputs)
+        with torch.no_grad():
+            returned = apart(*theirs)
+    except (NotRunnable, RuntimeError, ValueError, TypeError):
+        return False
+    leaves = [returned] if isinstance(returned, torch.Tensor) else list(returned)
+    kept = zip(module.state_dict().items(), apart.state_dict().values(), strict=True)
+    changed = {name for (name, before), after in kept if not _close(before, after)}
+    return changed <= set(graph.mutations) and (
+        len(made) == len(leaves) and all(map(_close, made, leaves))
+    )
+
+
+def _close(one: torch.Tensor, other: torch.Tensor) -> bool:
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return False
+    if not one.dtype.is_floating_point:
+        return torch.equal(one, other)
+    return torch.allclose(one, other, rtol=1e-3, atol=1e-5, equal_nan=True)
+
+
+# What the exporter says first, and what that means to whoever wrote the op.
+_MEANINGS = (
+    ("data-dependent branching", "which way forward goes depends on the values of a tensor"),
+    ("could not guard on data-dependent", "what forward does depends on the values of a tensor"),
+    ("could not extract specialized", "a size or a number depends on the values of a tensor"),
+    ("dynamic shape operator", "a shape depends on the values of a tensor"),
+    ("builtin operator", "forward calls a function of Python that has no graph"),
+    ("graph break", "forward calls something that has no graph"),
+)
+_FRAME = re.compile(r'File "(?P<path>[^"]+)", line (?P<line>\d+), in \w+\n\s*(?P<code>[^\n]+)')
+_CODE_LIMIT = 120
+
+
+def plain_sentence(said: str) -> str:
+    """What stopped the exporter, and where in the op's own file, on one line."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    if not lines:
+        return ""
+    words = lines[0][:300]
+    meaning = next((told for mark, told in _MEANINGS if mark in said.lower()), "")
+    own = [one for one in _FRAME.finditer(said) if "site-packages" not in one["path"]]
+    where = f", on line {own[-1]['line']}: {own[-1]['code'].strip()[:_CODE_LIMIT]}" if own else ""
+    if meaning and not where:
+        return f"{meaning} ({words})"
+    return f"{meaning or words}{where}"
 
 
 def _convert(program: torch.export.ExportedProgram, module: torch.nn.Module) -> OpGraph:
@@ -70,7 +178,7 @@ def _convert(program: torch.export.ExportedProgram, module: torch.nn.Module) -> 
                 Node(name=fx.name, kind="call", target=str(fx.target),
                      args=tuple(_argument(a) for a in fx.args),
                      kwargs={k: _argument(v) for k, v in fx.kwargs.items()},
-                     result=_result(fx.meta.get("val")))
+                     result=_result(fx.meta.get("val"), str(fx.target)))
             )  # fmt: skip
         elif fx.op != "output":
             raise Untraceable(
@@ -117,13 +225,15 @@ def spec_of(tensor: torch.Tensor) -> TensorSpec:
     )
 
 
-def _result(value: Any) -> TensorSpec | tuple[TensorSpec | None, ...] | None:
+def _result(
+    value: Any, maker: str = "an input"
+) -> TensorSpec | tuple[TensorSpec | None, ...] | None:
     if isinstance(value, torch.Tensor):
         if free_unbacked_symbols(value):
-            raise Untraceable("the shape of an intermediate result depends on the inputs' values")
+            raise Untraceable(f"the shape of what {maker} makes depends on the inputs' values")
         return spec_of(value)
     if isinstance(value, tuple | list):
-        specs = tuple(_result(item) for item in value)
+        specs = tuple(_result(item, maker) for item in value)
         return tuple(spec if isinstance(spec, TensorSpec) else None for spec in specs)
     return None
 

@@ -154,6 +154,34 @@ class Correct(Outcome):
     timing: Timing | None = None
 
 
+class KernelUse(Frozen):
+    """What one kernel takes of a device, by the compiler's own account.
+
+    `threads` and `shared_bytes` are a block's, `occupancy` the share of a multiprocessor's warps
+    that can be resident at once, 0 where the block's size is not known before a launch.
+    `tensor_core` counts instructions for tensor cores.
+    """
+
+    function: str
+    architecture: str
+    registers: int
+    stack_bytes: int
+    spilled_bytes: int
+    shared_bytes: int
+    threads: int
+    occupancy: float
+    tensor_core: int = 0
+
+
+class Compiled(Outcome):
+    """It compiles for a device that was not there to run it: never a pass, never a speedup."""
+
+    kind: Literal["compiled"] = "compiled"
+    device: str
+    kernels: tuple[KernelUse, ...] = ()
+    logic: str = Field(description="how its logic was checked without the device, or why it wasn't")
+
+
 class JudgeError(Outcome):
     """The judge's own machinery failed, twice: nothing about the candidate, and never a pass."""
 
@@ -171,6 +199,7 @@ Verdict = Annotated[
     | Implausible
     | TimerMismatch
     | Correct
+    | Compiled
     | JudgeError,
     Field(discriminator="kind"),
 ]

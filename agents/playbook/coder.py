@@ -1,12 +1,18 @@
 """The playbook's coder: applies a plan's steps to the traced op and prints the module."""
 
 from agents.brief import Brief, Plan
+from agents.playbook.piecewise import cook_parts
 from agents.playbook.recipes import cook
 from knowledge.emit import emit_as_given
-from tools.candidate import Candidate
+from tools.candidate import Backend, Candidate
+from tools.task import language_of
 
 # What a reader of the op itself, handed over as a candidate, is told.
 AS_GIVEN = "the reference's own operators, unchanged"
+# By what a module shows that it has kernels of its own, and in which language.
+MARKS: dict[Backend, str] = {
+    "cpp": "cpp_kernel(", "triton": "@triton.jit", "cuda": "cuda_kernel("
+}  # fmt: skip
 
 
 class PlaybookCoder:
@@ -18,12 +24,17 @@ class PlaybookCoder:
         Raises:
             ValueError: the plan's steps do not fit the op.
         """
-        if brief.facts.graph is None or not plan.steps:
+        facts = brief.facts
+        if not plan.steps:
             return Candidate(
-                source=emit_as_given(brief.facts.source),
+                source=emit_as_given(facts.source),
                 backend="torch",
                 labels=(AS_GIVEN, *plan.labels),
             )
-        source = cook(brief.facts.graph, brief.facts.source, plan.steps)
-        backend = "cpp" if "cpp_kernel(" in source else "torch"
-        return Candidate(source=source, backend=backend, labels=plan.labels)
+        if facts.graph is None:
+            source = cook_parts(facts.parts, facts.source, plan.steps)
+        else:
+            language = language_of(brief.task, brief.device, "task")
+            source = cook(facts.graph, facts.source, plan.steps, language)
+        backend = next((one for one, mark in MARKS.items() if mark in source), None)
+        return Candidate(source=source, backend=backend or "torch", labels=plan.labels)

@@ -1,62 +1,26 @@
 """The playbook's debugger: from a failure to the smallest change that could mend it.
 
-Rules are tried in order; one that changes nothing, or leads to steps already tried in this run, is
-passed over. The last resort is to leave steps out, one at a time, so that a wrong pattern cannot
-take the right ones down with it.
+What to try, and in which order, is read from the verdict; a change that changes nothing, or leads
+to steps already tried in this run, is passed over. The last resort is to leave steps out, one at a
+time, so that a wrong pattern cannot take the right ones down with it.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from agents.brief import Brief, Plan
 from agents.playbook.coder import PlaybookCoder
-from knowledge.pattern import Parameter, Step
+from agents.playbook.mends import PRECAUTIONS, Steps, mends_for
+from knowledge.pattern import Step
 from tools.candidate import Candidate
 from tools.verdict import (
     BuildFailed,
-    Cheated,
-    ContractBroken,
     Correct,
-    Crashed,
     Implausible,
     JudgeError,
-    TimedOut,
     TimerMismatch,
     Trial,
     Verdict,
-    WrongOutput,
 )
-
-
-@dataclass(frozen=True)
-class Mend:
-    """Set one tunable of any step that has it to a safer value."""
-
-    parameter: str
-    value: Parameter
-    sentence: str
-
-
-WIDER = Mend("accumulate", "double", "sums in double: the miss looks like lost low bits")
-EXACT = Mend("exp", "libm", "the library's exp instead of the inline polynomial")
-PLAIN_STORES = Mend("streaming", False, "plain stores instead of streaming ones")
-APART = Mend("epilogue", False, "what follows the anchor in a loop of its own")
-LIBRARY = Mend("engine", "onednn", "oneDNN's routine instead of our own product")
-
-
-def mends_for(verdict: Verdict) -> tuple[Mend, ...]:
-    """Which tunables to make safer after a failure of this kind, likeliest cause first."""
-    match verdict:
-        case WrongOutput():
-            return (WIDER, EXACT, PLAIN_STORES, APART, LIBRARY)
-        case BuildFailed():
-            return (EXACT, PLAIN_STORES, APART)
-        case Crashed() | TimedOut():
-            return (PLAIN_STORES, APART, LIBRARY)
-        case ContractBroken() | Cheated() | Implausible() | TimerMismatch():
-            return ()
-        case Correct() | JudgeError():
-            return ()
 
 
 class PlaybookDebugger:
@@ -70,41 +34,61 @@ class PlaybookDebugger:
         if isinstance(trial.verdict, Correct | JudgeError):
             return None
         tried = [plan.steps, *(other.steps for other in brief.plans)]
+        sources = {trial.candidate.source}
         for steps, sentence in ways_out(plan.steps, trial.verdict):
             if steps in tried:
                 continue
             mended = plan.model_copy(update={"steps": steps})
             try:
-                return mended, self._coder.write(brief, mended), sentence
+                candidate = self._coder.write(brief, mended)
             except ValueError:
                 # A later step may need what was left out, or find nothing to change without it.
                 continue
+            if candidate.source not in sources:
+                return mended, candidate, sentence
         return None
 
 
-def ways_out(steps: tuple[Step, ...], verdict: Verdict) -> Iterator[tuple[tuple[Step, ...], str]]:
+def ways_out(steps: Steps, verdict: Verdict) -> Iterator[tuple[Steps, str]]:
     """Changed steps that could mend the failure, each with a sentence on it, likeliest first."""
     changed = steps
     for mend in mends_for(verdict):
         # Mends add up: if wider sums did not help, the next attempt keeps them and changes exp too.
-        changed = tuple(_with(step, mend) for step in changed)
-        yield changed, mend.sentence
+        before, changed = changed, mend.change(changed)
+        if changed != before:
+            yield changed, mend.sentence
     for at in _suspects(steps, verdict):
-        yield (*steps[:at], *steps[at + 1 :]), f"left {steps[at].pattern} out"
+        yield (*steps[:at], *steps[at + 1 :]), f"left {_named(steps[at])} out"
+    for part in reversed(list(dict.fromkeys(step.part for step in steps))):
+        others = tuple(step for step in steps if step.part != part)
+        if others:
+            yield others, f"left {part} as it is"
     for kept in range(len(steps) - 2, 0, -1):
-        yield steps[:kept], f"left all after {steps[kept - 1].pattern} out"
+        yield steps[:kept], f"left all after {_named(steps[kept - 1])} out"
 
 
-def _suspects(steps: tuple[Step, ...], verdict: Verdict) -> list[int]:
-    """Positions of steps to leave out, one at a time: what a build log names first, then newest."""
-    if len(steps) < 2:
+def _named(step: Step) -> str:
+    return f"{step.pattern} of {step.part}" if step.part else step.pattern
+
+
+def _suspects(steps: Steps, verdict: Verdict) -> list[int]:
+    """Positions of steps to leave out, one at a time, the likeliest culprit first.
+
+    What a build log names comes first; where too little was done for the time to be believed, the
+    algebra that left it out; where work was put off, what decides where results lie. Otherwise the
+    newest.
+    """
+    places = [at for at, step in enumerate(steps) if step.pattern != PRECAUTIONS]
+    if len(places) < 2:
         return []
-    log = verdict.log if isinstance(verdict, BuildFailed) else ""
-    newest = range(len(steps) - 1, -1, -1)
-    return sorted(newest, key=lambda at: steps[at].pattern not in log)
-
-
-def _with(step: Step, mend: Mend) -> Step:
-    if mend.parameter not in step.parameters or step.parameters[mend.parameter] == mend.value:
-        return step
-    return step.model_copy(update={"parameters": {**step.parameters, mend.parameter: mend.value}})
+    named = ""
+    match verdict:
+        case BuildFailed(log=log):
+            named = log
+        case Implausible():
+            named = "algebra"
+        case TimerMismatch():
+            named = "output_pages"
+        case _:
+            pass
+    return sorted(places, key=lambda at: (steps[at].pattern not in named, -at))

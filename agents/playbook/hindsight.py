@@ -194,13 +194,16 @@ def transplant(
     where all do, or a tunable does not fit.
     """
     machine = Machine.of(situation)
-    program = Program.of(graph, source)
+    program = Program.of(graph, source, situation.language)
     proposals: list[Proposal] = []
     for step in steps:
         if step.pattern not in load_cards():
             continue
         pattern = load_pattern(step.pattern)
         answer = pattern.propose(program, situation)
+        if verbatim and load_cards()[step.pattern].mends:
+            # Without what mended it here, it would fail here again.
+            answer = [Proposal(step=step, title=step.pattern, speedup=1.0, arithmetic="")]
         if isinstance(answer, Refusal):
             continue
         taken = _taken_over(answer, step)

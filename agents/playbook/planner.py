@@ -4,11 +4,13 @@ import math
 
 from agents.brief import Brief, Citation, Plan, Planning
 from agents.playbook.hindsight import Hindsight, look_back, start_from
+from agents.playbook.piecewise import Piecewise
 from agents.playbook.recipes import Recipe, enumerate_recipes, situation_of, variants
 from knowledge.experience import Lesson, signature
-from knowledge.pattern import Refusal, Situation, load_cards
+from knowledge.opgraph import OpGraph
+from knowledge.pattern import Refusal, Situation, Step, load_cards
 from knowledge.store import Library, Passage
-from tools.verdict import Correct, Trial
+from tools.verdict import Compiled, Correct, Trial
 
 WORTH_TRYING = 1.02
 # While nothing was measured, so bad an estimate is still worth a trial: it is an estimate.
@@ -19,6 +21,9 @@ PATIENCE = 4
 # share, half the recipe's own.
 DISCOUNT = 0.5
 CITED_WORDS = 60
+NO_GRAPH = OpGraph(nodes=(), outputs=())
+# What a reader of a kernel that is the op's own Python over faster parts is told.
+PIECEWISE = "the op has no graph as a whole: forward is its own Python, its parts were made fast"
 
 
 _Asked = tuple[str, Situation, Lesson | None]
@@ -39,12 +44,14 @@ class PlaybookPlanner:
         in a row gained nothing. Where nothing is right yet and no recipe is left, the op itself,
         unchanged, is the plan: so that a run always ends with a correct kernel.
         """
-        graph = brief.facts.graph
-        if graph is None:
+        if any(isinstance(trial.verdict, Compiled) for trial in brief.trials):
+            # Which of several that compile is faster, only the device could tell.
+            return Planning(plans=())
+        own_parts = brief.facts.parts if brief.device.kind == "cpu" else ()
+        if brief.facts.graph is None and not own_parts:
             return Planning(plans=self._last_resort(brief))
-        situation = situation_of(brief)
-        hindsight = look_back(self._library, graph, brief.device)
-        first, enumerated, refused = self._recipes(hindsight, brief.facts.source, situation)
+        hindsight = self._look_back(brief)
+        first, enumerated, refused = self._recipes(hindsight, brief)
         others = [one for one in enumerated if first is None or one.steps != first.steps]
         recipes = others if first is None else [first, *others]
         ranked = [(_promise(recipe, hindsight, brief), recipe) for recipe in recipes]
@@ -52,7 +59,7 @@ class PlaybookPlanner:
         if best is not None and best.speedup is not None:
             ranked = [pair for pair in ranked if pair[0] > best.speedup * WORTH_TRYING]
             parent = next(plan.steps for plan in brief.plans if plan.id == best.plan)
-            near = variants(graph, brief.facts.source, situation, parent)
+            near = _variants(brief, parent)
             ranked += [(best.speedup * _ratio(one, near), one) for one in near]
         else:
             ranked = [pair for pair in ranked if max(pair[0], pair[1].speedup) >= WORTH_MEASURING]
@@ -76,16 +83,26 @@ class PlaybookPlanner:
         )
         return Planning(plans=plans or self._last_resort(brief), refused=tuple(refused))
 
-    def _recipes(self, hindsight: Hindsight, source: str, situation: Situation) -> _Answer:
+    def _look_back(self, brief: Brief) -> Hindsight:
+        """What earlier runs tell; of an op without a graph nothing is remembered that fits."""
+        if brief.facts.graph is None:
+            return Hindsight(NO_GRAPH)
+        return look_back(self._library, brief.facts.graph, brief.device)
+
+    def _recipes(self, hindsight: Hindsight, brief: Brief) -> _Answer:
         """The recipe to start from, if any, and all others, with refusals.
 
         Those of last time for the same op and the same experience, as they take a while.
         """
+        source, situation = brief.facts.source, situation_of(brief)
         asked = (source, situation, hindsight.winner)
         if self._answered is None or self._answered[0] != asked:
-            first = start_from(hindsight, source, situation)
-            found = enumerate_recipes(hindsight.graph, source, situation)
-            self._answered = asked, (first, *found)
+            if brief.facts.graph is None:
+                answer: _Answer = None, *_piecewise(brief).recipes()
+            else:
+                first = start_from(hindsight, source, situation)
+                answer = first, *enumerate_recipes(hindsight.graph, source, situation)
+            self._answered = asked, answer
         return self._answered[1]
 
     def _last_resort(self, brief: Brief) -> tuple[Plan, ...]:
@@ -110,14 +127,15 @@ class PlaybookPlanner:
             expected_speedup=recipe.speedup,
             arithmetic=f"{recipe.arithmetic} {account}".strip(),
             citations=self._cite(recipe, brief),
-            labels=recipe.labels,
+            labels=(*recipe.labels, *([PIECEWISE] if brief.facts.graph is None else [])),
         )
 
     def _cite(self, recipe: Recipe, brief: Brief) -> tuple[Citation, ...]:
         """Each step's own page, then those that speak most to this op and bottleneck."""
         cards = load_cards()
-        assert brief.facts.graph is not None
-        ops = signature(brief.facts.graph)
+        graphs = [part.graph for part in brief.facts.parts]
+        graphs += [brief.facts.graph] if brief.facts.graph is not None else []
+        ops = " ".join(dict.fromkeys(" ".join(map(signature, graphs)).split()))
         found: list[Passage] = []
         for step in recipe.steps:
             found += self._library.search(
@@ -128,6 +146,18 @@ class PlaybookPlanner:
         )
         pages = {passage.source: passage for passage in reversed(found)}
         return tuple(_citation(passage) for passage in reversed(pages.values()))
+
+
+def _piecewise(brief: Brief) -> Piecewise:
+    eager = next(row.median_ms for row in brief.baselines.rows if row.name == "eager")
+    situation = situation_of(brief)
+    return Piecewise(brief.facts.parts, brief.facts.source, eager or situation.best_ms, situation)
+
+
+def _variants(brief: Brief, parent: tuple[Step, ...]) -> list[Recipe]:
+    if brief.facts.graph is None:
+        return _piecewise(brief).variants(parent)
+    return variants(brief.facts.graph, brief.facts.source, situation_of(brief), parent)
 
 
 def best_trial(brief: Brief) -> Trial | None:

@@ -11,8 +11,9 @@ from knowledge.emit import emit
 from knowledge.loops.cost import Machine, program_ms
 from knowledge.opgraph import OpGraph, line_of
 from knowledge.pattern import Proposal, Refusal, Situation, Step, load_cards, load_pattern
-from knowledge.program import Program
+from knowledge.program import Backend, Program
 from tools.facts import Baselines, ReferenceFacts, Roofline
+from tools.task import language_of
 
 FIRST, LAST = ("algebra",), ("row_loop", "output_pages")
 # A step that the arithmetic calls slower than this is left out of every recipe.
@@ -71,7 +72,10 @@ class _Open:
 def situation_of(brief: Brief) -> Situation:
     """The figures that patterns reckon with, from what `prepare` measured."""
     huge = brief.task.pages == "huge"
-    return situation_from(brief.facts, brief.baselines, brief.roofline, brief.device.cores, huge)
+    measured = situation_from(
+        brief.facts, brief.baselines, brief.roofline, brief.device.cores, huge
+    )
+    return measured.model_copy(update={"language": language_of(brief.task, brief.device, "task")})
 
 
 def situation_from(
@@ -82,29 +86,40 @@ def situation_from(
     Calls are taken to take their shares of what eager takes as a whole: timed one by one, in
     another process, they may all have been slower.
     """
-    best = baselines.best.median_ms
-    calls = facts.graph.calls if facts.graph is not None else ()
+    best = baselines.best
     eager = next((row.median_ms for row in baselines.rows if row.name == "eager"), None)
-    whole = sum(facts.call_ms.values())
-    factor = eager / whole if eager is not None and whole > 0 else 1.0
-    return Situation(
-        best_ms=best if best is not None else roofline.floor_ms,
+    situation = Situation(
+        best_ms=best.median_ms if best is not None and best.median_ms else roofline.floor_ms,
         bandwidth_gbps=roofline.bandwidth_gbps,
         peak_gflops=roofline.peak_gflops,
         fault_us=roofline.fault_us,
         cores=cores,
         huge_pages=huge_pages,
-        call_ms={
-            line_of(node): facts.call_ms[node.name] * factor
-            for node in calls
-            if node.name in facts.call_ms
-        },
+        call_ms=situation_of_calls(facts.graph, facts.call_ms, eager) if facts.graph else {},
     )
+    if best is not None or facts.graph is None:
+        return situation
+    reckoned = program_ms(Program.of(facts.graph, facts.source), Machine.of(situation))
+    return situation.model_copy(update={"best_ms": reckoned})
+
+
+def situation_of_calls(
+    graph: OpGraph, call_ms: dict[str, float], whole_ms: float | None
+) -> dict[str, float]:
+    """Milliseconds by a call's line, from those by its name: its share of the whole's time."""
+    timed = sum(call_ms.values())
+    factor = whole_ms / timed if whole_ms is not None and timed > 0 else 1.0
+    return {
+        line_of(node): call_ms[node.name] * factor for node in graph.calls if node.name in call_ms
+    }
 
 
 def pattern_order() -> tuple[str, ...]:
-    """Known patterns in the order in which they compose: those that are anchors in the middle."""
-    names = load_cards()
+    """Known patterns in the order in which they compose: those that are anchors in the middle.
+
+    What only mends is not among them.
+    """
+    names = [name for name, card in load_cards().items() if not card.mends]
     middle = [name for name in names if name not in FIRST + LAST]
     return tuple(name for name in (*FIRST, *middle, *LAST) if name in names)
 
@@ -118,7 +133,7 @@ def enumerate_recipes(
     """
     refusals: list[Refusal] = []
     machine = Machine.of(situation)
-    given = Program.of(graph, source)
+    given = Program.of(graph, source, situation.language)
     open_recipes = [_Open(given, program_ms(given, machine))]
     for name in pattern_order():
         pattern = load_pattern(name)
@@ -147,7 +162,7 @@ def variants(
 ) -> list[Recipe]:
     """The parent's steps with a tunable of one of them changed, as its pattern proposes it."""
     machine = Machine.of(situation)
-    program = Program.of(graph, source)
+    program = Program.of(graph, source, situation.language)
     answers: list[list[Proposal]] = []
     for step in parent:
         answer = load_pattern(step.pattern).propose(program, situation)
@@ -186,13 +201,13 @@ def _merged(default: Step, other: Step, taken: Step) -> Step:
     return taken.model_copy(update={"parameters": {**taken.parameters, **changed}})
 
 
-def cook(graph: OpGraph, source: str, steps: tuple[Step, ...]) -> str:
-    """The source of the candidate that the steps lead to.
+def cook(graph: OpGraph, source: str, steps: tuple[Step, ...], language: Backend = "cpp") -> str:
+    """The source of the candidate that the steps lead to, its kernels in this language.
 
     Raises:
         ValueError: a step does not fit the op.
     """
-    program = Program.of(graph, source)
+    program = Program.of(graph, source, language)
     for step in steps:
         program = load_pattern(step.pattern).apply(program, step)
     return emit(program)

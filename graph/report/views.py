@@ -11,6 +11,7 @@ from agents.brief import Citation, Diagnosis, Plan
 from graph.record import RunRecord
 from graph.report.source import highlight_module
 from graph.report.words import (
+    TONES,
     Tone,
     VerdictWords,
     baseline_name,
@@ -24,7 +25,7 @@ from graph.report.words import (
     times,
 )
 from knowledge.pattern import Parameter, Step
-from tools.verdict import Correct, Profile, Trial
+from tools.verdict import Compiled, Correct, Profile, Trial, Verdict
 
 BEST_SOURCE_LIMIT = 40_000
 # Shared by all attempts, so that a long run's page stays under a megabyte.
@@ -130,6 +131,7 @@ class Attempt(NamedTuple):
     fraction: str
     figures: list[tuple[str, str]]
     mend: str
+    outcome: str
     diagnosis: Diagnosis | None
     labels: tuple[str, ...]
     source: Markup
@@ -155,13 +157,38 @@ def _attempt(record: RunRecord, trial: Trial, allowance: int) -> Attempt:
         interval=interval(best) if best else "",
         time=milliseconds(timing.candidate_ms) if timing else "",
         fraction=_fraction(trial.profile),
-        figures=_figures(trial.profile),
+        figures=[*_figures(trial.profile), *_uses(trial.verdict)],
         mend=" ".join(clip(r.action) for r in record.repairs if r.failed_trial == trial.number),
+        outcome=_outcome(record, trial),
         diagnosis=next((d for d in record.diagnoses if d.trial == trial.number), None),
         labels=labels_of(trial),
         source=highlight_module(trial.candidate.source, allowance),
         winner=trial.number == record.winner,
     )
+
+
+def _outcome(record: RunRecord, trial: Trial) -> str:
+    """What came of the mend of a rejected trial; empty where there was none."""
+    child = next((one for one in record.trials if one.repair and one.parent == trial.number), None)
+    if child is None:
+        return ""
+    words, timing = describe(child.verdict), child.timing
+    if timing is not None:
+        speed = times(timing.against_best.speedup)
+        return f"It helped: trial {child.number} is right, and reads {speed}."
+    same = "the same" if words.label == describe(trial.verdict).label else "another"
+    return f"It did not help: trial {child.number} ended in {same} rejection, {words.label}."
+
+
+def parts_sentence(record: RunRecord) -> str:
+    """What was done about an op that has no graph."""
+    parts = record.facts.parts
+    if not parts:
+        return (
+            "No module inside it has one that takes a good part of the time, so no pattern applies."
+        )
+    named = ", ".join(f"{part.title} ({percent(part.share)} of the time)" for part in parts)
+    return f"Traced on their own, and planned by their share: {clip(named)}."
 
 
 def plan_of(record: RunRecord, trial: Trial) -> Plan | None:
@@ -196,7 +223,8 @@ def diagnosis_text(diagnosis: Diagnosis) -> str:
 def step_text(step: Step) -> str:
     """A step as the report names it, e.g. `row_loop (sweeps 2)`."""
     tuned = ", ".join(f"{key} {_setting(value)}" for key, value in step.parameters.items())
-    return f"{step.pattern} ({tuned})" if tuned else step.pattern
+    name = f"{step.part}: {step.pattern}" if step.part else step.pattern
+    return f"{name} ({tuned})" if tuned else name
 
 
 def _setting(value: Parameter) -> str:
@@ -214,6 +242,27 @@ def _fraction(profile: Profile | None) -> str:
     if profile is None:
         return ""
     return percent(profile.roofline_fraction)
+
+
+def _uses(verdict: Verdict) -> list[tuple[str, str]]:
+    """What each kernel takes of the device that it was compiled for."""
+    if not isinstance(verdict, Compiled):
+        return []
+    found = []
+    for kernel in verdict.kernels:
+        told = [
+            f"{kernel.registers} registers",
+            f"{kernel.spilled_bytes} bytes spilled",
+            f"{_binary(kernel.shared_bytes)} shared",
+        ]
+        if kernel.threads:
+            told.append(f"{kernel.threads} threads a block")
+        if kernel.occupancy:
+            told.append(f"{percent(kernel.occupancy)} of the warps resident")
+        if kernel.tensor_core:
+            told.append(f"{kernel.tensor_core} instructions for tensor cores")
+        found.append((f"{clip(kernel.function)}, {kernel.architecture}", ", ".join(told)))
+    return found
 
 
 def _figures(profile: Profile | None) -> list[tuple[str, str]]:
@@ -359,5 +408,4 @@ def commands(record: RunRecord) -> list[tuple[str, str]]:
 
 def tone_of(record: RunRecord) -> Tone:
     """How the headline is coloured."""
-    tones: dict[str, Tone] = {"faster": "good", "correct": "plain", "failed": "warn"}
-    return tones[record.status]
+    return TONES[record.status]

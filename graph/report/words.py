@@ -6,11 +6,12 @@ Every sentence is derived from the record, and a run that found nothing faster s
 from collections import Counter
 from typing import Literal, NamedTuple, assert_never
 
-from graph.record import BASELINE_PLAN, RunRecord
+from graph.record import BASELINE_PLAN, RunRecord, Status
 from tools.verdict import (
     BuildFailed,
     Cheated,
     Comparison,
+    Compiled,
     ContractBroken,
     Correct,
     Crashed,
@@ -36,6 +37,10 @@ LOG_TAIL = 2500
 
 Tone = Literal["good", "plain", "bad", "warn"]
 
+TONES: dict[Status, Tone] = {
+    "faster": "good", "correct": "plain", "compiled": "plain", "failed": "warn"
+}  # fmt: skip
+
 
 class VerdictWords(NamedTuple):
     """A verdict as shown: a few words, their colour, one sentence, and bounded program output."""
@@ -51,6 +56,8 @@ def describe(verdict: Verdict) -> VerdictWords:
     match verdict:
         case Correct():
             return _describe_correct(verdict)
+        case Compiled():
+            return _describe_compiled(verdict)
         case BuildFailed() | Crashed() | JudgeError():
             return _describe_with_log(verdict)
         case TimedOut(deadline_s=deadline):
@@ -98,6 +105,13 @@ def _describe_correct(verdict: Correct) -> VerdictWords:
     if verdict.timing.faster:
         return VerdictWords("correct, faster", "good", f"{cases}.{wobble}")
     return VerdictWords("correct", "plain", f"{cases}, but no win over every baseline.{wobble}")
+
+
+def _describe_compiled(verdict: Compiled) -> VerdictWords:
+    count = len(verdict.kernels)
+    what = f"{count} kernel{'s' if count != 1 else ''} for {verdict.device}"
+    sentence = f"Compiled {what}; {clip(verdict.logic)}. It was not run on the device."
+    return VerdictWords("compiled, not timed", "plain", sentence)
 
 
 def clip(text: str) -> str:
@@ -165,6 +179,8 @@ def headline(record: RunRecord) -> Headline:
     """The run's result in plain words, whatever it is."""
     if record.status == "failed":
         return _failed(record)
+    if record.status == "compiled":
+        return _compiled(record)
     if record.timing is None:
         return Headline(
             "A correct kernel, not timed",
@@ -175,6 +191,17 @@ def headline(record: RunRecord) -> Headline:
     if record.winner is not None and record.trial(record.winner).plan == BASELINE_PLAN:
         return _kept(record)
     return _correct(record.timing)
+
+
+def _compiled(record: RunRecord) -> Headline:
+    assert record.winner is not None
+    trial = record.trial(record.winner)
+    promise = record.plan(trial.plan).expected_speedup
+    return Headline(
+        f"Compiled for {record.device.title}, not timed",
+        f"{describe(trial.verdict).sentence} By arithmetic it should take {times(1 / promise)} of "
+        "what the op takes call by call; that is no measurement.",
+    )
 
 
 def _kept(record: RunRecord) -> Headline:

@@ -51,7 +51,10 @@ def kernel(body: str) -> str:
     ],
 )
 def test_a_task_on_which_no_work_would_pass_gets_a_caution(answer, told, tmp_path):
-    assert any(told in caution for caution in subject_of(answer, tmp_path).cautions())
+    subject = subject_of(answer, tmp_path)
+    drawn = [subject.loaded.inputs(seed) for seed in (1, 2)]
+    truths = [(inputs, subject.oracle.answer(subject.model, inputs)) for inputs in drawn]
+    assert any(told in caution for caution in subject.cautions(truths))
 
 
 @pytest.mark.parametrize("answer", ["()", "[]", "{}", "None", "'right'", "x[:0]"])

@@ -86,3 +86,13 @@ def test_where_nothing_is_faster_the_op_itself_is_handed_over(tmp_path: Path) ->
     text = Path(record.run_dir, "best", "kernel.py").read_text()
     assert "sort" not in text
     assert "class ModelNew" in text
+
+
+def test_a_budget_that_is_spent_before_anything_was_tried_still_buys_one_trial(
+    tmp_path: Path,
+) -> None:
+    record = Runs(tmp_path).run((RIGHT,), (RIGHT + "#",), budget=Budget(minutes=0.001), width=2)
+    tried = [trial for trial in record.trials if trial.plan != BASELINE_PLAN]
+    assert [trial.verdict.kind for trial in tried] == ["correct"]
+    assert record.winner is not None
+    assert "minutes is spent" in record.ended

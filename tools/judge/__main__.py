@@ -21,6 +21,7 @@ from tools.told import printable
 from tools.verdict import (
     BuildFailed,
     Cheated,
+    Compiled,
     ContractBroken,
     Correct,
     Crashed,
@@ -173,6 +174,8 @@ def explain(verdict: Verdict) -> str:
                 f"{len(verdict.cases)} cases passed, the worst at {worst:.0%} of what is allowed; "
                 f"repeated calls give {same}"
             )
+        case Compiled():
+            return f"compiled for {verdict.device}, not timed; {verdict.logic}"
         case BuildFailed() | Crashed() | JudgeError():
             return verdict.log
         case TimedOut():

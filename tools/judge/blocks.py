@@ -16,7 +16,9 @@ from tools.judge.lane import Lane, Sample
 from tools.verdict import Comparison
 
 LEAST_BLOCKS = 8
-TIGHT = 0.005
+# Half the width of an interval at which no more blocks are needed; to rank candidates, of which
+# the winner is measured again, less will do.
+TIGHT, TIGHT_ENOUGH_TO_RANK = 0.005, 0.01
 RESAMPLES = 2000
 # Nothing that is called from Python is done sooner.
 LEAST_NS = 100.0
@@ -90,13 +92,13 @@ def _log_times(arm: Arm, overhead_ns: float) -> list[float]:
     return [(a + b) / 2 for a, b in zip(logs[::2], logs[1::2], strict=True)]
 
 
-def all_tight(arms: Sequence[Arm]) -> bool:
-    """Whether every other arm's ratio to the first is known to half a percent."""
+def all_tight(arms: Sequence[Arm], tight: float = TIGHT) -> bool:
+    """Whether every other arm's ratio to the first is known that well."""
     first, *others = quiet(arms)
     for other in others:
         ratios = _log_ratios(other, first, 0.0, 0.0)
         low, high = _interval(ratios)
-        if high - low > 2 * TIGHT:
+        if high - low > 2 * tight:
             return False
     return True
 
@@ -151,8 +153,26 @@ def call_ms(arm: Arm, overhead_ns: float, deferred_ns: float = 0.0) -> float:
 
 def noise_of(one: Arm, other: Arm, overhead_ns: float) -> float:
     """How far from 1 the same code against itself may read: the farther end of the interval."""
-    low, high = _interval(_log_ratios(one, other, overhead_ns, 0.0))
+    return noise_in(log_ratios_of(one, other, overhead_ns))
+
+
+def log_ratios_of(one: Arm, other: Arm, overhead_ns: float) -> list[float]:
+    """The same code against itself: the log of their times' ratio in each block."""
+    return _log_ratios(one, other, overhead_ns, 0.0)
+
+
+def noise_in(ratios: list[float]) -> float:
+    """As `noise_of`, from blocks of one or more measurements."""
+    low, high = _interval(ratios)
     return math.expm1(max(abs(low), abs(high)))
+
+
+def open_against(arms: Sequence[Arm], noise: float) -> bool:
+    """Whether it is open if the first arm is faster than every other by more than the noise."""
+    first, *others = quiet(arms)
+    found = [_interval(_log_ratios(other, first, 0.0, 0.0)) for other in others]
+    low, high = min(low for low, _ in found), min(high for _, high in found)
+    return math.exp(low) <= 1.0 + noise <= math.exp(high)
 
 
 def deferred_ns(candidate: Arm, baseline: Arm) -> float:

@@ -17,7 +17,15 @@ from typing import Any
 
 import torch
 
-from tools.judge.blocks import LEAST_BLOCKS, Arm, all_tight, behind, enough
+from tools.judge.blocks import (
+    LEAST_BLOCKS,
+    TIGHT,
+    TIGHT_ENOUGH_TO_RANK,
+    Arm,
+    all_tight,
+    behind,
+    enough,
+)
 from tools.judge.lane import Lane, Sample
 from tools.judge.oracle import own
 from tools.judge.pool import Pool
@@ -82,7 +90,8 @@ class Clock:
         Args:
             arms: the one under judgement, then the baselines.
             seconds: for all blocks.
-            to_beat: a speedup; a first arm that lies wholly behind it is not timed to the end.
+            to_beat: a speedup; a first arm that lies wholly behind it is not timed to the end, and
+                others no longer than they need to be ranked.
 
         Returns:
             Whether it was stopped because it lies behind.
@@ -107,7 +116,7 @@ class Clock:
             if done >= least and elapsed > limit:
                 return False
             if done in checkpoints:
-                if all_tight(arms):
+                if all_tight(arms, TIGHT if to_beat is None else TIGHT_ENOUGH_TO_RANK):
                     return False
                 if to_beat is not None and behind(arms, to_beat):
                     return True

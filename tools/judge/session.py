@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from knowledge.errors import BadInput
 from tools.backends.cpp.build import compile_sources, extract_sources
 from tools.candidate import Candidate
 from tools.examine import examine
@@ -86,6 +87,10 @@ class Session:
         """
         if self._facts is None:
             facts = examine(self.subject.loaded, self.task)
+            # Measured while nothing else is at work; then what torch.compile needs is made while
+            # the exam, which the cautions are read from, is written.
+            self._roofline = self._roofline or measure_roofline(facts)
+            self._furnishing.start()
             cautions = dict.fromkeys((*facts.cautions, *self.cautions))
             self._facts = facts.model_copy(update={"cautions": tuple(cautions)})
         return self._facts
@@ -97,7 +102,12 @@ class Session:
         Raises:
             BadInput: the reference fails on inputs drawn from another seed.
         """
-        return self.subject.cautions()
+        try:
+            ordinary = self.exam.cases[:2]
+        except CannotRun as error:
+            told = f"works on some inputs and not on others: {error}"
+            raise BadInput(self.subject.origin, told) from error
+        return self.subject.cautions([(case.inputs, case.truth) for case in ordinary])
 
     @property
     def exam(self) -> Exam:
@@ -129,7 +139,6 @@ class Session:
             BaselineFailed: the reference can't be run in a jail.
         """
         roofline = self.roofline
-        # While the exam is written; not before, since the roofline is measured.
         self._furnishing.start()
         return self.ground.survey(), roofline
 

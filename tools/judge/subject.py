@@ -8,6 +8,7 @@ caution.
 import copy
 import functools
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from knowledge.errors import BadInput
 from tools.judge.compare import compare, expect, relative_errors, typical_error
 from tools.judge.inputs import secret_seed
 from tools.judge.lane import Program
-from tools.judge.oracle import CannotRun, Oracle, own
+from tools.judge.oracle import Oracle, Truth, own
 from tools.materialise import materialise
 from tools.reference import load, tensors_of
 from tools.runner.values import CannotTravel, encode
@@ -152,22 +153,13 @@ class Subject:
             for made, first in zip(outputs, self.outputs, strict=True)
         )
 
-    def cautions(self) -> tuple[str, ...]:
+    def cautions(self, truths: Sequence[tuple[tuple[Any, ...], Truth]]) -> tuple[str, ...]:
         """What a reader of any verdict on this task must know; the canaries among them.
 
-        Raises:
-            BadInput: the reference fails on inputs drawn from another seed.
+        Args:
+            truths: two sets of ordinary inputs of the same weights, and what is expected of them.
         """
         found = [MUTATES] if self.private else []
-        truths = []
-        try:
-            for _ in range(2):
-                inputs = self.loaded.inputs(secret_seed())
-                truths.append((inputs, self.oracle.answer(self.model, inputs)))
-        except CannotRun as error:
-            raise BadInput(
-                self.origin, f"works on some inputs and not on others: {error}"
-            ) from error
         if self.oracle.caution:
             found.append(self.oracle.caution)
         (_, earlier), (inputs, later) = truths

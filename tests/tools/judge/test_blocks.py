@@ -7,8 +7,11 @@ from tools.judge.blocks import (
     behind,
     compare_arms,
     deferred_ns,
+    log_ratios_of,
     mismatch,
+    noise_in,
     noise_of,
+    open_against,
     quiet,
 )
 from tools.judge.lane import Sample
@@ -125,3 +128,27 @@ def test_noise_is_how_far_the_same_code_strays_from_itself():
     wild = noise_of(arm("eager", noisy(2.0)), arm("eager again", noisy(2.2, seed=1)), 0.0)
     assert 0 < calm < 0.03
     assert wild > 0.08
+
+
+def test_readings_of_noise_that_are_put_together_say_less_of_it():
+    readings = [
+        log_ratios_of(
+            arm("eager", noisy(50.0, 8, seed)), arm("again", noisy(50.0, 8, 50 + seed)), 0.0
+        )
+        for seed in range(1, 6)
+    ]
+    each = [noise_in(ratios) for ratios in readings]
+    assert noise_in([ratio for ratios in readings for ratio in ratios]) < sum(each) / len(each)
+
+
+def test_a_measurement_is_open_only_while_its_interval_holds_the_bound():
+    eager, candidate = arm("eager", noisy(2.1)), arm("candidate", noisy(2.0, seed=1))
+    row = compare_arms(eager, candidate, 0.0)
+    for bound, is_open in ((row.low - 0.05, False), (row.speedup, True), (row.high + 0.05, False)):
+        assert open_against([candidate, eager], bound - 1.0) is is_open
+
+
+def test_of_several_baselines_the_strongest_decides_if_it_is_open():
+    candidate, slow = arm("candidate", noisy(2.0, seed=1)), arm("eager", noisy(9.0))
+    assert open_against([candidate, slow, arm("compile", noisy(2.0, seed=1))], 0.0)
+    assert not open_against([candidate, slow, arm("compile", noisy(4.0))], 0.0)

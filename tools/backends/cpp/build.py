@@ -37,8 +37,8 @@ class CppSource(Frozen):
         return library_name(self.source, self.flags)
 
 
-def extract_sources(candidate_source: str) -> list[CppSource]:
-    """The distinct sources given to `cpp_kernel`, as literals or names of module constants.
+def extract_sources(candidate_source: str, loader: str = "cpp_kernel") -> list[CppSource]:
+    """The distinct sources given to a loader, as literals or names of module constants.
 
     Whatever is computed at run time is left out: the loader compiles it later, inside the jail.
 
@@ -47,12 +47,12 @@ def extract_sources(candidate_source: str) -> list[CppSource]:
     """
     tree = ast.parse(candidate_source)
     constants = _module_constants(tree)
-    found: dict[str, CppSource] = {}
+    found: dict[tuple[str, tuple[str, ...]], CppSource] = {}
     for call in ast.walk(tree):
-        if isinstance(call, ast.Call) and _called_name(call) == "cpp_kernel":
+        if isinstance(call, ast.Call) and _called_name(call) == loader:
             source = _from_call(call, constants)
             if source is not None:
-                found.setdefault(source.library, source)
+                found.setdefault((source.source, source.flags), source)
     return sorted(found.values(), key=lambda source: source.line)
 
 

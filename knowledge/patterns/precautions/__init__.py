@@ -1,0 +1,1 @@
+"""Pattern: what a rejected kernel is made with on its next try."""

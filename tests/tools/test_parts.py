@@ -1,0 +1,81 @@
+"""Parts of an op that has no graph: what is found, and what is left alone."""
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from tools.parts import find_parts
+
+
+class Held(nn.Module):
+    """Calls a module inside it, and goes one way or another."""
+
+    def __init__(self, inner: nn.Module, call: Callable[..., torch.Tensor] | None = None) -> None:
+        super().__init__()
+        self.inner = inner
+        self.call = call or (lambda inner, x: inner(x))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.call(self.inner, x)
+        return y if float(y.sum()) > 0 else -y
+
+
+class Branches(nn.Module):
+    """Has no graph itself; its own parts have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList([nn.Sequential(nn.Linear(64, 64), nn.Tanh()) for _ in range(2)])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for block in self.blocks:
+            if x[0, 0].item() < 1e9:
+                x = block(x)
+        return x
+
+
+class Echo(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        torch.softmax(x, -1)
+        return x.view(-1)
+
+
+def paths(model: nn.Module, x: torch.Tensor) -> set[str]:
+    return {path for part in find_parts(model, (x,), __name__) for path in part.paths}
+
+
+def test_what_has_no_graph_is_looked_into() -> None:
+    found = find_parts(Held(Branches()), (torch.randn(512, 64),), __name__)
+    (part,) = found
+    assert part.paths == ("inner.blocks.0", "inner.blocks.1")
+    assert part.calls == 2
+    assert 0.0 < part.share <= 1.0
+    assert part.call_ms
+
+
+def test_a_result_that_shares_memory_with_what_went_in_is_no_part() -> None:
+    assert paths(Held(Echo()), torch.randn(512, 64)) == set()
+
+
+def test_a_hooked_module_is_no_part_but_what_is_inside_is() -> None:
+    inner = nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 64))
+    inner.register_forward_hook(lambda module, args, made: made + 1)
+    assert paths(Held(inner), torch.randn(512, 64)) == {"inner.0", "inner.1"}
+
+
+def test_of_several_shapes_the_one_that_takes_most_time_is_planned() -> None:
+    def twice(inner: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        return inner(x).sum() + inner(x[:8])  # type: ignore[no-any-return]
+
+    (part,) = find_parts(Held(nn.Linear(64, 512), twice), (torch.randn(4096, 64),), __name__)
+    assert part.graph.inputs[0].spec.shape == (4096, 64)
+    assert part.calls == 1
+
+
+def test_the_op_is_left_as_it_is() -> None:
+    model = Held(nn.BatchNorm1d(64))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    find_parts(model, (torch.randn(512, 64),), __name__)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert not any(module._forward_hooks for module in model.modules())
