@@ -43,11 +43,11 @@ class Model(nn.Module):
 
 
 def get_inputs():
-    return [torch.randn(700, 640)]
+    return [torch.randn(400, 320)]
 
 
 def get_init_inputs():
-    return [640]
+    return [320]
 '''
 
 

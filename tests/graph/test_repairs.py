@@ -24,9 +24,9 @@ from tools.judge.wire import JudgeLimits
 from tools.task import Budget, InputSpec, Task
 
 LIMITS = JudgeLimits(
-    call_s=2, first_call_s=4, load_s=30, compile_s=120, preparation_s=1.5, timing_s=0.3
+    call_s=2, first_call_s=3, load_s=30, compile_s=120, preparation_s=1, timing_s=0.1
 )
-ROWS = 600
+ROWS = 60
 LOOP = Step(
     pattern="row_loop", parameters={"exp": "inline", "accumulate": "float", "streaming": True}
 )
@@ -59,7 +59,7 @@ FAULTS: dict[str, tuple[str, str, Parameter]] = {
     "cheated": ("y = super().forward(x); vars(self).setdefault('kept', y).copy_(y); "
                 "return self.kept", "fresh_outputs", True),
     "build_failed": ("", "exp", "libm"),
-    "timer_mismatch": ("time.perf_counter_ns = slow_clock; return super().forward(x)",
+    "timer_mismatch": ("time.perf_counter_ns = slow_clock; time.sleep(0.002); return super().forward(x)",
                        "streaming", False),
 }  # fmt: skip
 
@@ -94,7 +94,7 @@ def record(tmp_path_factory: pytest.TempPathFactory) -> RunRecord:
     task = Task(
         name="softmax",
         op="torch.softmax",
-        inputs=(InputSpec(shape=(ROWS, 2048)),),
+        inputs=(InputSpec(shape=(ROWS, 256)),),
         arguments={"dim": -1},
         width=len(FAULTS),
         budget=Budget(trials=60, repairs=4),
