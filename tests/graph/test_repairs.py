@@ -59,8 +59,8 @@ FAULTS: dict[str, tuple[str, str, Parameter]] = {
     "cheated": ("y = super().forward(x); vars(self).setdefault('kept', y).copy_(y); "
                 "return self.kept", "fresh_outputs", True),
     "build_failed": ("", "exp", "libm"),
-    "timer_mismatch": ("time.perf_counter_ns = slow_clock; time.sleep(0.002); return super().forward(x)",
-                       "streaming", False),
+    "timer_mismatch": ("time.perf_counter_ns = slow_clock; time.sleep(0.002); "
+                       "return super().forward(x)", "streaming", False),
 }  # fmt: skip
 
 
