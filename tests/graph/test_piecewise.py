@@ -12,6 +12,7 @@ from graph.workbench import Workbenches
 from tests.graph.conftest import LIMITS
 from tools.task import Budget, Task
 
+pytestmark = pytest.mark.slow
 REFERENCE = '''
 """Rows take one way or the other by their first element."""
 
