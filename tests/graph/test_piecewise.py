@@ -44,11 +44,11 @@ class Model(nn.Module):
 
 
 def get_inputs():
-    return [torch.randn(400, 320)]
+    return [torch.randn(800, 640)]
 
 
 def get_init_inputs():
-    return [320]
+    return [640]
 '''
 
 
