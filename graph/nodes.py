@@ -83,13 +83,13 @@ class RunNodes:
         bench = self._bench(state)
         seconds = state["seconds"] + bench.watch.lap()
         brief = brief_of(state, seconds)
-        ended = _budget_spent(brief) or _roof_reached(brief)
+        ended = budget_spent(brief) or _roof_reached(brief)
         if ended:
             return {"next_plans": (), "ended": ended, "seconds": seconds}
         announce(NodeStarted(node="plan"))
         planning = bench.crew.planner.plan(brief)
         _tell_complaints(bench)
-        plans: tuple[Plan, ...] = planning.plans[: _affordable(brief)]
+        plans: tuple[Plan, ...] = planning.plans[: affordable(brief)]
         announce(Planned(plans=plans, refused=planning.refused))
         return {
             "plans": plans,
@@ -162,7 +162,7 @@ def _tell_complaints(bench: Workbench) -> None:
         announce(Note(text=sentence))
 
 
-def _affordable(brief: Brief) -> int:
+def affordable(brief: Brief) -> int:
     """How many plans to try next: no more than there is time for, going by the trials so far."""
     most = min(brief.task.width, brief.trials_left)
     if not brief.trials:
@@ -171,7 +171,8 @@ def _affordable(brief: Brief) -> int:
     return max(1, min(most, int(brief.seconds_left / max(usual, 0.001))))
 
 
-def _budget_spent(brief: Brief) -> str:
+def budget_spent(brief: Brief) -> str:
+    """Which budget ends the run, as a clause; empty while none does."""
     if brief.trials_left < 1:
         return f"the budget of {brief.task.budget.trials} trials is spent"
     # A slow op may take all of a minute before anything was tried: then one plan is, all the same.

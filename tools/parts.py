@@ -23,7 +23,9 @@ from tools.trace import Untraceable, trace
 
 # By Amdahl's law nothing less is worth a trace of half a second.
 LEAST_SHARE = 0.04
-ROUNDS = 3
+ROUNDS = 5
+# Rounds are added only while all together stay below this.
+BUDGET_SECONDS = 2.0
 TRACING_SECONDS = 12.0
 Plain = bool | int | float | str | None
 Signature = tuple[tuple[str, Any], ...]
@@ -38,25 +40,33 @@ class _Called:
     aliases: bool = False
 
 
-def find_parts(model: torch.nn.Module, inputs: tuple[Any, ...], home: str) -> tuple[Part, ...]:
+def find_parts(
+    model: torch.nn.Module,
+    inputs: tuple[Any, ...],
+    home: str,
+    least_share: float = LEAST_SHARE,
+    seconds: float = TRACING_SECONDS,
+) -> tuple[Part, ...]:
     """The parts of a module that can't be traced as a whole, those that take most time first.
 
     Args:
         model: the op; it is left as it is.
         inputs: what its forward is given.
         home: name of the Python module in which the op's own classes stand.
+        least_share: of the op's time, that a part must take.
+        seconds: after which no further module is traced.
     """
     model = copy.deepcopy(model)
     state = copy.deepcopy(model.state_dict())
     whole_ms, spent = _times(model, inputs)
-    deadline = time.monotonic() + TRACING_SECONDS
+    deadline = time.monotonic() + seconds
     found: list[Part] = []
     frontier = _inside("", model)
     while frontier:
         wanted = {
             path: module
             for path, module in frontier.items()
-            if spent.get(path, 0.0) >= LEAST_SHARE * whole_ms
+            if path in spent and spent[path] >= least_share * whole_ms
         }
         model.load_state_dict(state)
         called = _record(model, inputs, wanted)
@@ -67,7 +77,7 @@ def find_parts(model: torch.nn.Module, inputs: tuple[Any, ...], home: str) -> tu
             part = _part_of(path, module, called[path], whole_ms, home)
             if part is None:
                 frontier |= _inside(path, module)
-            else:
+            elif part.share >= least_share:
                 found.append(part)
     return _merged(found)
 
@@ -85,17 +95,23 @@ def _inside(path: str, module: torch.nn.Module) -> dict[str, torch.nn.Module]:
 
 
 def _times(model: torch.nn.Module, inputs: tuple[Any, ...]) -> tuple[float, dict[str, float]]:
-    """Milliseconds of a whole forward, and of each module's calls in it: the quickest of a few."""
-    best_ms, best = float("inf"), {}
-    for _ in range(ROUNDS):
+    """Milliseconds of a whole forward, and of each module's calls in it, at their quickest.
+
+    Each on its own: whatever else the machine does may fall on the one or the other.
+    """
+    best_ms, best = float("inf"), dict[str, float]()
+    began = time.perf_counter()
+    for done in range(1, ROUNDS + 1):
         spent: dict[str, float] = defaultdict(float)
         with contextlib.ExitStack() as hooks:
             for path, module in model.named_modules():
                 if path:
                     hooks.enter_context(_timed(module, _adder(spent, path)))
-            took = _run(model, inputs)
-        if took < best_ms:
-            best_ms, best = took, dict(spent)
+            best_ms = min(best_ms, _run(model, inputs))
+        for path, took_ms in spent.items():
+            best[path] = min(took_ms, best.get(path, took_ms))
+        if (time.perf_counter() - began) / done * (done + 1) > BUDGET_SECONDS:
+            break
     return best_ms, best
 
 
@@ -197,8 +213,6 @@ def _part_of(
         return None
     spent = {signature: sum(times) for signature, times in called.spent_ms.items()}
     signature = max(spent, key=lambda one: spent[one])
-    if spent[signature] < LEAST_SHARE * whole_ms:
-        return None
     given = called.examples[signature]
     defaults = _defaults(module)
     tensors = tuple(given.values())

@@ -23,10 +23,11 @@ from tools.candidate import Candidate
 from tools.judge.wire import JudgeLimits
 from tools.task import Budget, InputSpec, Task
 
+pytestmark = pytest.mark.slow
 LIMITS = JudgeLimits(
-    call_s=2, first_call_s=4, load_s=30, compile_s=120, preparation_s=1.5, timing_s=0.3
+    call_s=2, first_call_s=3, load_s=30, compile_s=120, preparation_s=1, timing_s=0.1
 )
-ROWS = 600
+ROWS = 60
 LOOP = Step(
     pattern="row_loop", parameters={"exp": "inline", "accumulate": "float", "streaming": True}
 )
@@ -50,7 +51,6 @@ class ModelNew(Sound):
 # By the verdict that it leads to: what forward does instead, and the parameter that cures it.
 FAULTS: dict[str, tuple[str, str, Parameter]] = {
     "wrong_output": ("return super().forward(x) * 1.00005", "accumulate", "double"),
-    "wrong_output nan": ("return super().forward(x) * float('nan')", "exp", "libm"),
     "wrong_output shape": (f"return super().forward(x) * (x.shape[0] == {ROWS})",
                            "traced_shapes", True),
     "crashed": ("ctypes.string_at(0)", "streaming", False),
@@ -59,8 +59,8 @@ FAULTS: dict[str, tuple[str, str, Parameter]] = {
     "cheated": ("y = super().forward(x); vars(self).setdefault('kept', y).copy_(y); "
                 "return self.kept", "fresh_outputs", True),
     "build_failed": ("", "exp", "libm"),
-    "timer_mismatch": ("time.perf_counter_ns = slow_clock; return super().forward(x)",
-                       "streaming", False),
+    "timer_mismatch": ("time.perf_counter_ns = slow_clock; time.sleep(0.002); "
+                       "return super().forward(x)", "streaming", False),
 }  # fmt: skip
 
 
@@ -94,7 +94,7 @@ def record(tmp_path_factory: pytest.TempPathFactory) -> RunRecord:
     task = Task(
         name="softmax",
         op="torch.softmax",
-        inputs=(InputSpec(shape=(ROWS, 2048)),),
+        inputs=(InputSpec(shape=(ROWS, 256)),),
         arguments={"dim": -1},
         width=len(FAULTS),
         budget=Budget(trials=60, repairs=4),

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
+from knowledge.parts import Part
 from tools.parts import find_parts
 
 
@@ -41,13 +42,17 @@ class Echo(nn.Module):
         return x.view(-1)
 
 
+def found(model: nn.Module, x: torch.Tensor) -> tuple[Part, ...]:
+    """All parts, however small their share of the time and however slow the machine."""
+    return find_parts(model, (x,), __name__, least_share=0.0, seconds=600.0)
+
+
 def paths(model: nn.Module, x: torch.Tensor) -> set[str]:
-    return {path for part in find_parts(model, (x,), __name__) for path in part.paths}
+    return {path for part in found(model, x) for path in part.paths}
 
 
 def test_what_has_no_graph_is_looked_into() -> None:
-    found = find_parts(Held(Branches()), (torch.randn(512, 64),), __name__)
-    (part,) = found
+    (part,) = found(Held(Branches()), torch.randn(512, 64))
     assert part.paths == ("inner.blocks.0", "inner.blocks.1")
     assert part.calls == 2
     assert 0.0 < part.share <= 1.0
@@ -68,14 +73,19 @@ def test_of_several_shapes_the_one_that_takes_most_time_is_planned() -> None:
     def twice(inner: nn.Module, x: torch.Tensor) -> torch.Tensor:
         return inner(x).sum() + inner(x[:8])  # type: ignore[no-any-return]
 
-    (part,) = find_parts(Held(nn.Linear(64, 512), twice), (torch.randn(4096, 64),), __name__)
+    (part,) = found(Held(nn.Linear(64, 512), twice), torch.randn(4096, 64))
     assert part.graph.inputs[0].spec.shape == (4096, 64)
     assert part.calls == 1
+
+
+def test_what_takes_too_little_of_the_time_is_not_traced() -> None:
+    model, x = Held(nn.Linear(64, 64)), torch.randn(512, 64)
+    assert find_parts(model, (x,), __name__, least_share=1e9) == ()
 
 
 def test_the_op_is_left_as_it_is() -> None:
     model = Held(nn.BatchNorm1d(64))
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    find_parts(model, (torch.randn(512, 64),), __name__)
+    found(model, torch.randn(512, 64))
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert not any(module._forward_hooks for module in model.modules())
