@@ -84,6 +84,10 @@ class CudaIndices(Indices):
         """Where an element lies after its row's start."""
         return " + ".join(self._terms(atoms, self.columns)) or "0"
 
+    def place(self, group: Group) -> str:
+        """The index along a group: threads count from the beginning of everything."""
+        return self.index(group)
+
     def unravelled(self, groups: tuple[Group, ...], flat: str) -> list[str]:
         """The indices of several groups from the one that counts through all of them."""
         lines, rest = [], flat

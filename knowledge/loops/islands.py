@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
+import knowledge.loops.lookups
 import knowledge.loops.losses
+import knowledge.loops.movement
 import knowledge.loops.normalisations
 import knowledge.loops.pointwise
 import knowledge.loops.reductions  # noqa: F401 - these fill the table of operators
@@ -89,6 +91,12 @@ def find_islands(
         if reason is not None:
             refused[node.name] = reason
     _join_siblings(search)
+    for island in list(search.islands):
+        if all(_copies(graph.by_name[name]) for name in island.nodes):
+            search.islands.remove(island)
+            for name in island.nodes:
+                del search.owner[name]
+                refused[name] = "it only copies, which the library does as well"
     order = {node.name: position for position, node in enumerate(graph.nodes)}
     islands = sorted(search.islands, key=lambda island: order[island.nodes[0]])
     return tuple(islands), {name: why for name, why in refused.items() if name not in search.owner}
@@ -113,6 +121,15 @@ def downstream(graph: OpGraph, name: str) -> frozenset[str]:
     return frozenset(found)
 
 
+def _copies(node: Node) -> bool:
+    """Whether a call only lays whole tensors, or parts of them, side by side."""
+    found = _known(node)
+    return found is not None and (found.view or node.target.split(".")[1] in _COPIES)
+
+
+_COPIES = {"cat", "concat", "concatenate", "stack", "embedding", "index_select", "slice_scatter"}
+
+
 def _known(node: Node) -> Operator | None:
     parts = node.target.split(".")
     return OPERATORS.get(parts[1]) if len(parts) == 3 and parts[0] == "aten" else None
@@ -123,14 +140,14 @@ def _place(search: _Search, node: Node) -> str | None:
     found = _known(node)
     if found is None:
         return f"{node.target} is left to the library"
-    producers = list(
-        dict.fromkeys(search.owner[ref.ref].nodes for ref in node.refs if ref.ref in search.owner)
-    )
-    owners = [search.owner[nodes[0]] for nodes in producers]
+    views = _views_before(search, node)
+    owners = _owners(search, [node])
     tries = [owners] if owners else []
     if len(owners) > 1:
         tries += [[one] for one in reversed(owners)]
-    views = _views_before(search, node)
+    through = _owners(search, [node, *(search.graph.by_name[name] for name in views)])
+    if len(through) > len(owners):
+        tries.insert(0, through)
     reason = "a view costs nothing by itself"
     for merged in tries if found.view else [*tries, []]:
         names = {name for one in merged for name in one.nodes} | {node.name}
@@ -140,6 +157,13 @@ def _place(search: _Search, node: Node) -> str | None:
                 return None
             reason = added
     return reason
+
+
+def _owners(search: _Search, nodes: list[Node]) -> list[Island]:
+    """The islands that make what some calls read."""
+    refs = [ref.ref for node in nodes for ref in node.refs if ref.ref in search.owner]
+    producers = dict.fromkeys(search.owner[name].nodes for name in refs)
+    return [search.owner[names[0]] for names in producers]
 
 
 def _views_before(search: _Search, node: Node) -> set[str]:

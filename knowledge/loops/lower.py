@@ -4,11 +4,25 @@ The registry of operators is filled by `knowledge.loops.pointwise`, `reductions`
 is what they share: the index space, how a tensor lies on it, and what has to be stored.
 """
 
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
-from knowledge.loops.form import Builder, Domain, Fold, Loop, Refused, Store, Value, value_type
+from knowledge.loops.form import (
+    Builder,
+    Domain,
+    Extent,
+    Fold,
+    Loop,
+    Operand,
+    Refused,
+    Store,
+    Value,
+    ValueType,
+    value_type,
+)
 from knowledge.loops.operators import External, Given, Tensor, Work, operator_of, shape_of
 from knowledge.loops.scalars import SCALARS
 from knowledge.loops.shapes import Layout, fits, partition, refine, spanned
@@ -16,15 +30,55 @@ from knowledge.opgraph import Node, OpGraph, Ref, TensorSpec
 
 # What is smaller is copied, where it is not dense, rather than cut the loops of everything else up.
 LEAST_SPACED_BYTES = 1 << 16
+# Atoms from here on are dimensions read at an index of their own; they stand in layouts only.
+ELSEWHERE = 1 << 16
+# How often a costly value may be computed rather than written out and read again, and how many
+# values make a loop that no compiler is quick with.
+COSTLY_TIMES, MOST_VALUES = 4, 1200
+
+
+@dataclass(frozen=True)
+class Index:
+    """Where along a dimension something is read: `sign` times a value, plus `offset`."""
+
+    value: int
+    sign: int = 1
+    offset: int = 0
+
+
+class _Sizes:
+    """The sizes of the index space's atoms, and of dimensions that are read elsewhere."""
+
+    def __init__(self, sizes: tuple[int, ...], elsewhere: list[tuple[Extent, Index]]) -> None:
+        self._sizes, self._elsewhere = sizes, elsewhere
+
+    def __getitem__(self, atom: int, /) -> int:
+        if atom >= ELSEWHERE:
+            return self._elsewhere[atom - ELSEWHERE][0].size
+        return self._sizes[atom]
 
 
 class Lowering:
     """One attempt at lowering a group of calls onto one domain; operators call its methods."""
 
-    def __init__(self, graph: OpGraph, domain: Domain, shapes: tuple[tuple[int, ...], ...]) -> None:
+    def __init__(
+        self,
+        graph: OpGraph,
+        domain: Domain,
+        shapes: tuple[tuple[int, ...], ...],
+        nodes: Mapping[str, Node],
+    ) -> None:
         self.graph = graph
         self.domain = domain
+        self.nodes = nodes
         self.build = Builder(domain)
+        self.elsewhere: list[tuple[Extent, Index]] = []
+        self.sizes = _Sizes(domain.sizes, self.elsewhere)
+        # Where the call under way is wanted; None where it lies as its shape says.
+        self.wanted: Layout | None = None
+        self.part = 0
+        self.waiting: dict[str, Refused] = {}
+        self._again: dict[tuple[Ref, Layout], int] = {}
         self._full = tuple(
             layout for shape in shapes
             if (layout := partition(shape, domain.everything, domain.sizes)) is not None
@@ -33,7 +87,7 @@ class Lowering:
 
     def resolve(self, ref: Ref) -> Given:
         """The argument that a reference stands for."""
-        made = self._made.get(ref.ref)
+        made = self._made.get(ref.ref) if self.wanted is None else None
         if made is None:
             node = self.graph.by_name[ref.ref]
             if node.kind == "constant" and node.data is not None and len(node.data) == 1:
@@ -43,17 +97,97 @@ class Lowering:
         tensor = made if isinstance(made, Tensor) else made[ref.index or 0]
         if tensor is None:
             raise Refused(f"result {ref.index} of {ref.ref} is not computed in a fused loop")
-        return tensor
+        return replace(tensor, ref=ref)
 
     def run(self, node: Node) -> None:
-        """Lower one call."""
+        """Lower one call; what does not lie on the index space waits for who reads it elsewhere."""
         found = operator_of(node)
         self.build.hint = node.name
-        self._made[node.name] = found.lower(self, node, found.bind(node, self.resolve))
+        try:
+            self._made[node.name] = found.lower(self, node, found.bind(node, self.resolve))
+        except Refused as refusal:
+            self.waiting[node.name] = refusal
+
+    def read(self, given: Given, layout: Layout) -> int:
+        """The value of an argument where `layout` says, which need not be where it lies."""
+        if isinstance(given, External):
+            return self.at(given, layout)
+        if given.layout == layout:
+            return given.value
+        if given.ref is None or given.ref.ref not in self.nodes:
+            raise Refused("a value without a name is read elsewhere")
+        return self._computed(given.ref, layout)
+
+    def _computed(self, ref: Ref, layout: Layout) -> int:
+        """The value of a call of this loop, computed anew for another place."""
+        made = self._made.get(ref.ref)
+        tensor = made[ref.index or 0] if isinstance(made, tuple) else made
+        if tensor is not None and tensor.layout == layout:
+            return tensor.value
+        if (ref, layout) not in self._again:
+            if len(self.build.values) > MOST_VALUES:
+                raise Refused("its calls read each other in too many places")
+            node = self.nodes[ref.ref]
+            found, before = operator_of(node), (self.wanted, self.part, self.build.hint)
+            self.wanted, self.part, self.build.hint = layout, ref.index or 0, node.name
+            try:
+                result = found.lower(self, node, found.bind(node, self.resolve))
+            finally:
+                self.wanted, self.part, self.build.hint = before
+            tensor = result[ref.index or 0] if isinstance(result, tuple) else result
+            assert tensor is not None
+            self._again[ref, layout] = tensor.value
+        return self._again[ref, layout]
+
+    def index(self, dim: tuple[int, ...], fixed: bool = True) -> Index:
+        """The index along a dimension of a layout; `fixed`: only right for the traced size."""
+        if len(dim) == 1 and dim[0] >= ELSEWHERE:
+            return self.elsewhere[dim[0] - ELSEWHERE][1]
+        if any(atom >= ELSEWHERE for atom in dim):
+            raise Refused("a dimension is made of several that are read elsewhere")
+        if not dim:
+            return Index(self.build.constant(0, "int64_t"))
+        if fixed:
+            self.build.fixed |= set(dim)
+        return Index(self.build.position(dim))
+
+    def number(self, index: Index) -> int:
+        """An index as a value."""
+        value = index.value
+        if index.sign < 0:
+            value = self.build.op("neg", value)
+        if index.offset:
+            offset = self.build.constant(index.offset, "int64_t")
+            value = self.build.op("add", value, offset)
+        return value
+
+    def before(self, index: Index, seam: int) -> int:
+        """Whether an index is below a number, as a condition on the position that it follows."""
+        if index.sign > 0:
+            bound = self.build.constant(seam - index.offset, "int64_t")
+            return self.build.op("lt", index.value, bound)
+        bound = self.build.constant(index.offset - seam + 1, "int64_t")
+        return self.build.op("not", self.build.op("lt", index.value, bound))
+
+    def there(self, extent: Extent, index: Index) -> tuple[int, ...]:
+        """A dimension of a layout that is read at an index of its own."""
+        if extent.size == 1:
+            return ()
+        if (extent, index) not in self.elsewhere:
+            self.elsewhere.append((extent, index))
+        return (ELSEWHERE + self.elsewhere.index((extent, index)),)
+
+    def chosen(self, condition: int, yes: int, no: int) -> int:
+        """One of two values."""
+        if yes == no:
+            return yes
+        if self.build.values[condition].op == "not":
+            return self.chosen(self.build.values[condition].args[0], no, yes)
+        return self.build.op("where", condition, yes, no)
 
     def shape(self, given: Given) -> tuple[int, ...]:
         """The shape of an argument."""
-        return shape_of(given, self.domain)
+        return shape_of(given, self.sizes)
 
     def layout(self, shape: tuple[int, ...], givens: tuple[Given, ...]) -> Layout:
         """How a result of this shape, made from these arguments, lies on the domain.
@@ -62,6 +196,11 @@ class Lowering:
             Refused: no way of laying it out agrees with where the arguments lie.
         """
         inside = [given.layout for given in givens if isinstance(given, Tensor)]
+        if self.wanted is not None:
+            sizes = tuple(prod(self.sizes[atom] for atom in dim) for dim in self.wanted)
+            if sizes != shape or not all(fits(layout, self.wanted) for layout in inside):
+                raise Refused("a result is read elsewhere in another shape")
+            return self.wanted
         for candidate in self._candidates(shape):
             if all(fits(layout, candidate) for layout in inside):
                 return candidate
@@ -98,13 +237,36 @@ class Lowering:
             raise Refused("an argument has more dimensions than the result")
         aligned = layout[len(layout) - len(shape) :]
         own = tuple(() if size == 1 else dim for size, dim in zip(shape, aligned, strict=True))
-        if tuple(prod(self.domain.sizes[atom] for atom in dim) for dim in own) != shape:
+        if tuple(prod(self.sizes[atom] for atom in dim) for dim in own) != shape:
             raise Refused("an argument does not broadcast to the result")
+        if given.ref.ref in self.nodes:
+            return self._computed(given.ref, own)
+        node = self.graph.by_name[given.ref.ref]
+        if node.kind == "constant" and node.data is not None and len(node.data) == 1:
+            return self.build.constant(node.data[0], value_type(node.spec.dtype))
+        return self._loaded(given, own)
+
+    def _loaded(self, given: External, own: Layout) -> int:
+        """An element of a tensor from outside, dimensions elsewhere at their indices."""
         atoms = spanned(own)
-        if list(atoms) != sorted(atoms):
+        steps = [atom for atom in atoms if atom < ELSEWHERE]
+        if steps != sorted(steps):
             raise Refused("an argument is read against the order of the loop")
-        strides = self._strides(given.spec, own)
-        return self.build.load(given.ref, given.spec.dtype, atoms, strides)
+        if len(steps) == len(atoms):
+            strides = self._strides(given.spec, own)
+            return self.build.load(given.ref, given.spec.dtype, atoms, strides)
+        renamed: list[int] = []
+        extents: list[Extent] = []
+        indices: list[int] = []
+        for atom in atoms:
+            if atom >= ELSEWHERE:
+                extent, index = self.elsewhere[atom - ELSEWHERE]
+                indices.append(self.number(index))
+                extents.append(extent)
+                atom = -len(extents)
+            renamed.append(atom)
+        operand = Operand(given.ref, given.spec.dtype, tuple(renamed), (), tuple(extents))
+        return self.build.load_at(operand, tuple(indices))
 
     def _strides(self, spec: TensorSpec, layout: Layout) -> tuple[int, ...]:
         """The stride of every atom of an argument that is better read as it lies.
@@ -148,6 +310,8 @@ class Lowering:
         Raises:
             Refused: these are neither the columns of a row, nor all rows, nor everything.
         """
+        if self.wanted is not None:
+            raise Refused("a reduction is read elsewhere than where it lies")
         if not atoms:
             return value
         if set(atoms) == set(self.domain.columns) and self.domain.structured:
@@ -163,6 +327,8 @@ class Lowering:
         """What others read of the calls in `names`, as stores."""
         found: list[Store] = []
         for ref in read_outside(self.graph, names):
+            if ref.ref in self.waiting:
+                raise self.waiting[ref.ref]
             tensor = self.resolve(ref)
             assert isinstance(tensor, Tensor)
             spec = self.graph.spec_of(ref)
@@ -173,7 +339,17 @@ class Lowering:
             found.append(Store(ref, tensor.value, spec.dtype, tensor.layout))
         if not found:
             raise Refused("nothing reads the result")
-        return tuple(found)
+        self._refuse_repeats()
+        return (*found, *self.build.complained())
+
+    def _refuse_repeats(self) -> None:
+        """Refuse to compute again and again what is costly: better written out once."""
+        times = Counter(ref.ref for ref, _ in self._again)
+        times.update(name for name in self._made if name in times)
+        costly = {value.hint for value in self.build.values if is_costly(value)}
+        for name, count in times.items():
+            if name in costly and count > COSTLY_TIMES:
+                raise Refused(f"{name} would be computed in {count} places")
 
 
 def read_outside(graph: OpGraph, names: set[str]) -> list[Ref]:
@@ -246,12 +422,13 @@ def _domain(largest: list[Work], shapes: tuple[tuple[int, ...], ...]) -> Domain:
 def _run(
     graph: OpGraph, nodes: tuple[Node, ...], domain: Domain, shapes: tuple[tuple[int, ...], ...]
 ) -> Loop:
-    lowering = Lowering(graph, domain, shapes)
+    lowering = Lowering(graph, domain, shapes, {node.name: node for node in nodes})
     for node in nodes:
         lowering.run(node)
     stores = lowering.stores({node.name for node in nodes})
+    build = lowering.build
     return pruned(
-        Loop(domain, tuple(lowering.build.values), tuple(lowering.build.operands), stores)
+        Loop(domain, tuple(build.values), tuple(build.operands), stores, frozenset(build.fixed))
     )
 
 
@@ -277,7 +454,10 @@ def pruned(loop: Loop) -> Loop:
     used = sorted({loop.values[n].operand for n in kept if loop.values[n].operand >= 0})
     values = tuple(_renumbered(loop.values[n], kept, used) for n in kept)
     stores = tuple(replace(store, value=kept.index(store.value)) for store in loop.stores)
-    return Loop(loop.domain, values, tuple(loop.operands[n] for n in used), stores)
+    # What no position counts along any more may have any size.
+    positions = {atom for value in values if value.op == "position" for atom in value.atoms}
+    operands = tuple(loop.operands[n] for n in used)
+    return Loop(loop.domain, values, operands, stores, loop.fixed & positions)
 
 
 def _renumbered(value: Value, kept: list[int], used: list[int]) -> Value:
@@ -306,7 +486,9 @@ def atoms_of_values(loop: Loop) -> list[frozenset[int]]:
     """For each value, the atoms on which it depends."""
     spans: list[frozenset[int]] = []
     for value in loop.values:
-        span = frozenset(value.atoms) if value.op == "load" else frozenset()
+        span = frozenset(value.atoms) if value.op in ("load", "position") else frozenset()
+        if value.op == "position" and not value.atoms:
+            span = frozenset(loop.domain.columns)
         for arg in value.args:
             span |= spans[arg]
         if value.op in ("fold", "gather"):

@@ -276,7 +276,7 @@ def _prelu(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
         raise Refused("a slope that is computed in the loop")
     # One slope for each channel, and the channels are dimension 1 whatever the rank is.
     channels = layout[1] if weight.spec.numel > 1 else ()
-    slope = Expression(k.build, k.build.load(weight.ref, weight.spec.dtype, channels))
+    slope = Expression(k.build, k.at(weight, (channels,)))
     return Tensor((value > 0).choose(value, value * slope).value, layout, node.spec.dtype)
 
 
@@ -348,8 +348,14 @@ def _dropout(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
 @operator("view reshape _unsafe_view flatten unsqueeze squeeze unflatten view_as",
           "self, first=None, second=None, third=None", result_shape, view=True)  # fmt: skip
 def _view(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
-    tensor = k.place(arguments["self"])
-    layout = partition(node.spec.shape, spanned(tensor.layout), k.domain.sizes)
+    given = arguments["self"]
+    if k.wanted is not None:
+        source = partition(k.shape(given), spanned(k.wanted), k.sizes)
+        if source is None:
+            raise Refused("a view is read elsewhere than its dimensions are")
+        return Tensor(k.read(given, source), k.wanted, node.spec.dtype)
+    tensor = k.place(given)
+    layout = partition(node.spec.shape, spanned(tensor.layout), k.sizes)
     if layout is None:
         raise Refused("a view that cuts the loop's rows elsewhere")
     return Tensor(tensor.value, layout, tensor.dtype)

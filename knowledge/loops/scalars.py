@@ -36,6 +36,8 @@ SCALARS: dict[str, Scalar] = {
     "reciprocal": Scalar("1 / {0}", floating=True, costly=True),
     "floor_int": Scalar("floor_divide({0}, {1})"),
     "trunc_int": Scalar("{0} / {1}"),
+    # Of a position by a size: neither is negative.
+    "remainder_of": Scalar("{0} % {1}"),
     "maximum": Scalar("nan_max({0}, {1})"),
     "minimum": Scalar("nan_min({0}, {1})"),
     "where": Scalar("{0} ? {1} : {2}"),

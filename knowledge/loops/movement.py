@@ -1,0 +1,410 @@
+"""Operators that only move elements: each is read where it comes from, by the index arithmetic.
+
+A seam, where what is read changes from one tensor to the next, is a condition on the position, and
+printers may cut their loops there.
+"""
+
+from collections.abc import Callable
+from math import prod
+from typing import Any
+
+from knowledge.loops.form import Extent, Refused, value_type
+from knowledge.loops.lower import Index, Lowering
+from knowledge.loops.operators import (
+    Arguments,
+    Given,
+    Tensor,
+    Work,
+    operator,
+    result_shape,
+)
+from knowledge.loops.shapes import Layout
+from knowledge.opgraph import Node, TensorSpec
+
+# A chain of more conditions than this is no longer cheaper than a copy.
+MOST_PIECES = 8
+
+
+def moved(layout: Layout, dim: int, atoms: tuple[int, ...]) -> Layout:
+    """A layout with another dimension in one place."""
+    return (*layout[:dim], atoms, *layout[dim + 1 :])
+
+
+def shifted(index: Index, offset: int, sign: int = 1) -> Index:
+    """`sign` times an index, plus an offset."""
+    return Index(index.value, index.sign * sign, index.offset * sign + offset)
+
+
+def _result(k: Lowering, node: Node, value: int, layout: Layout) -> Tensor:
+    dtype = node.spec.dtype
+    return Tensor(k.build.cast(value, value_type(dtype)), layout, dtype)
+
+
+def sliced(k: Lowering, given: Given, layout: Layout, dim: int, at: Index) -> int:
+    """The value of an argument at another index along one dimension, which is in range."""
+    extent = Extent(k.shape(given)[dim])
+    return k.read(given, moved(layout, dim, k.there(extent, at)))
+
+
+def _within(k: Lowering, index: Index, size: int) -> Index:
+    """An index that may leave its dimension where the value is not used."""
+    return Index(k.build.within(k.number(index), size, index.value))
+
+
+def _first_spec(node: Node) -> TensorSpec:
+    results = node.result if isinstance(node.result, tuple) else (node.result,)
+    return next(spec for spec in results if spec is not None)
+
+
+def _first_work(node: Node, arguments: Arguments) -> Work:
+    return Work(_first_spec(node).shape)
+
+
+# Parts of a tensor.
+
+
+@operator("slice", "self, dim=0, start=None, end=None, step=1", result_shape, view=True, moves=True)
+def _slice(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
+    given = arguments["self"]
+    layout, shape = k.layout(node.spec.shape, ()), k.shape(given)
+    dim = arguments["dim"] % len(shape)
+    if node.spec.shape == shape:
+        return _result(k, node, k.read(given, layout), layout)
+    start, step = arguments["start"] or 0, arguments["step"]
+    if not isinstance(start, int) or not isinstance(step, int):
+        raise Refused("a slice from where only the running op knows")
+    start = min(max(start + shape[dim] if start < 0 else start, 0), shape[dim])
+    if step != 1:
+        raise Refused("a slice in steps")
+    at = shifted(k.index(layout[dim]), start)
+    return _result(k, node, sliced(k, given, layout, dim, at), layout)
+
+
+@operator("select", "self, dim, index", result_shape, view=True, moves=True)
+def _select(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
+    given = arguments["self"]
+    layout, shape = k.layout(node.spec.shape, ()), k.shape(given)
+    dim, index = arguments["dim"] % len(shape), arguments["index"]
+    if not isinstance(index, int):
+        raise Refused("a selection that only the running op knows")
+    return _result(k, node, _selected(k, given, layout, dim, index), layout)
+
+
+def _selected(k: Lowering, given: Given, layout: Layout, dim: int, index: int) -> int:
+    """An argument at one index of a dimension that the layout does not have."""
+    size = k.shape(given)[dim]
+    at = Index(k.build.constant(index % size, "int64_t"))
+    return k.read(given, (*layout[:dim], k.there(Extent(size), at), *layout[dim:]))
+
+
+def _parts(k: Lowering, node: Node, arguments: Arguments) -> tuple[Tensor | None, ...]:
+    """Each of several neighbouring parts; elsewhere than they lie, only the one that is wanted."""
+    assert isinstance(node.result, tuple)
+    given, dim = arguments["self"], arguments["dim"] % len(k.shape(arguments["self"]))
+    found: list[Tensor | None] = []
+    start = 0
+    for number, spec in enumerate(node.result):
+        assert spec is not None
+        if k.wanted is not None and number != k.part:
+            found.append(None)
+        else:
+            layout = k.layout(spec.shape, ())
+            at = shifted(k.index(layout[dim]), start)
+            value = sliced(k, given, layout, dim, at)
+            found.append(Tensor(value, layout, spec.dtype))
+        start += spec.shape[dim]
+    return tuple(found)
+
+
+operator("split split_with_sizes chunk tensor_split", "self, sizes, dim=0", _first_work, view=True,
+         moves=True)(_parts)  # fmt: skip
+
+
+@operator("unbind", "self, dim=0", _first_work, view=True, moves=True)
+def _unbind(k: Lowering, node: Node, arguments: Arguments) -> tuple[Tensor | None, ...]:
+    assert isinstance(node.result, tuple)
+    given, dim = arguments["self"], arguments["dim"] % len(k.shape(arguments["self"]))
+    found: list[Tensor | None] = []
+    for number, spec in enumerate(node.result):
+        assert spec is not None
+        if k.wanted is not None and number != k.part:
+            found.append(None)
+            continue
+        layout = k.layout(spec.shape, ())
+        found.append(Tensor(_selected(k, given, layout, dim, number), layout, spec.dtype))
+    return tuple(found)
+
+
+@operator("glu", "self, dim=-1", result_shape)
+def _glu(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
+    given, layout = arguments["self"], k.layout(node.spec.shape, ())
+    dim = arguments["dim"] % len(layout)
+    at = k.index(layout[dim])
+    halves = [
+        sliced(k, given, layout, dim, shifted(at, offset))
+        for offset in (0, node.spec.shape[dim])
+    ]  # fmt: skip
+    gate = k.build.op("sigmoid", halves[1])
+    return _result(k, node, k.build.op("mul", halves[0], gate), layout)
+
+
+# Several tensors side by side.
+
+
+def _piecewise(k: Lowering, at: Index, pieces: list[tuple[int, int]]) -> int:
+    """The value whose piece an index is in; each piece is its end and its value, in order."""
+    if len(pieces) > MOST_PIECES:
+        raise Refused(f"{len(pieces)} tensors side by side")
+    value = pieces[-1][1]
+    for end, piece in reversed(pieces[:-1]):
+        value = k.chosen(k.before(at, end), piece, value)
+    return value
+
+
+@operator("cat concat concatenate", "tensors, dim=0", result_shape, moves=True)
+def _cat(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
+    layout = k.layout(node.spec.shape, ())
+    dim = arguments["dim"] % len(layout)
+    at, kind = k.index(layout[dim]), value_type(node.spec.dtype)
+    pieces: list[tuple[int, int]] = []
+    end = 0
+    for given in arguments["tensors"]:
+        shape = k.shape(given)
+        if len(shape) != len(layout) or prod(shape) == 0:
+            if prod(shape) == 0:
+                continue
+            raise Refused("tensors of different ranks side by side")
+        here = _within(k, shifted(at, -end), shape[dim])
+        end += shape[dim]
+        pieces.append((end, k.build.cast(sliced(k, given, layout, dim, here), kind)))
+    return Tensor(_piecewise(k, at, pieces), layout, node.spec.dtype)
+
+
+@operator("stack", "tensors, dim=0", result_shape, moves=True)
+def _stack(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
+    layout = k.layout(node.spec.shape, ())
+    dim = arguments["dim"] % len(layout)
+    kind, rest = value_type(node.spec.dtype), (*layout[:dim], *layout[dim + 1 :])
+    pieces = [
+        (number + 1, k.build.cast(k.read(given, rest), kind))
+        for number, given in enumerate(arguments["tensors"])
+    ]
+    at = k.index(layout[dim])
+    return Tensor(_piecewise(k, at, pieces), layout, node.spec.dtype)
+
+
+@operator("slice_scatter", "self, source, dim=0, start=None, end=None, step=1", result_shape,
+          moves=True)  # fmt: skip
+def _slice_scatter(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
+    given, source = arguments["self"], arguments["source"]
+    layout = k.layout(node.spec.shape, ())
+    dim, size = arguments["dim"] % len(layout), k.shape(source)[arguments["dim"] % len(layout)]
+    start = arguments["start"] or 0
+    if arguments["step"] != 1 or not isinstance(start, int) or not size:
+        raise Refused("a slice in steps is replaced")
+    whole = node.spec.shape[dim]
+    start = min(max(start + whole if start < 0 else start, 0), whole)
+    at, own = k.index(layout[dim]), k.read(given, layout)
+    new = sliced(k, source, layout, dim, _within(k, shifted(at, -start), size))
+    pieces = [(start, own)] if start else []
+    pieces.append((start + size, k.build.cast(new, value_type(node.spec.dtype))))
+    pieces += [(whole, own)] if start + size < whole else []
+    return Tensor(_piecewise(k, at, pieces), layout, node.spec.dtype)
+
+
+@operator("select_scatter", "self, source, dim, index", result_shape, moves=True)
+def _select_scatter(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
+    given, source = arguments["self"], arguments["source"]
+    layout = k.layout(node.spec.shape, ())
+    dim = arguments["dim"] % len(layout)
+    whole = node.spec.shape[dim]
+    index, at, own = arguments["index"] % whole, k.index(layout[dim]), k.read(given, layout)
+    new = k.read(source, (*layout[:dim], *layout[dim + 1 :]))
+    pieces = [(index, own)] if index else []
+    pieces.append((index + 1, k.build.cast(new, value_type(node.spec.dtype))))
+    pieces += [(whole, own)] if index + 1 < whole else []
+    return Tensor(_piecewise(k, at, pieces), layout, node.spec.dtype)
+
+
+# The same tensor, otherwise.
+
+
+def _rolled(k: Lowering, given: Given, layout: Layout, turns: list[tuple[int, int]]) -> int:
+    """An argument, turned by a number of places along each of some dimensions."""
+    if not turns:
+        return k.read(given, layout)
+    (dim, turn), rest = turns[0], turns[1:]
+    size = k.shape(given)[dim]
+    turn %= size
+    if not turn:
+        return _rolled(k, given, layout, rest)
+    if k.build.stage_of(tuple(a for a in layout[dim] if a < len(k.domain.sizes))) == "element":
+        at, extent = k.index(layout[dim]), Extent(size)
+        pieces = []
+        for end, offset in ((turn, size - turn), (size, -turn)):
+            here = _within(k, shifted(at, offset), size)
+            there = moved(layout, dim, k.there(extent, here))
+            pieces.append((end, _rolled(k, given, there, rest)))
+        return _piecewise(k, at, pieces)
+    # Once a row: the index itself is chosen, whatever the number of rows.
+    at, like = k.index(layout[dim], fixed=False), layout[dim]
+    if any(atom >= len(k.domain.sizes) for atom in like):
+        like = ()
+    build, number = k.build, k.number(at)
+    count = build.count(like, "int64_t") if like else build.constant(size, "int64_t")
+    back = build.op("sub", number, build.constant(turn, "int64_t"))
+    low = build.op("lt", back, build.constant(0, "int64_t"))
+    wrapped = Index(build.op("where", low, build.op("add", back, count), back))
+    return _rolled(k, given, moved(layout, dim, k.there(Extent(size, like), wrapped)), rest)
+
+
+@operator("roll", "self, shifts, dims=None", result_shape, moves=True)
+def _roll(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
+    layout = k.layout(node.spec.shape, ())
+    shifts, dims = (_listed(arguments[name]) for name in ("shifts", "dims"))
+    if len(dims) != len(shifts):
+        raise Refused("a turn of all dimensions as one")
+    turns = [(dim % len(layout), shift) for dim, shift in zip(dims, shifts, strict=True)]
+    if len({dim for dim, _ in turns}) != len(turns):
+        raise Refused("two turns of one dimension")
+    return _result(k, node, _rolled(k, arguments["self"], layout, turns), layout)
+
+
+def _listed(value: Any) -> list[int]:
+    if value is None:
+        return []
+    return list(value) if isinstance(value, list) else [value]
+
+
+@operator("flip", "self, dims", result_shape, moves=True)
+def _flip(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
+    layout = there = k.layout(node.spec.shape, ())
+    for dim in {dim % len(layout) for dim in _listed(arguments["dims"])}:
+        size = node.spec.shape[dim]
+        at = shifted(k.index(layout[dim]), size - 1, -1)
+        there = moved(there, dim, k.there(Extent(size), at))
+    return _result(k, node, k.read(arguments["self"], there), layout)
+
+
+def _padded(
+    k: Lowering, given: Given, layout: Layout, pads: list[tuple[int, int, int]], mode: str,
+    filler: int,
+) -> int:  # fmt: skip
+    """An argument with so much before and after some dimensions: (dim, before, after)."""
+    if not pads:
+        return k.read(given, layout)
+    (dim, before, after), rest = pads[0], pads[1:]
+    size = k.shape(given)[dim]
+    if before < 0 or after < 0 or not size:
+        raise Refused("padding that takes away, or of nothing")
+    at = k.index(layout[dim])
+
+    def inside(index: Index) -> int:
+        there = moved(layout, dim, k.there(Extent(size), _within(k, index, size)))
+        return _padded(k, given, there, rest, mode, filler)
+
+    low, high = filler, filler
+    if mode == "reflect":
+        low, high = inside(shifted(at, before, -1)), inside(shifted(at, 2 * size - 2 + before, -1))
+    elif mode == "replicate":
+        first = Index(k.build.constant(0, "int64_t"))
+        low, high = inside(first), inside(shifted(first, size - 1))
+    elif mode == "circular":
+        low, high = inside(shifted(at, size - before)), inside(shifted(at, -size - before))
+    pieces = [(before, low)] if before else []
+    pieces.append((before + size, inside(shifted(at, -before))))
+    pieces += [(before + size + after, high)] if after else []
+    return _piecewise(k, at, pieces)
+
+
+def _pad_work(node: Node, arguments: Arguments) -> Work:
+    mode = arguments.get("mode", "constant")
+    if mode not in ("constant", "reflect", "replicate", "circular"):
+        raise Refused(f"padding of the kind {mode}")
+    return Work(node.spec.shape)
+
+
+def _pad(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
+    layout, given = k.layout(node.spec.shape, ()), arguments["self"]
+    pad, mode = _listed(arguments["pad"]), arguments.get("mode", "constant")
+    rank, number = len(layout), arguments["value"] or 0
+    if not isinstance(number, bool | int | float) or not all(isinstance(p, int) for p in pad):
+        raise Refused("padding that only the running op knows")
+    pads = [
+        (rank - 1 - place, pad[2 * place], pad[2 * place + 1])
+        for place in range(len(pad) // 2)
+        if pad[2 * place] or pad[2 * place + 1]
+    ]
+    filler = k.build.constant(number, value_type(node.spec.dtype))
+    return _result(k, node, _padded(k, given, layout, pads, mode, filler), layout)
+
+
+operator("constant_pad_nd", "self, pad, value=0", _pad_work, moves=True)(_pad)
+operator("pad", "self, pad, mode='constant', value=None", _pad_work, moves=True)(_pad)
+
+
+def _fixed_pad(mode: str) -> Callable[[Lowering, Node, Arguments], Tensor]:
+    def lower(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
+        return _pad(k, node, {**arguments, "mode": mode, "value": None})
+
+    return lower
+
+
+operator("reflection_pad1d reflection_pad2d reflection_pad3d", "self, pad", result_shape,
+         moves=True)(_fixed_pad("reflect"))  # fmt: skip
+operator("replication_pad1d replication_pad2d replication_pad3d", "self, pad", result_shape,
+         moves=True)(_fixed_pad("replicate"))  # fmt: skip
+
+
+@operator("repeat tile", "self, repeats", result_shape, moves=True)
+def _repeat(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
+    given, layout = arguments["self"], k.layout(node.spec.shape, ())
+    shape = k.shape(given)
+    there = layout[len(layout) - len(shape) :]
+    lead = len(layout) - len(shape)
+    for dim, size in enumerate(shape):
+        times = node.spec.shape[lead + dim] // size if size else 0
+        if times == 1:
+            continue
+        if size == 1:
+            there = moved(there, dim, ())
+            continue
+        at = k.number(k.index(there[dim]))
+        wrapped = k.build.op("remainder_of", at, k.build.constant(size, "int64_t"))
+        there = moved(there, dim, k.there(Extent(size), Index(wrapped)))
+    return _result(k, node, k.read(given, there), layout)
+
+
+# Positions.
+
+
+@operator("arange", "first, second=None, third=None, dtype=None, layout=None, device=None, "
+          "pin_memory=None", result_shape, view=True, moves=True)  # fmt: skip
+def _arange(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
+    first, second, third = (arguments[name] for name in ("first", "second", "third"))
+    start, step = (0, 1) if second is None else (first, 1 if third is None else third)
+    if not isinstance(start, int) or not isinstance(step, int) or "int" not in node.spec.dtype:
+        raise Refused("a range of numbers that are not whole")
+    layout = k.layout(node.spec.shape, ())
+    value = k.number(k.index(layout[0]))
+    if step != 1:
+        value = k.build.op("mul", value, k.build.constant(step, "int64_t"))
+    if start:
+        value = k.build.op("add", value, k.build.constant(start, "int64_t"))
+    return Tensor(value, layout, node.spec.dtype)
+
+
+@operator("tril triu tril_ triu_", "self, diagonal=0", result_shape)
+def _triangle(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
+    given, layout = arguments["self"], k.layout(node.spec.shape, ())
+    if not isinstance(arguments["diagonal"], int):
+        raise Refused("a diagonal that only the running op knows")
+    lower = "tril" in node.target
+    row, column = (k.number(k.index(layout[dim], fixed=False)) for dim in (-2, -1))
+    last = arguments["diagonal"] + (1 if lower else 0)
+    bound = k.build.op("add", row, k.build.constant(last, "int64_t"))
+    below = k.build.op("lt", column, bound)
+    value, kind = k.read(given, layout), value_type(node.spec.dtype)
+    zero = k.build.constant(0, kind)
+    pair = (value, zero) if lower else (zero, value)
+    return _result(k, node, k.chosen(below, *pair), layout)
