@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import knowledge.loops.elementary
 import knowledge.loops.lookups
 import knowledge.loops.losses
 import knowledge.loops.movement

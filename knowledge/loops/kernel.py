@@ -254,7 +254,8 @@ def operations_of(loop: Loop) -> int:
     each = sum(
         COSTLY_OPERATIONS if is_costly(value) else 1
         for value in loop.values
-        if value.stage == "element" or value.op in ("fold", "total")
+        if (value.stage == "element" and value.op not in ("position", "within"))
+        or value.op in ("fold", "total")
     )
     return each * loop.domain.count(loop.domain.everything)
 

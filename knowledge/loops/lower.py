@@ -20,7 +20,6 @@ from knowledge.loops.form import (
     Refused,
     Store,
     Value,
-    ValueType,
     value_type,
 )
 from knowledge.loops.operators import External, Given, Tensor, Work, operator_of, shape_of

@@ -80,6 +80,11 @@ def _slice(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
     return _result(k, node, sliced(k, given, layout, dim, at), layout)
 
 
+@operator("narrow", "self, dim, start, length", result_shape, view=True, moves=True)
+def _narrow(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
+    return _slice(k, node, {**arguments, "step": 1})
+
+
 @operator("select", "self, dim, index", result_shape, view=True, moves=True)
 def _select(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
     given = arguments["self"]

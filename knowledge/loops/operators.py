@@ -31,7 +31,7 @@ class Tensor:
 
 @dataclass(frozen=True)
 class External:
-    """A tensor that lies as its use wants it: from outside the loop, or computed anew at each use."""
+    """A tensor that lies as its use wants it: from outside, or computed anew at each use."""
 
     ref: Ref
     spec: TensorSpec

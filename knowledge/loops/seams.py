@@ -1,4 +1,4 @@
-"""Seams: where a loop reads another tensor from, and so is cut, rather than choosing at each element.
+"""Seams: where a loop goes on to another tensor, and so is cut, rather than choosing each time.
 
 Along the innermost loop a seam ends one vector loop and begins the next; between rows, each side of
 it gets statements of its own.

@@ -47,7 +47,8 @@ CASES = {
         "x", "torch.tril(x * 2, -1) + torch.triu(x, 2)", "torch.randn(3, 20, 33)",
     ),
     "mirrored and stacked": (
-        "x, y", "torch.stack([torch.flip(x, [1]), y], -1) * 2", "torch.randn(5, 33), torch.randn(5, 33)",
+        "x, y", "torch.stack([torch.flip(x, [1]), y], -1) * 2",
+        "torch.randn(5, 33), torch.randn(5, 33)",
     ),
     "gates and differences": (
         "x, y", "F.glu(x, 1)[:, 1:] - y[:, :-1]", "torch.randn(9, 34), torch.randn(9, 17)",
@@ -62,8 +63,8 @@ LOOKUPS = {
         "w, s, p, i, j",
         "F.layer_norm(F.embedding(i, w) + F.embedding(j, s) + "
         "F.embedding(torch.arange(7), p), (24,))",
-        "torch.randn(50, 24), torch.randn(3, 24), torch.randn(9, 24), torch.randint(0, 50, (4, 7)), "
-        "torch.randint(0, 3, (4, 7))",
+        "torch.randn(50, 24), torch.randn(3, 24), torch.randn(9, 24), "
+        "torch.randint(0, 50, (4, 7)), torch.randint(0, 3, (4, 7))",
     ),
     "elements along the row": (
         "x, i", "torch.gather(x, 1, i) * 2", "torch.randn(5, 33), torch.randint(0, 33, (5, 20))",
@@ -161,7 +162,7 @@ def test_another_batch_is_right_and_other_fixed_sizes_are_refused() -> None:
     w, s, p, i, j = built.inputs
     more = [w, s, p, torch.randint(0, 50, (11, 7)), torch.randint(0, 3, (11, 7))]
     assert complaints(built, more) == []
-    with pytest.raises(ValueError, match="traced|made for"):
+    with pytest.raises(ValueError, match=r"traced|made for"):
         built.candidate()(w, s, p, i[:, :5], j[:, :5])
     heat = built_of("a heat equation")
     assert complaints(heat, [torch.randn(5, 43), torch.randn(5, 43)]) == []
