@@ -141,18 +141,20 @@ def _place(search: _Search, node: Node) -> str | None:
     found = _known(node)
     if found is None:
         return f"{node.target} is left to the library"
-    views = _views_before(search, node)
     owners = _owners(search, [node])
     tries = [owners] if owners else []
     if len(owners) > 1:
         tries += [[one] for one in reversed(owners)]
+    views = _views_before(search, {node.name})
     through = _owners(search, [node, *(search.graph.by_name[name] for name in views)])
-    if len(through) > len(owners):
+    crosses = len(through) > len(owners)
+    if crosses:
         tries.insert(0, through)
     reason = "a view costs nothing by itself"
     for merged in tries if found.view else [*tries, []]:
         names = {name for one in merged for name in one.nodes} | {node.name}
-        for with_views in [views, set()] if views else [set()]:
+        moving = found.moves or (crosses and merged is through)
+        for with_views in _choices_of_views(search, names, moving):
             added = search.add(names | with_views, merged)
             if isinstance(added, Island):
                 return None
@@ -167,21 +169,38 @@ def _owners(search: _Search, nodes: list[Node]) -> list[Island]:
     return [search.owner[names[0]] for names in producers]
 
 
-def _views_before(search: _Search, node: Node) -> set[str]:
-    """Views on the way into a call that nothing else reads: in a loop, mere index arithmetic."""
+def _choices_of_views(search: _Search, names: set[str], moving: bool) -> list[set[str]]:
+    """Which views to take in with some calls, best first.
+
+    A part of a tensor is better a view of the library's, which is read as it lies, unless what
+    reads it moves elements itself.
+    """
+    views = _views_before(search, names)
+    still = {name for name in views if not OPERATORS[_word(search, name)].moves}
+    tries = [views, still, set()] if moving else [still, views, set()]
+    return [one for number, one in enumerate(tries) if one not in tries[:number]]
+
+
+def _word(search: _Search, name: str) -> str:
+    return search.graph.by_name[name].target.split(".")[1]
+
+
+def _views_before(search: _Search, names: set[str]) -> set[str]:
+    """Views on the way into calls that nothing else reads: in a loop, mere index arithmetic."""
     found: set[str] = set()
-    stack = [node]
+    stack = [search.graph.by_name[name] for name in names]
     while stack:
         for ref in stack.pop().refs:
             source = search.graph.by_name[ref.ref]
             parts = source.target.split(".")
             known = OPERATORS.get(parts[1]) if source.kind == "call" and len(parts) == 3 else None
             busy = any(source.name in nodes for nodes in search.taken)
-            if known is None or not known.view or source.name in search.owner or busy:
+            outside = source.name not in search.owner and source.name not in names
+            if known is None or not known.view or not outside or busy:
                 continue
             readers = {user.name for user in search.graph.users[source.name]}
             read_by_caller = any(out.ref == source.name for out in search.graph.outputs)
-            if readers <= found | {node.name} and not read_by_caller:
+            if readers <= found | names and not read_by_caller:
                 found.add(source.name)
                 stack.append(source)
     return found
