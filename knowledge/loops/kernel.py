@@ -151,6 +151,9 @@ class Shapes:
                 continue
             name = variable(operand.ref)
             expected = self.shape(self._layout(operand), operand.extents)
+            own = [f"{name}.shape[{dim}]" for dim in range(len(self._layout(operand)))]
+            if expected == f"({', '.join(own)}{',' if len(own) == 1 else ''})":
+                continue
             wanted = expected if expected.endswith(".shape") else f"torch.Size({expected})"
             traced = list(self.graph.spec_of(operand.ref).shape)
             sentence = (

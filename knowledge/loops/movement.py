@@ -240,10 +240,12 @@ def _rolled(k: Lowering, given: Given, layout: Layout, turns: list[tuple[int, in
         return k.read(given, layout)
     (dim, turn), rest = turns[0], turns[1:]
     size = k.shape(given)[dim]
-    turn %= size
-    if not turn:
+    if not turn or size == 1:
         return _rolled(k, given, layout, rest)
     if k.build.stage_of(tuple(a for a in layout[dim] if a < len(k.domain.sizes))) == "element":
+        turn %= size
+        if not turn:
+            return _rolled(k, given, layout, rest)
         at, extent = k.index(layout[dim]), Extent(size)
         pieces = []
         for end, offset in ((turn, size - turn), (size, -turn)):
@@ -251,15 +253,15 @@ def _rolled(k: Lowering, given: Given, layout: Layout, turns: list[tuple[int, in
             there = moved(layout, dim, k.there(extent, here))
             pieces.append((end, _rolled(k, given, there, rest)))
         return _piecewise(k, at, pieces)
-    # Once a row: the index itself is chosen, whatever the number of rows.
+    # Once a row: the remainder by however many rows there are.
     at, like = k.index(layout[dim], fixed=False), layout[dim]
     if any(atom >= len(k.domain.sizes) for atom in like):
         like = ()
     build, number = k.build, k.number(at)
     count = build.count(like, "int64_t") if like else build.constant(size, "int64_t")
     back = build.op("sub", number, build.constant(turn, "int64_t"))
-    low = build.op("lt", back, build.constant(0, "int64_t"))
-    wrapped = Index(build.op("where", low, build.op("add", back, count), back))
+    turns = build.op("mul", build.op("floor_int", back, count), count)
+    wrapped = Index(build.op("sub", back, turns))
     return _rolled(k, given, moved(layout, dim, k.there(Extent(size, like), wrapped)), rest)
 
 
