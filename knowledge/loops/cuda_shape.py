@@ -9,7 +9,7 @@ from typing import Literal
 
 from knowledge.loops.form import Loop
 from knowledge.loops.indices import Group, Indices, Spacing
-from knowledge.loops.lower import is_costly
+from knowledge.loops.needs import is_costly
 from knowledge.loops.plan import Options, Plan
 
 # Rows up to this length are done by a warp or less, several rows a block, if there are many.

@@ -4,7 +4,7 @@ import math
 
 from knowledge.loops.expression import Expression
 from knowledge.loops.form import Extent, Refused, value_type
-from knowledge.loops.lower import Index, Lowering
+from knowledge.loops.lower import Lowering
 from knowledge.loops.operators import (
     OPERATORS,
     Arguments,
@@ -12,6 +12,7 @@ from knowledge.loops.operators import (
     operator,
     result_shape,
 )
+from knowledge.loops.places import Index
 from knowledge.loops.pointwise import compute, register
 from knowledge.loops.reductions import Rows, dtype_of, over, reduced_dims
 from knowledge.opgraph import Node

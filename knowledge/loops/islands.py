@@ -7,6 +7,7 @@ import knowledge.loops.lookups
 import knowledge.loops.losses
 import knowledge.loops.movement
 import knowledge.loops.normalisations
+import knowledge.loops.padding
 import knowledge.loops.pointwise
 import knowledge.loops.reductions  # noqa: F401 - these fill the table of operators
 from knowledge.loops.form import Loop

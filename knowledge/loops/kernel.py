@@ -14,7 +14,7 @@ from knowledge.loops.cuda_shape import CudaWish
 from knowledge.loops.form import Extent, Loop, Operand, Refused, Store
 from knowledge.loops.indices import groups_of, steps_of
 from knowledge.loops.islands import Island
-from knowledge.loops.lower import atoms_of_values, is_costly
+from knowledge.loops.needs import atoms_of_values, is_costly
 from knowledge.loops.plan import Options
 from knowledge.loops.shapes import Layout, partition
 from knowledge.loops.triton import Printed, print_triton

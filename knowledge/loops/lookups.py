@@ -7,7 +7,7 @@ number more that it writes, makes the caller raise IndexError.
 from typing import Any
 
 from knowledge.loops.form import Extent, Refused
-from knowledge.loops.lower import Index, Lowering
+from knowledge.loops.lower import Lowering
 from knowledge.loops.movement import moved
 from knowledge.loops.operators import (
     Arguments,
@@ -18,6 +18,7 @@ from knowledge.loops.operators import (
     operator,
     result_shape,
 )
+from knowledge.loops.places import Index
 from knowledge.loops.shapes import Layout, broadcast
 from knowledge.opgraph import Node
 

@@ -6,8 +6,9 @@ from typing import Any
 
 from knowledge.loops.expression import Expression
 from knowledge.loops.form import Extent, Refused, value_type
-from knowledge.loops.lower import Index, Lowering
+from knowledge.loops.lower import Lowering
 from knowledge.loops.operators import Arguments, External, Given, Tensor, Work, operator, shape_of
+from knowledge.loops.places import Index
 from knowledge.loops.reductions import Rows, log_softmax, norm, row_work
 from knowledge.loops.shapes import Layout, broadcast, spanned
 from knowledge.opgraph import Node

@@ -6,12 +6,11 @@ is what they share: the index space, how a tensor lies on it, and what has to be
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import prod
 from typing import Any
 
 from knowledge.loops.form import (
-    Builder,
     Domain,
     Extent,
     Fold,
@@ -19,45 +18,22 @@ from knowledge.loops.form import (
     Operand,
     Refused,
     Store,
-    Value,
     value_type,
 )
+from knowledge.loops.needs import is_costly, pruned, refuse_waste
 from knowledge.loops.operators import External, Given, Tensor, Work, operator_of, shape_of
-from knowledge.loops.scalars import SCALARS
+from knowledge.loops.places import ELSEWHERE, Places
 from knowledge.loops.shapes import Layout, fits, partition, refine, spanned
 from knowledge.opgraph import Node, OpGraph, Ref, TensorSpec
 
 # What is smaller is copied, where it is not dense, rather than cut the loops of everything else up.
 LEAST_SPACED_BYTES = 1 << 16
-# Atoms from here on are dimensions read at an index of their own; they stand in layouts only.
-ELSEWHERE = 1 << 16
 # How often a costly value may be computed rather than written out and read again, and how many
 # values make a loop that no compiler is quick with.
 COSTLY_TIMES, MOST_VALUES = 4, 1200
 
 
-@dataclass(frozen=True)
-class Index:
-    """Where along a dimension something is read: `sign` times a value, plus `offset`."""
-
-    value: int
-    sign: int = 1
-    offset: int = 0
-
-
-class _Sizes:
-    """The sizes of the index space's atoms, and of dimensions that are read elsewhere."""
-
-    def __init__(self, sizes: tuple[int, ...], elsewhere: list[tuple[Extent, Index]]) -> None:
-        self._sizes, self._elsewhere = sizes, elsewhere
-
-    def __getitem__(self, atom: int, /) -> int:
-        if atom >= ELSEWHERE:
-            return self._elsewhere[atom - ELSEWHERE][0].size
-        return self._sizes[atom]
-
-
-class Lowering:
+class Lowering(Places):
     """One attempt at lowering a group of calls onto one domain; operators call its methods."""
 
     def __init__(
@@ -67,12 +43,9 @@ class Lowering:
         shapes: tuple[tuple[int, ...], ...],
         nodes: Mapping[str, Node],
     ) -> None:
+        super().__init__(domain)
         self.graph = graph
-        self.domain = domain
         self.nodes = nodes
-        self.build = Builder(domain)
-        self.elsewhere: list[tuple[Extent, Index]] = []
-        self.sizes = _Sizes(domain.sizes, self.elsewhere)
         # Where the call under way is wanted; None where it lies as its shape says.
         self.wanted: Layout | None = None
         self.part = 0
@@ -137,52 +110,6 @@ class Lowering:
             assert tensor is not None
             self._again[ref, layout] = tensor.value
         return self._again[ref, layout]
-
-    def index(self, dim: tuple[int, ...], fixed: bool = True) -> Index:
-        """The index along a dimension of a layout; `fixed`: only right for the traced size."""
-        if len(dim) == 1 and dim[0] >= ELSEWHERE:
-            return self.elsewhere[dim[0] - ELSEWHERE][1]
-        if any(atom >= ELSEWHERE for atom in dim):
-            raise Refused("a dimension is made of several that are read elsewhere")
-        if not dim:
-            return Index(self.build.constant(0, "int64_t"))
-        if fixed:
-            self.build.fixed |= set(dim)
-        return Index(self.build.position(dim))
-
-    def number(self, index: Index) -> int:
-        """An index as a value."""
-        value = index.value
-        if index.sign < 0:
-            value = self.build.op("neg", value)
-        if index.offset:
-            offset = self.build.constant(index.offset, "int64_t")
-            value = self.build.op("add", value, offset)
-        return value
-
-    def before(self, index: Index, seam: int) -> int:
-        """Whether an index is below a number, as a condition on the position that it follows."""
-        if index.sign > 0:
-            bound = self.build.constant(seam - index.offset, "int64_t")
-            return self.build.op("lt", index.value, bound)
-        bound = self.build.constant(index.offset - seam + 1, "int64_t")
-        return self.build.op("not", self.build.op("lt", index.value, bound))
-
-    def there(self, extent: Extent, index: Index) -> tuple[int, ...]:
-        """A dimension of a layout that is read at an index of its own."""
-        if extent.size == 1:
-            return ()
-        if (extent, index) not in self.elsewhere:
-            self.elsewhere.append((extent, index))
-        return (ELSEWHERE + self.elsewhere.index((extent, index)),)
-
-    def chosen(self, condition: int, yes: int, no: int) -> int:
-        """One of two values."""
-        if yes == no:
-            return yes
-        if self.build.values[condition].op == "not":
-            return self.chosen(self.build.values[condition].args[0], no, yes)
-        return self.build.op("where", condition, yes, no)
 
     def shape(self, given: Given) -> tuple[int, ...]:
         """The shape of an argument."""
@@ -369,7 +296,7 @@ def lower(graph: OpGraph, nodes: tuple[Node, ...]) -> Loop | str:
     """The fused loop of these calls (in execution order), or why there is none, in one sentence."""
     try:
         loop = _lower(graph, nodes)
-        _refuse_waste(loop)
+        refuse_waste(loop)
     except Refused as refusal:
         return str(refusal)
     return loop
@@ -438,64 +365,3 @@ def _split(loop: Loop) -> int:
     while split > 0 and loop.together(split - 1, split):
         split -= 1
     return max(split, 0)
-
-
-def pruned(loop: Loop) -> Loop:
-    """The loop without values, and then operands, that nothing needs."""
-    needed: set[int] = set()
-    stack = [store.value for store in loop.stores]
-    while stack:
-        number = stack.pop()
-        if number not in needed:
-            needed.add(number)
-            stack += loop.values[number].args
-    kept = sorted(needed)
-    used = sorted({loop.values[n].operand for n in kept if loop.values[n].operand >= 0})
-    values = tuple(_renumbered(loop.values[n], kept, used) for n in kept)
-    stores = tuple(replace(store, value=kept.index(store.value)) for store in loop.stores)
-    # What no position counts along any more may have any size.
-    positions = {atom for value in values if value.op == "position" for atom in value.atoms}
-    operands = tuple(loop.operands[n] for n in used)
-    return Loop(loop.domain, values, operands, stores, loop.fixed & positions)
-
-
-def _renumbered(value: Value, kept: list[int], used: list[int]) -> Value:
-    args = tuple(kept.index(arg) for arg in value.args)
-    operand = used.index(value.operand) if value.operand >= 0 else -1
-    return replace(value, args=args, operand=operand)
-
-
-def _refuse_waste(loop: Loop) -> None:
-    """Refuse a loop that would compute something costly again for every row.
-
-    A value along the columns alone, such as exp of a bias, is cheaper computed once, on its own.
-    """
-    outside = set(loop.domain.rows)
-    if loop.domain.count(loop.domain.rows) == 1:
-        return
-    spans = atoms_of_values(loop)
-    for value, atoms in zip(loop.values, spans, strict=True):
-        if value.stage == "element" and is_costly(value) and not atoms & outside:
-            raise Refused(f"{value.op} along the columns would be computed again in every row")
-        if value.op == "fold" and not atoms & outside:
-            raise Refused(f"a {value.fold} along the columns would be computed in every row")
-
-
-def atoms_of_values(loop: Loop) -> list[frozenset[int]]:
-    """For each value, the atoms on which it depends."""
-    spans: list[frozenset[int]] = []
-    for value in loop.values:
-        span = frozenset(value.atoms) if value.op in ("load", "position") else frozenset()
-        if value.op == "position" and not value.atoms:
-            span = frozenset(loop.domain.columns)
-        for arg in value.args:
-            span |= spans[arg]
-        if value.op in ("fold", "gather"):
-            span -= frozenset(loop.domain.columns)
-        spans.append(span)
-    return spans
-
-
-def is_costly(value: Value) -> bool:
-    """Whether a value takes more than a few instructions."""
-    return value.op in SCALARS and SCALARS[value.op].costly

@@ -4,12 +4,11 @@ A seam, where what is read changes from one tensor to the next, is a condition o
 printers may cut their loops there.
 """
 
-from collections.abc import Callable
 from math import prod
 from typing import Any
 
 from knowledge.loops.form import Extent, Refused, value_type
-from knowledge.loops.lower import Index, Lowering
+from knowledge.loops.lower import Lowering
 from knowledge.loops.operators import (
     Arguments,
     Given,
@@ -18,6 +17,7 @@ from knowledge.loops.operators import (
     operator,
     result_shape,
 )
+from knowledge.loops.places import Index
 from knowledge.loops.shapes import Layout
 from knowledge.opgraph import Node, TensorSpec
 
@@ -35,7 +35,8 @@ def shifted(index: Index, offset: int, sign: int = 1) -> Index:
     return Index(index.value, index.sign * sign, index.offset * sign + offset)
 
 
-def _result(k: Lowering, node: Node, value: int, layout: Layout) -> Tensor:
+def result_at(k: Lowering, node: Node, value: int, layout: Layout) -> Tensor:
+    """A value at a layout as the call\'s result, in its type."""
     dtype = node.spec.dtype
     return Tensor(k.build.cast(value, value_type(dtype)), layout, dtype)
 
@@ -46,7 +47,7 @@ def sliced(k: Lowering, given: Given, layout: Layout, dim: int, at: Index) -> in
     return k.read(given, moved(layout, dim, k.there(extent, at)))
 
 
-def _within(k: Lowering, index: Index, size: int) -> Index:
+def within(k: Lowering, index: Index, size: int) -> Index:
     """An index that may leave its dimension where the value is not used."""
     return Index(k.build.within(k.number(index), size, index.value))
 
@@ -69,7 +70,7 @@ def _slice(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
     layout, shape = k.layout(node.spec.shape, ()), k.shape(given)
     dim = arguments["dim"] % len(shape)
     if node.spec.shape == shape:
-        return _result(k, node, k.read(given, layout), layout)
+        return result_at(k, node, k.read(given, layout), layout)
     start, step = arguments["start"] or 0, arguments["step"]
     if not isinstance(start, int) or not isinstance(step, int):
         raise Refused("a slice from where only the running op knows")
@@ -77,7 +78,7 @@ def _slice(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
     if step != 1:
         raise Refused("a slice in steps")
     at = shifted(k.index(layout[dim]), start)
-    return _result(k, node, sliced(k, given, layout, dim, at), layout)
+    return result_at(k, node, sliced(k, given, layout, dim, at), layout)
 
 
 @operator("narrow", "self, dim, start, length", result_shape, view=True, moves=True)
@@ -92,7 +93,7 @@ def _select(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
     dim, index = arguments["dim"] % len(shape), arguments["index"]
     if not isinstance(index, int):
         raise Refused("a selection that only the running op knows")
-    return _result(k, node, _selected(k, given, layout, dim, index), layout)
+    return result_at(k, node, _selected(k, given, layout, dim, index), layout)
 
 
 def _selected(k: Lowering, given: Given, layout: Layout, dim: int, index: int) -> int:
@@ -150,13 +151,13 @@ def _glu(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
         for offset in (0, node.spec.shape[dim])
     ]  # fmt: skip
     gate = k.build.op("sigmoid", halves[1])
-    return _result(k, node, k.build.op("mul", halves[0], gate), layout)
+    return result_at(k, node, k.build.op("mul", halves[0], gate), layout)
 
 
 # Several tensors side by side.
 
 
-def _piecewise(k: Lowering, at: Index, pieces: list[tuple[int, int]]) -> int:
+def piecewise(k: Lowering, at: Index, pieces: list[tuple[int, int]]) -> int:
     """The value whose piece an index is in; each piece is its end and its value, in order."""
     if len(pieces) > MOST_PIECES:
         raise Refused(f"{len(pieces)} tensors side by side")
@@ -179,10 +180,10 @@ def _cat(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
             if prod(shape) == 0:
                 continue
             raise Refused("tensors of different ranks side by side")
-        here = _within(k, shifted(at, -end), shape[dim])
+        here = within(k, shifted(at, -end), shape[dim])
         end += shape[dim]
         pieces.append((end, k.build.cast(sliced(k, given, layout, dim, here), kind)))
-    return Tensor(_piecewise(k, at, pieces), layout, node.spec.dtype)
+    return Tensor(piecewise(k, at, pieces), layout, node.spec.dtype)
 
 
 @operator("stack", "tensors, dim=0", result_shape, moves=True)
@@ -195,7 +196,7 @@ def _stack(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
         for number, given in enumerate(arguments["tensors"])
     ]
     at = k.index(layout[dim])
-    return Tensor(_piecewise(k, at, pieces), layout, node.spec.dtype)
+    return Tensor(piecewise(k, at, pieces), layout, node.spec.dtype)
 
 
 @operator("slice_scatter", "self, source, dim=0, start=None, end=None, step=1", result_shape,
@@ -210,11 +211,11 @@ def _slice_scatter(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
     whole = node.spec.shape[dim]
     start = min(max(start + whole if start < 0 else start, 0), whole)
     at, own = k.index(layout[dim]), k.read(given, layout)
-    new = sliced(k, source, layout, dim, _within(k, shifted(at, -start), size))
+    new = sliced(k, source, layout, dim, within(k, shifted(at, -start), size))
     pieces = [(start, own)] if start else []
     pieces.append((start + size, k.build.cast(new, value_type(node.spec.dtype))))
     pieces += [(whole, own)] if start + size < whole else []
-    return Tensor(_piecewise(k, at, pieces), layout, node.spec.dtype)
+    return Tensor(piecewise(k, at, pieces), layout, node.spec.dtype)
 
 
 @operator("select_scatter", "self, source, dim, index", result_shape, moves=True)
@@ -228,7 +229,7 @@ def _select_scatter(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
     pieces = [(index, own)] if index else []
     pieces.append((index + 1, k.build.cast(new, value_type(node.spec.dtype))))
     pieces += [(whole, own)] if index + 1 < whole else []
-    return Tensor(_piecewise(k, at, pieces), layout, node.spec.dtype)
+    return Tensor(piecewise(k, at, pieces), layout, node.spec.dtype)
 
 
 # The same tensor, otherwise.
@@ -249,10 +250,10 @@ def _rolled(k: Lowering, given: Given, layout: Layout, turns: list[tuple[int, in
         at, extent = k.index(layout[dim]), Extent(size)
         pieces = []
         for end, offset in ((turn, size - turn), (size, -turn)):
-            here = _within(k, shifted(at, offset), size)
+            here = within(k, shifted(at, offset), size)
             there = moved(layout, dim, k.there(extent, here))
             pieces.append((end, _rolled(k, given, there, rest)))
-        return _piecewise(k, at, pieces)
+        return piecewise(k, at, pieces)
     # Once a row: the remainder by however many rows there are.
     at, like = k.index(layout[dim], fixed=False), layout[dim]
     if any(atom >= len(k.domain.sizes) for atom in like):
@@ -268,16 +269,17 @@ def _rolled(k: Lowering, given: Given, layout: Layout, turns: list[tuple[int, in
 @operator("roll", "self, shifts, dims=None", result_shape, moves=True)
 def _roll(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
     layout = k.layout(node.spec.shape, ())
-    shifts, dims = (_listed(arguments[name]) for name in ("shifts", "dims"))
+    shifts, dims = (listed(arguments[name]) for name in ("shifts", "dims"))
     if len(dims) != len(shifts):
         raise Refused("a turn of all dimensions as one")
     turns = [(dim % len(layout), shift) for dim, shift in zip(dims, shifts, strict=True)]
     if len({dim for dim, _ in turns}) != len(turns):
         raise Refused("two turns of one dimension")
-    return _result(k, node, _rolled(k, arguments["self"], layout, turns), layout)
+    return result_at(k, node, _rolled(k, arguments["self"], layout, turns), layout)
 
 
-def _listed(value: Any) -> list[int]:
+def listed(value: Any) -> list[int]:
+    """One number or several, as a list."""
     if value is None:
         return []
     return list(value) if isinstance(value, list) else [value]
@@ -286,81 +288,11 @@ def _listed(value: Any) -> list[int]:
 @operator("flip", "self, dims", result_shape, moves=True)
 def _flip(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
     layout = there = k.layout(node.spec.shape, ())
-    for dim in {dim % len(layout) for dim in _listed(arguments["dims"])}:
+    for dim in {dim % len(layout) for dim in listed(arguments["dims"])}:
         size = node.spec.shape[dim]
         at = shifted(k.index(layout[dim]), size - 1, -1)
         there = moved(there, dim, k.there(Extent(size), at))
-    return _result(k, node, k.read(arguments["self"], there), layout)
-
-
-def _padded(
-    k: Lowering, given: Given, layout: Layout, pads: list[tuple[int, int, int]], mode: str,
-    filler: int,
-) -> int:  # fmt: skip
-    """An argument with so much before and after some dimensions: (dim, before, after)."""
-    if not pads:
-        return k.read(given, layout)
-    (dim, before, after), rest = pads[0], pads[1:]
-    size = k.shape(given)[dim]
-    if before < 0 or after < 0 or not size:
-        raise Refused("padding that takes away, or of nothing")
-    at = k.index(layout[dim])
-
-    def inside(index: Index) -> int:
-        there = moved(layout, dim, k.there(Extent(size), _within(k, index, size)))
-        return _padded(k, given, there, rest, mode, filler)
-
-    low, high = filler, filler
-    if mode == "reflect":
-        low, high = inside(shifted(at, before, -1)), inside(shifted(at, 2 * size - 2 + before, -1))
-    elif mode == "replicate":
-        first = Index(k.build.constant(0, "int64_t"))
-        low, high = inside(first), inside(shifted(first, size - 1))
-    elif mode == "circular":
-        low, high = inside(shifted(at, size - before)), inside(shifted(at, -size - before))
-    pieces = [(before, low)] if before else []
-    pieces.append((before + size, inside(shifted(at, -before))))
-    pieces += [(before + size + after, high)] if after else []
-    return _piecewise(k, at, pieces)
-
-
-def _pad_work(node: Node, arguments: Arguments) -> Work:
-    mode = arguments.get("mode", "constant")
-    if mode not in ("constant", "reflect", "replicate", "circular"):
-        raise Refused(f"padding of the kind {mode}")
-    return Work(node.spec.shape)
-
-
-def _pad(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
-    layout, given = k.layout(node.spec.shape, ()), arguments["self"]
-    pad, mode = _listed(arguments["pad"]), arguments.get("mode", "constant")
-    rank, number = len(layout), arguments["value"] or 0
-    if not isinstance(number, bool | int | float) or not all(isinstance(p, int) for p in pad):
-        raise Refused("padding that only the running op knows")
-    pads = [
-        (rank - 1 - place, pad[2 * place], pad[2 * place + 1])
-        for place in range(len(pad) // 2)
-        if pad[2 * place] or pad[2 * place + 1]
-    ]
-    filler = k.build.constant(number, value_type(node.spec.dtype))
-    return _result(k, node, _padded(k, given, layout, pads, mode, filler), layout)
-
-
-operator("constant_pad_nd", "self, pad, value=0", _pad_work, moves=True)(_pad)
-operator("pad", "self, pad, mode='constant', value=None", _pad_work, moves=True)(_pad)
-
-
-def _fixed_pad(mode: str) -> Callable[[Lowering, Node, Arguments], Tensor]:
-    def lower(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
-        return _pad(k, node, {**arguments, "mode": mode, "value": None})
-
-    return lower
-
-
-operator("reflection_pad1d reflection_pad2d reflection_pad3d", "self, pad", result_shape,
-         moves=True)(_fixed_pad("reflect"))  # fmt: skip
-operator("replication_pad1d replication_pad2d replication_pad3d", "self, pad", result_shape,
-         moves=True)(_fixed_pad("replicate"))  # fmt: skip
+    return result_at(k, node, k.read(arguments["self"], there), layout)
 
 
 @operator("repeat tile", "self, repeats", result_shape, moves=True)
@@ -379,7 +311,7 @@ def _repeat(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
         at = k.number(k.index(there[dim]))
         wrapped = k.build.op("remainder_of", at, k.build.constant(size, "int64_t"))
         there = moved(there, dim, k.there(Extent(size), Index(wrapped)))
-    return _result(k, node, k.read(given, there), layout)
+    return result_at(k, node, k.read(given, there), layout)
 
 
 # Positions.
@@ -414,4 +346,4 @@ def _triangle(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
     value, kind = k.read(given, layout), value_type(node.spec.dtype)
     zero = k.build.constant(0, kind)
     pair = (value, zero) if lower else (zero, value)
-    return _result(k, node, k.chosen(below, *pair), layout)
+    return result_at(k, node, k.chosen(below, *pair), layout)
