@@ -36,7 +36,7 @@ def shifted(index: Index, offset: int, sign: int = 1) -> Index:
 
 
 def result_at(k: Lowering, node: Node, value: int, layout: Layout) -> Tensor:
-    """A value at a layout as the call\'s result, in its type."""
+    """A value at a layout as the call's result, in its type."""
     dtype = node.spec.dtype
     return Tensor(k.build.cast(value, value_type(dtype)), layout, dtype)
 

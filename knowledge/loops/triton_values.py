@@ -93,7 +93,7 @@ class TritonValues:
             index = self.tile.position(value.atoms, self.place if place == "element" else Place())
             return f"tl.cast({index}, tl.int64)"
         if value.op == "load":
-            return self._load_at(value) if value.args else self._load(value)
+            return self._load_at(value, place) if value.args else self._load(value)
         if value.op == "within":
             index = self.use(value.args[0], place)
             return f"tl.minimum(tl.maximum({index}, 0), {int(value.number) - 1})"
@@ -122,7 +122,7 @@ class TritonValues:
         narrow = operand.dtype in ("float16", "bfloat16", "int32", "int16", "int8", "uint8")
         return f"{text}.to({TYPES[value.type]})" if narrow else text
 
-    def _load_at(self, value: Value) -> str:
+    def _load_at(self, value: Value, where: str) -> str:
         """Elements of an operand that has extents, which are read at indices of their own.
 
         Indices are anything where the tile has nothing, so that the mask is the tile's whole.
@@ -132,7 +132,7 @@ class TritonValues:
         terms = []
         for unit, sizes in self.tile.at.units(operand):
             if isinstance(unit, int):
-                index = self.use(value.args[unit], "element" if element else "row")
+                index = self.use(value.args[unit], where)
             else:
                 index = self.tile.position(unit.atoms, place)
             terms.append(" * ".join([index, *sizes]))
