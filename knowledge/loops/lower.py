@@ -303,8 +303,23 @@ def lower(graph: OpGraph, nodes: tuple[Node, ...]) -> Loop | str:
 
 
 def _lower(graph: OpGraph, nodes: tuple[Node, ...]) -> Loop:
-    works = [measure(graph, node) for node in nodes]
-    elements = max(prod(work.shape) for work in works)
+    works = {node.name: measure(graph, node) for node in nodes}
+    try:
+        return _on(graph, nodes, list(works.values()))
+    except Refused:
+        # What is read in part only may be larger than what the loop makes.
+        made = {ref.ref for ref in read_outside(graph, set(works))}
+        kept = [work for name, work in works.items() if name in made]
+        sizes = [max((prod(work.shape) for work in some), default=0)
+                 for some in (works.values(), kept)]  # fmt: skip
+        if sizes[0] == sizes[1]:
+            raise
+    return _on(graph, nodes, kept)
+
+
+def _on(graph: OpGraph, nodes: tuple[Node, ...], works: list[Work]) -> Loop:
+    """The loop over the largest of some works."""
+    elements = max((prod(work.shape) for work in works), default=0)
     if elements == 0:
         raise Refused("there are no elements")
     largest = [work for work in works if prod(work.shape) == elements]

@@ -89,5 +89,7 @@ SCALARS: dict[str, Scalar] = {
     # By a number of moderate size that is known.
     "power": Scalar("vector_pow({0}, {1})", floating=True, costly=True),
     "atan2": Scalar("std::atan2({0}, {1})", floating=True, costly=True),
+    "hypot": Scalar("std::hypot({0}, {1})", floating=True, costly=True),
+    "copysign": Scalar("std::copysign({0}, {1})", floating=True),
     "fmod": Scalar("std::fmod({0}, {1})", floating=True, costly=True),
 }

@@ -69,6 +69,8 @@ _CALLS: dict[str, str] = {
     "power": "libdevice.pow({0}, {1})",
     "atan2": "libdevice.atan2({0}, {1})",
     "fmod": "libdevice.fmod({0}, {1})",
+    "hypot": "libdevice.hypot({0}, {1})",
+    "copysign": "libdevice.copysign({0}, {1})",
     **{name: f"libdevice.{name}({{0}})" for name in _LIBDEVICE},
 }
 # One multiplication and the hardware's 2^x: the error grows with the argument, to some 40 units in
