@@ -80,7 +80,8 @@ EXPRESSIONS = [
     "torch.zeros_like(x) * x", "x.half().float()", "x.bfloat16().float()",
     "(x > 0).to(torch.int32)", "torch.logaddexp(x, x)", "torch.xlogy(x.abs(), x)",
     "torch.fmax(x, x * 0 + 1)", "torch.fmin(x, x * 0)", "torch.heaviside(x, x * 0 + 0.5)",
-    "torch.special.entr(x)", "torch.hypot(x, x + 1)", "torch.copysign(x.abs(), 1 - x)", "torch.deg2rad(x)", "torch.rad2deg(x)", "torch.logit(x)",
+    "torch.special.entr(x)", "torch.hypot(x, x + 1)", "torch.copysign(x.abs(), 1 - x)",
+    "torch.deg2rad(x)", "torch.rad2deg(x)", "torch.logit(x)",
     "torch.logit(x, eps=0.1)", "torch.isclose(x, x.abs())", "F.rrelu(x)", "torch.sgn(x)",
     "torch.zeros(3628) + x", "(x > 0).int() & 3 | 4 ^ (x > 1).int()",
 ]  # fmt: skip
