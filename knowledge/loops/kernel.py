@@ -46,11 +46,11 @@ class Shapes:
         self.leading: Layout = ()
         if self.leader is not None:
             self.leading = self._layout(self.leader)
-        known: set[int] = set()
+        sized: set[int] = set()
         for operand in [self.leader] if self.leader is not None else loop.operands:
             for dim, atoms in enumerate(self._layout(operand)):
-                if len(atoms) == 1 and atoms[0] >= 0 and atoms[0] not in known:
-                    known.add(atoms[0])
+                if len(atoms) == 1 and atoms[0] >= 0 and atoms[0] not in sized:
+                    sized.add(atoms[0])
                     self.atoms[atoms[0]] = self._size(operand.ref, dim)
 
     def _layout(self, operand: Operand) -> Layout:

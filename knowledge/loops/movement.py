@@ -66,7 +66,15 @@ def _first_work(node: Node, arguments: Arguments) -> Work:
 
 @operator("slice", "self, dim=0, start=None, end=None, step=1", result_shape, view=True, moves=True)
 def _slice(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
-    given = arguments["self"]
+    return _part(k, node, arguments["self"], arguments)
+
+
+@operator("narrow", "self, dim, start, length", result_shape, view=True, moves=True)
+def _narrow(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
+    return _part(k, node, arguments["self"], {**arguments, "step": 1})
+
+
+def _part(k: Lowering, node: Node, given: Given, arguments: Arguments) -> Tensor:
     layout, shape = k.layout(node.spec.shape, ()), k.shape(given)
     dim = arguments["dim"] % len(shape)
     if node.spec.shape == shape:
@@ -75,15 +83,12 @@ def _slice(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
     if not isinstance(start, int) or not isinstance(step, int):
         raise Refused("a slice from where only the running op knows")
     start = min(max(start + shape[dim] if start < 0 else start, 0), shape[dim])
+    at = k.index(layout[dim])
     if step != 1:
-        raise Refused("a slice in steps")
-    at = shifted(k.index(layout[dim]), start)
+        number = k.build.constant(step, "int64_t")
+        at = Index(k.build.op("mul", k.number(at), number))
+    at = shifted(at, start)
     return result_at(k, node, sliced(k, given, layout, dim, at), layout)
-
-
-@operator("narrow", "self, dim, start, length", result_shape, view=True, moves=True)
-def _narrow(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
-    return _slice(k, node, {**arguments, "step": 1})
 
 
 @operator("select", "self, dim, index", result_shape, view=True, moves=True)
@@ -261,8 +266,8 @@ def _rolled(k: Lowering, given: Given, layout: Layout, turns: list[tuple[int, in
     build, number = k.build, k.number(at)
     count = build.count(like, "int64_t") if like else build.constant(size, "int64_t")
     back = build.op("sub", number, build.constant(turn, "int64_t"))
-    turns = build.op("mul", build.op("floor_int", back, count), count)
-    wrapped = Index(build.op("sub", back, turns))
+    rounds = build.op("mul", build.op("floor_int", back, count), count)
+    wrapped = Index(build.op("sub", back, rounds))
     return _rolled(k, given, moved(layout, dim, k.there(Extent(size, like), wrapped)), rest)
 
 

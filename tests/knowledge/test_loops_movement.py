@@ -53,6 +53,9 @@ CASES = {
     "gates and differences": (
         "x, y", "F.glu(x, 1)[:, 1:] - y[:, :-1]", "torch.randn(9, 34), torch.randn(9, 17)",
     ),
+    "every other": (
+        "x, y", "torch.cat([x[:, ::2] * 2, y], 1) + 1", "torch.randn(9, 35), torch.randn(9, 5)",
+    ),
     "parts replaced": (
         "x, y", "torch.slice_scatter(x, y, 1, 3, 8) * 2 + x.repeat(1, 2)[:, 4:38]",
         "torch.randn(9, 34), torch.randn(9, 5)",
