@@ -55,6 +55,8 @@ class Values:
         value = self.values[number]
         if value.op == "constant":
             return parenthesised(literal(value.number, value.type))
+        if value.stage == "element" and number in self.kept and value.level < self.level:
+            return self._from_kept(number)
         if value.op == "where" and value.args[0] in self.assumed:
             return self.use(value.args[1 if self.assumed[value.args[0]] else 2], place)
         if value.op == "within" and self.is_cut(value):
@@ -66,13 +68,18 @@ class Values:
         if value.stage == "row":
             name = self._made_in_row(number)
             return f"{name}[lane]" if self.at.lanes else name
-        if number in self.kept and value.level < self.level and number not in self.sweep.made:
+        return self._made(number, self.sweep, "element")
+
+    def _from_kept(self, number: int) -> str:
+        """A value that an earlier sweep left in a row buffer."""
+        if number not in self.sweep.made:
             name = self.name_of(number)
             self.sweep.made[number] = name
             self.sweep.lines.append(
-                f"const {value.type} {name} = {self.kept_name(number)}[{self.kept_index()}];"
+                f"const {self.values[number].type} {name} = "
+                f"{self.kept_name(number)}[{self.kept_index()}];"
             )
-        return self._made(number, self.sweep, "element")
+        return self.sweep.made[number]
 
     def is_cut(self, within: Value) -> bool:
         """Whether an index stays in range, as the loop ends where it would not."""

@@ -22,7 +22,7 @@ CASES = {
         "torch.randn(3, 9, 34), torch.randn(3, 2, 34)",
     ),
     "softmax over pieces": (
-        "x, y", "torch.softmax(torch.cat([x, y], -1), -1)",
+        "x, y", "torch.softmax(torch.cat([x.exp(), y.tanh()], -1), -1)",
         "torch.randn(9, 34), torch.randn(9, 3)",
     ),
     "a run in pieces": (
