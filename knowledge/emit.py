@@ -248,7 +248,7 @@ class _Names:
 
     def of(self, ref: Ref) -> str:
         """The variable of a value."""
-        return variable(Ref(ref=self._of[ref.ref], index=ref.index))
+        return variable(Ref(ref=self._of.get(ref.ref, ref.ref), index=ref.index))
 
     def inside(self, expression: str) -> str:
         """An expression over the graph's names, as one over the emitted names."""
@@ -426,6 +426,12 @@ class _Forward:
             for text in (self.names.inside(size.expression) for size in kernel.sizes)
         ]
         lines.append(f"_{kernel.name}({', '.join([*reads, *writes, *sizes])})")
+        for name, sentence in kernel.complaints.items():
+            if there:
+                # Without waiting for the device.
+                lines.append(f'torch._assert_async({name} < 1, "{sentence}")')
+            else:
+                lines += [f"if {name} > 0:", f'    raise IndexError("{sentence}")']
         return lines
 
     def _handed(self, kernel: Kernel, ref: Ref, there: str) -> str:

@@ -68,6 +68,9 @@ class Kernel(Frozen):
     )
     sizes: tuple[Size, ...] = ()
     checks: tuple[Check, ...] = ()
+    complaints: dict[str, str] = Field(
+        {}, description="by what it writes: where that is above 0, an IndexError of this sentence"
+    )
     note: str = Field("", description="what it computes, in one line, for the reader of the module")
     moved_bytes: int = Field(0, description="each tensor it reads or writes, once")
     operations: int = Field(0, description="scalar operations, a transcendental function as many")

@@ -20,6 +20,7 @@ _VIEWS = (
     "view", "t.", "transpose", "permute", "unsqueeze", "squeeze", "expand", "alias", "detach",
     "reshape", "slice", "select", "flatten", "chunk", "split", "broadcast_tensors", "unflatten",
 )  # fmt: skip
+_LOOKUPS = ("embedding.", "index.", "index_select", "gather", "take_along_dim")
 
 
 @dataclass(frozen=True)
@@ -162,7 +163,12 @@ def call_cost(graph: OpGraph, node: Node) -> Cost:
     written = sum(spec.nbytes for spec in made)
     fresh = sum(spec.nbytes for spec in made if spec.nbytes >= RETURNED_FROM)
     flops = matmul_flops(graph, node)
-    return Cost(read_bytes(graph, node.refs) + written, flops, scalar_work(graph, node), fresh, 1)
+    read = read_bytes(graph, node.refs)
+    if name.startswith(_LOOKUPS) and node.refs:
+        # Of the table no more than what is looked up.
+        table = read_bytes(graph, node.refs[:1])
+        read += min(table, written) - table
+    return Cost(read + written, flops, scalar_work(graph, node), fresh, 1)
 
 
 def kernel_cost(kernel: Kernel, huge_pages: bool) -> Cost:

@@ -9,9 +9,10 @@ from knowledge.loops.form import Loop, Refused, Store
 from knowledge.loops.indices import Indices
 from knowledge.loops.mathematics import helpers
 from knowledge.loops.plan import CHUNK, Options, Plan
+from knowledge.loops.seams import cases_of, row_conditions
 from knowledge.loops.spelling import STORAGE, indented, joined, start_of, stored, sum_of
 from knowledge.loops.sweeps import Sweeps
-from knowledge.loops.values import Values
+from knowledge.loops.values import Scope, Values
 
 LANES = 64
 WIDE_LANES = 256
@@ -31,7 +32,24 @@ class Printer:
         self.sweeps = Sweeps(loop, self.at, self.plan, self.made, options)
 
     def _row_block(self) -> list[str]:
-        """Everything that is done for one row, chunk or strip."""
+        """Everything that is done for one row, chunk or strip: in one way, or one for each case."""
+        conditions = row_conditions(self.loop, self.at)
+        before = [self.made.use(number, "row") for number in conditions]
+        known, lines = dict(self.made.row.made), [*self._task_head(), *self.made.row.lines]
+        for assumed in cases_of(self.loop, conditions):
+            self.made.row = Scope(made=dict(known))
+            self.made.assumed = assumed
+            block = self._row_lines()
+            if not conditions:
+                return [*lines, *block]
+            own = [text for text, n in zip(before, conditions, strict=True) if assumed[n]][:1]
+            first = "" if assumed == dict.fromkeys(conditions, True) else "} else "
+            lines += [f"{first}if ({own[0]}) {{" if own else f"{first}{{", *indented(block)]
+        self.made.assumed = {}
+        return [*lines, "}"]
+
+    def _row_lines(self) -> list[str]:
+        """What is done for one row, chunk or strip under what is assumed."""
         for level in range(self.plan.levels):
             self.sweeps.append(level)
         for number in self.plan.row_totals:
@@ -44,7 +62,7 @@ class Printer:
         for number, store in enumerate(self.loop.stores):
             if self.plan.is_row_store(store):
                 self.made.row.lines += self._row_store(number, store)
-        return [*self._task_head(), *self.made.row.lines]
+        return self.made.row.lines
 
     def _row_store(self, number: int, store: Store) -> list[str]:
         text = stored(store.dtype, self.made.use(store.value, "row"))

@@ -9,7 +9,7 @@ from typing import Literal
 
 from knowledge.loops.form import Loop
 from knowledge.loops.indices import Group, Indices, Spacing
-from knowledge.loops.lower import is_costly
+from knowledge.loops.needs import is_costly
 from knowledge.loops.plan import Options, Plan
 
 # Rows up to this length are done by a warp or less, several rows a block, if there are many.
@@ -83,6 +83,10 @@ class CudaIndices(Indices):
     def element_offset(self, atoms: tuple[int, ...], spacing: Spacing | None = None) -> str:
         """Where an element lies after its row's start."""
         return " + ".join(self._terms(atoms, self.columns)) or "0"
+
+    def place(self, group: Group) -> str:
+        """The index along a group: threads count from the beginning of everything."""
+        return self.index(group)
 
     def unravelled(self, groups: tuple[Group, ...], flat: str) -> list[str]:
         """The indices of several groups from the one that counts through all of them."""

@@ -117,6 +117,8 @@ def _falls_into_units(loop: Loop, wanted: _Wanted) -> bool:
     operand = next((one for one in loop.operands if one.ref == wanted.ref), None)
     if operand is None or operand.atoms != loop.domain.everything:
         return False
+    if any(one.extents and one.ref == wanted.ref for one in loop.operands):
+        return False
     if wanted.units == 0 or loop.domain.count(loop.domain.everything) == 0:
         return False
     outer, columns, inner = groups_of(loop)
@@ -131,7 +133,7 @@ def _made(wanted: _Wanted, names: tuple[str, ...], loop: Loop) -> Epilogue | Non
     source = printer.part()
     shapes = Shapes(graph, loop, {ref: wanted.shape})
     reads = tuple(operand.ref for operand in loop.operands if operand.ref != ref)
-    if len(set(reads)) != len(loop.operands) - 1:
+    if ref in reads or len(reads) != len(loop.operands) - 1:
         return None
     writes = tuple(
         Written(ref=store.ref, shape=shapes.shape(store.layout), spec=graph.spec_of(store.ref))

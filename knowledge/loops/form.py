@@ -49,10 +49,12 @@ class Value:
     """One value of the loop, in static single assignment.
 
     `op` is a scalar operator's name, or one of `constant` (`number`), `count` (elements over
-    `atoms`), `load` (`operand`, laid out over `atoms`), `gather` (`operand` at the column that
-    args[0] says; args[1] then is the value to evaluate there), `fold` (reduce args[0] over the
-    columns) and `total` (reduce args[0] over the whole domain). `stage` is where it is computed;
-    `level` the sweep, for `row` and `element` values.
+    `atoms`), `position` (the index over `atoms`, or in the row), `load` (`operand`, laid out over
+    `atoms`; `args` are the indices of its own extents), `within` (args[0] brought into [0, number);
+    args[1] is the position that it follows), `gather` (`operand` at the column that args[0] says;
+    args[1] then is the value to evaluate there), `fold` (reduce args[0] over the columns) and
+    `total` (reduce args[0] over the whole domain). `stage` is where it is computed; `level` the
+    sweep, for `row` and `element` values.
     """
 
     op: str
@@ -68,20 +70,39 @@ class Value:
 
 
 @dataclass(frozen=True)
+class Extent:
+    """A dimension of an operand that is read at an index which the loop computes.
+
+    It is as long as the atoms `like` together, or else of the traced `size` only.
+    """
+
+    size: int
+    like: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
 class Operand:
     """A tensor that the loop reads: which one, its dtype, and the atoms it spans, in order.
 
     `strides` has one for each atom where it is read as it lies, such as a half of a larger tensor;
-    empty where it is dense, or made so.
+    empty where it is dense, or made so. The atom -1 stands for extents[0], -2 for extents[1].
     """
 
     ref: Ref
     dtype: str
     atoms: tuple[int, ...]
     strides: tuple[int, ...] = ()
+    extents: tuple[Extent, ...] = ()
+
+    @property
+    def own_atoms(self) -> tuple[int, ...]:
+        """The atoms of the index space along which it is read in step."""
+        return tuple(atom for atom in self.atoms if atom >= 0)
 
     def runs_on(self, atom: int, after: int, sizes: tuple[int, ...]) -> bool:
         """Whether two neighbouring atoms that it spans are one run in its memory."""
+        if self.extents and self.atoms.index(after) != self.atoms.index(atom) + 1:
+            return False
         if not self.strides:
             return True
         stride = dict(zip(self.atoms, self.strides, strict=True))
@@ -90,12 +111,17 @@ class Operand:
 
 @dataclass(frozen=True)
 class Store:
-    """A tensor that the loop writes: its name in the graph, its value in the loop, its layout."""
+    """A tensor that the loop writes: its name in the graph, its value in the loop, its layout.
+
+    With a `complaint` it is none of the graph's, but one number: above 0, an index was out of
+    range, and the complaint is to be raised.
+    """
 
     ref: Ref
     value: int
     dtype: str
     layout: tuple[tuple[int, ...], ...]
+    complaint: str = ""
 
     @property
     def atoms(self) -> tuple[int, ...]:
@@ -148,12 +174,16 @@ class Domain:
 
 @dataclass(frozen=True)
 class Loop:
-    """One kernel: its domain, its values in order of computation, what it reads and writes."""
+    """One kernel: its domain, its values in order of computation, what it reads and writes.
+
+    Atoms in `fixed` must have the size that was traced.
+    """
 
     domain: Domain
     values: tuple[Value, ...]
     operands: tuple[Operand, ...]
     stores: tuple[Store, ...]
+    fixed: frozenset[int] = frozenset()
 
     @property
     def dense(self) -> "Loop":
@@ -164,11 +194,13 @@ class Loop:
     def together(self, atom: int, after: int) -> bool:
         """Whether two neighbouring atoms can be walked as one, by every tensor."""
         spans = [operand.atoms for operand in self.operands]
-        spans += [store.atoms for store in self.stores]
+        spans += [store.atoms for store in self.stores if not store.complaint]
+        spans += [value.atoms for value in self.values if value.op == "position" and value.atoms]
+        spans += [extent.like for o in self.operands for extent in o.extents if extent.like]
         return all((atom in span) == (after in span) for span in spans) and all(
             operand.runs_on(atom, after, self.domain.sizes)
             for operand in self.operands
-            if atom in operand.atoms
+            if atom in operand.atoms and after in operand.atoms
         )
 
 
@@ -181,6 +213,8 @@ class Builder:
     operands: list[Operand] = field(default_factory=list)
     known: dict[Value, int] = field(default_factory=dict)
     hint: str = ""
+    fixed: set[int] = field(default_factory=set)
+    complaints: dict[int, str] = field(default_factory=dict)
 
     def add(self, value: Value) -> int:
         """The number of a value, which is made unless it was."""
@@ -197,26 +231,33 @@ class Builder:
         """The number of elements over some atoms, known when the kernel runs."""
         return self.add(Value(op="count", args=(), type=kind, stage="unit", atoms=atoms))
 
+    def stage_of(self, atoms: tuple[int, ...]) -> Stage:
+        """Where something that depends on these atoms is computed."""
+        if set(atoms) & set(self.domain.columns):
+            return "element"
+        return "row" if atoms else "unit"
+
+    def position(self, atoms: tuple[int, ...]) -> int:
+        """The index that counts through some neighbouring atoms."""
+        stage = self.stage_of(atoms)
+        return self.add(Value(op="position", args=(), type="int64_t", stage=stage, atoms=atoms))
+
     def load(
         self, ref: Ref, dtype: str, atoms: tuple[int, ...], strides: tuple[int, ...] = ()
     ) -> int:
         """The element of a tensor that belongs to the current position."""
-        operand = self._operand(Operand(ref, dtype, atoms, strides))
-        stage: Stage = "unit"
-        if set(atoms) & set(self.domain.columns):
-            stage = "element"
-        elif atoms:
-            stage = "row"
+        return self.load_at(Operand(ref, dtype, atoms, strides), ())
+
+    def load_at(self, operand: Operand, indices: tuple[int, ...]) -> int:
+        """The element of a tensor at the current position, and at indices for its extents."""
+        own = operand.own_atoms
+        stage = self.meeting([self.stage_of(own), *(self.values[i].stage for i in indices)])
+        level = max((self.values[index].level for index in indices), default=0)
+        kind = value_type(operand.dtype)
         return self.add(
-            Value(
-                op="load",
-                args=(),
-                type=value_type(dtype),
-                stage=stage,
-                operand=operand,
-                atoms=atoms,
-            )
-        )
+            Value(op="load", args=indices, type=kind, stage=stage, level=level,
+                  operand=self._operand(operand), atoms=own)
+        )  # fmt: skip
 
     def _operand(self, operand: Operand) -> int:
         if operand not in self.operands:
@@ -245,20 +286,54 @@ class Builder:
 
     def _scalar(self, name: str, args: tuple[int, ...], kind: ValueType) -> int:
         given = [self.values[arg] for arg in args]
-        stages = {value.stage for value in given}
-        stage: Stage = "unit"
-        if "final" in stages:
-            if stages & {"row", "element"}:
-                raise Refused("a total over everything is needed again inside the loop")
-            stage = "final"
-        elif "element" in stages:
-            stage = "element"
-        elif "row" in stages:
-            stage = "row"
+        stage = self.meeting([value.stage for value in given])
         level = max((value.level for value in given), default=0)
         return self.add(
             Value(op=name, args=args, type=kind, stage=stage, level=level, hint=self.hint)
         )
+
+    def meeting(self, given: list[Stage]) -> Stage:
+        """Where something is computed that needs values of these stages.
+
+        Raises:
+            Refused: a total would be needed again inside the loop.
+        """
+        stages = set(given)
+        if "final" in stages:
+            if stages & {"row", "element"}:
+                raise Refused("a total over everything is needed again inside the loop")
+            return "final"
+        if "element" in stages:
+            return "element"
+        return "row" if "row" in stages else "unit"
+
+    def within(self, index: int, size: int, position: int) -> int:
+        """An index that follows a position, brought into [0, size)."""
+        given = self.values[index]
+        return self.add(
+            Value(op="within", args=(index, position), type="int64_t", stage=given.stage,
+                  level=given.level, number=size)
+        )  # fmt: skip
+
+    def in_range(self, index: int, size: int, complaint: str) -> int:
+        """An index that was read, or 0 where it is not in [0, size), which is complained of."""
+        zero, end = self.constant(0, "int64_t"), self.constant(size, "int64_t")
+        outside = self.op("or", self.op("lt", index, zero), self.op("ge", index, end))
+        self.complaints[outside] = complaint
+        return self.op("where", outside, zero, index)
+
+    def complained(self) -> list[Store]:
+        """For each kind of index that may be out of range, the number that says whether any was."""
+        found = []
+        for outside, complaint in self.complaints.items():
+            bad = self.cast(outside, "int64_t")
+            if self.values[bad].stage == "element":
+                bad = self.total("max", bad, self.domain.everything)
+            elif self.values[bad].stage == "row":
+                bad = self.total("max", bad, self.domain.rows)
+            ref = Ref(ref=f"outside_{self.values[outside].args[0]}")
+            found.append(Store(ref, bad, "int64", (), complaint))
+        return found
 
     def fold(self, fold: Fold, value: int) -> int:
         """Reduce over the columns of a row."""

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from knowledge.loops.form import Loop, Operand
+from knowledge.loops.form import Extent, Loop, Operand
+from knowledge.loops.spelling import sum_of
 
 # By the name of a group: what one step along it is in a tensor that is read as it lies.
 Spacing = Mapping[str, str]
@@ -105,13 +106,54 @@ class Indices:
 
     def column(self) -> str:
         """The position within the row, counted from 0."""
-        atoms = self.loop.domain.columns
-        spanned = [group for group in self.columns if group.atoms[0] in atoms]
+        terms = []
+        for position, group in enumerate(self.columns):
+            strides = [after.name for after in self.columns[position + 1 :]]
+            terms.append(" * ".join([self.index(group), *strides]))
+        return " + ".join(terms) or "0"
+
+    def place(self, group: Group) -> str:
+        """The index along a group, counted from the group's own beginning."""
+        if self.flat:
+            return f"(start + {self.index(group)})"
+        if self.lanes and group in self.inner and len(self.inner) == 1:
+            return "(first + lane)"
+        return self.index(group)
+
+    def position(self, atoms: tuple[int, ...]) -> str:
+        """The index that counts through some atoms."""
+        spanned = [group for group in self.all if group.atoms[0] in atoms]
         terms = []
         for position, group in enumerate(spanned):
             strides = [after.name for after in spanned[position + 1 :]]
-            terms.append(" * ".join([self.index(group), *strides]))
-        return " + ".join(terms) or "0"
+            terms.append(" * ".join([self.place(group), *strides]))
+        return sum_of(terms)
+
+    def units(self, operand: Operand) -> list[tuple["Group | int", list[str]]]:
+        """What an operand with extents is addressed by: groups, or an extent's number.
+
+        Each with the sizes, as expressions, that its index is multiplied with.
+        """
+        found: list[Group | int] = []
+        for atom in operand.atoms:
+            unit = -1 - atom if atom < 0 else self._group_of(atom)
+            if not found or found[-1] != unit or atom < 0:
+                found.append(unit)
+        sizes = [
+            self.length(operand.extents[unit]) if isinstance(unit, int) else unit.name
+            for unit in found
+        ]
+        return [(unit, sizes[place + 1 :]) for place, unit in enumerate(found)]
+
+    def _group_of(self, atom: int) -> Group:
+        return next(group for group in self.all if atom in group.atoms)
+
+    def length(self, extent: Extent) -> str:
+        """The length of an extent."""
+        if not extent.like:
+            return str(extent.size)
+        groups = [group.name for group in self.all if group.atoms[0] in extent.like]
+        return " * ".join(groups) or "1"
 
     def unravelled(self, groups: tuple[Group, ...], flat: str) -> list[str]:
         """The indices of several groups from the one that counts through all of them."""

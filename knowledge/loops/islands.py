@@ -2,8 +2,12 @@
 
 from dataclasses import dataclass
 
+import knowledge.loops.elementary
+import knowledge.loops.lookups
 import knowledge.loops.losses
+import knowledge.loops.movement
 import knowledge.loops.normalisations
+import knowledge.loops.padding
 import knowledge.loops.pointwise
 import knowledge.loops.reductions  # noqa: F401 - these fill the table of operators
 from knowledge.loops.form import Loop
@@ -89,6 +93,12 @@ def find_islands(
         if reason is not None:
             refused[node.name] = reason
     _join_siblings(search)
+    for island in list(search.islands):
+        if all(_copies(graph.by_name[name]) for name in island.nodes):
+            search.islands.remove(island)
+            for name in island.nodes:
+                del search.owner[name]
+                refused[name] = "it only copies, which the library does as well"
     order = {node.name: position for position, node in enumerate(graph.nodes)}
     islands = sorted(search.islands, key=lambda island: order[island.nodes[0]])
     return tuple(islands), {name: why for name, why in refused.items() if name not in search.owner}
@@ -113,6 +123,15 @@ def downstream(graph: OpGraph, name: str) -> frozenset[str]:
     return frozenset(found)
 
 
+def _copies(node: Node) -> bool:
+    """Whether a call only lays whole tensors, or parts of them, side by side."""
+    found = _known(node)
+    return found is not None and (found.view or node.target.split(".")[1] in _COPIES)
+
+
+_COPIES = {"cat", "concat", "concatenate", "stack", "embedding", "index_select", "slice_scatter"}
+
+
 def _known(node: Node) -> Operator | None:
     parts = node.target.split(".")
     return OPERATORS.get(parts[1]) if len(parts) == 3 and parts[0] == "aten" else None
@@ -123,18 +142,20 @@ def _place(search: _Search, node: Node) -> str | None:
     found = _known(node)
     if found is None:
         return f"{node.target} is left to the library"
-    producers = list(
-        dict.fromkeys(search.owner[ref.ref].nodes for ref in node.refs if ref.ref in search.owner)
-    )
-    owners = [search.owner[nodes[0]] for nodes in producers]
+    owners = _owners(search, [node])
     tries = [owners] if owners else []
     if len(owners) > 1:
         tries += [[one] for one in reversed(owners)]
-    views = _views_before(search, node)
+    views = _views_before(search, {node.name})
+    through = _owners(search, [node, *(search.graph.by_name[name] for name in views)])
+    crosses = len(through) > len(owners)
+    if crosses:
+        tries.insert(0, through)
     reason = "a view costs nothing by itself"
     for merged in tries if found.view else [*tries, []]:
         names = {name for one in merged for name in one.nodes} | {node.name}
-        for with_views in [views, set()] if views else [set()]:
+        moving = found.moves or (crosses and merged is through)
+        for with_views in _choices_of_views(search, names, moving):
             added = search.add(names | with_views, merged)
             if isinstance(added, Island):
                 return None
@@ -142,21 +163,45 @@ def _place(search: _Search, node: Node) -> str | None:
     return reason
 
 
-def _views_before(search: _Search, node: Node) -> set[str]:
-    """Views on the way into a call that nothing else reads: in a loop, mere index arithmetic."""
+def _owners(search: _Search, nodes: list[Node]) -> list[Island]:
+    """The islands that make what some calls read."""
+    refs = [ref.ref for node in nodes for ref in node.refs if ref.ref in search.owner]
+    producers = dict.fromkeys(search.owner[name].nodes for name in refs)
+    return [search.owner[names[0]] for names in producers]
+
+
+def _choices_of_views(search: _Search, names: set[str], moving: bool) -> list[set[str]]:
+    """Which views to take in with some calls, best first.
+
+    A part of a tensor is better a view of the library's, which is read as it lies, unless what
+    reads it moves elements itself.
+    """
+    views = _views_before(search, names)
+    still = {name for name in views if not OPERATORS[_word(search, name)].moves}
+    tries = [views, still, set()] if moving else [still, views, set()]
+    return [one for number, one in enumerate(tries) if one not in tries[:number]]
+
+
+def _word(search: _Search, name: str) -> str:
+    return search.graph.by_name[name].target.split(".")[1]
+
+
+def _views_before(search: _Search, names: set[str]) -> set[str]:
+    """Views on the way into calls that nothing else reads: in a loop, mere index arithmetic."""
     found: set[str] = set()
-    stack = [node]
+    stack = [search.graph.by_name[name] for name in names]
     while stack:
         for ref in stack.pop().refs:
             source = search.graph.by_name[ref.ref]
             parts = source.target.split(".")
             known = OPERATORS.get(parts[1]) if source.kind == "call" and len(parts) == 3 else None
             busy = any(source.name in nodes for nodes in search.taken)
-            if known is None or not known.view or source.name in search.owner or busy:
+            outside = source.name not in search.owner and source.name not in names
+            if known is None or not known.view or not outside or busy:
                 continue
             readers = {user.name for user in search.graph.users[source.name]}
             read_by_caller = any(out.ref == source.name for out in search.graph.outputs)
-            if readers <= found | {node.name} and not read_by_caller:
+            if readers <= found | names and not read_by_caller:
                 found.add(source.name)
                 stack.append(source)
     return found

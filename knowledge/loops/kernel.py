@@ -11,15 +11,15 @@ from knowledge.emit_cuda import module_text
 from knowledge.loops.cpp import print_cpp
 from knowledge.loops.cuda import print_cuda
 from knowledge.loops.cuda_shape import CudaWish
-from knowledge.loops.form import Loop, Operand, Refused
+from knowledge.loops.form import Extent, Loop, Operand, Refused, Store
 from knowledge.loops.indices import groups_of, steps_of
 from knowledge.loops.islands import Island
-from knowledge.loops.lower import is_costly
+from knowledge.loops.needs import atoms_of_values, is_costly
 from knowledge.loops.plan import Options
 from knowledge.loops.shapes import Layout, partition
 from knowledge.loops.triton import Printed, print_triton
 from knowledge.loops.triton_tile import Wish
-from knowledge.opgraph import OpGraph, Ref
+from knowledge.opgraph import DTYPE_BYTES, OpGraph, Ref, TensorSpec
 from knowledge.program import Backend, Check, Kernel, Size, Written, variable
 
 
@@ -46,13 +46,18 @@ class Shapes:
         self.leading: Layout = ()
         if self.leader is not None:
             self.leading = self._layout(self.leader)
-            for dim, atoms in enumerate(self.leading):
-                if len(atoms) == 1:
-                    self.atoms[atoms[0]] = self._size(self.leader.ref, dim)
+        sized: set[int] = set()
+        for operand in [self.leader] if self.leader is not None else loop.operands:
+            for dim, atoms in enumerate(self._layout(operand)):
+                if len(atoms) == 1 and atoms[0] >= 0 and atoms[0] not in sized:
+                    sized.add(atoms[0])
+                    self.atoms[atoms[0]] = self._size(operand.ref, dim)
 
     def _layout(self, operand: Operand) -> Layout:
         shape = self.graph.spec_of(operand.ref).shape
-        layout = partition(shape, operand.atoms, self.loop.domain.sizes)
+        sizes = [extent.size for extent in operand.extents]
+        # Negative atoms count from the end.
+        layout = partition(shape, operand.atoms, (*self.loop.domain.sizes, *sizes[::-1]))
         if layout is None:
             raise Refused("an operand's shape does not follow the index space")
         return layout
@@ -76,12 +81,18 @@ class Shapes:
             return " * ".join(_term(size) for size in self.known[self.leader.ref]) or "1"
         return " * ".join(self.atoms[atom] for atom in atoms) or "1"
 
-    def shape(self, layout: Layout) -> str:
+    def shape(self, layout: Layout, extents: tuple[Extent, ...] = ()) -> str:
         """The shape of a tensor laid out so, as a tuple."""
         if self.leader is not None and layout == self.leading:
             return self._whole(self.leader.ref)
-        dims = [self.product(dim) if dim else "1" for dim in layout]
+        dims = [self._extended(dim, extents) if dim else "1" for dim in layout]
         return f"({', '.join(dims)}{',' if len(dims) == 1 else ''})"
+
+    def _extended(self, dim: tuple[int, ...], extents: tuple[Extent, ...]) -> str:
+        if dim[0] >= 0:
+            return self.product(dim)
+        extent = extents[-1 - dim[0]]
+        return self.product(extent.like) if extent.like else str(extent.size)
 
     def steps(self, operand: Operand) -> tuple[Size, ...]:
         """The strides with which a loop reads an operand as it lies."""
@@ -130,10 +141,19 @@ class Shapes:
                 for dim, atoms in enumerate(self.leading)
                 if len(atoms) != 1
             ]
+        for atom in sorted(self.loop.fixed):
+            size = str(self.loop.domain.sizes[atom])
+            if self.atoms[atom] != size:
+                sentence = f"a size that was traced as {size} is another"
+                found.append(Check(left=self.atoms[atom], right=size, sentence=sentence))
         for operand in self.loop.operands:
             if operand is self.leader or operand.ref in self.known:
                 continue
-            name, expected = variable(operand.ref), self.shape(self._layout(operand))
+            name = variable(operand.ref)
+            expected = self.shape(self._layout(operand), operand.extents)
+            own = [f"{name}.shape[{dim}]" for dim in range(len(self._layout(operand)))]
+            if expected == f"({', '.join(own)}{',' if len(own) == 1 else ''})":
+                continue
             wanted = expected if expected.endswith(".shape") else f"torch.Size({expected})"
             traced = list(self.graph.spec_of(operand.ref).shape)
             sentence = (
@@ -152,6 +172,10 @@ def make_kernel(
     """
     nodes = island.nodes
     loop = island.loop if wish is None else island.loop.dense
+    refs = [operand.ref for operand in loop.operands]
+    if len(set(refs)) < len(refs):
+        # A tensor that is read in two ways is made dense for both.
+        loop = loop.dense
     language, printed = _printed(loop, name, _note(graph, nodes), options, wish)
     if isinstance(printed, Refused):
         return str(printed)
@@ -161,15 +185,13 @@ def make_kernel(
     except Refused as refusal:
         return str(refusal)
     writes = tuple(
-        Written(ref=store.ref, shape=shapes.shape(store.layout), spec=graph.spec_of(store.ref))
+        Written(ref=store.ref, shape=shapes.shape(store.layout), spec=_spec(graph, store))
         for store in loop.stores
     )
     groups = [group for part in groups_of(loop) for group in part]
     sizes = tuple(Size(name=group.name, expression=shapes.product(group.atoms)) for group in groups)
     sizes += tuple(step for operand in loop.operands for step in shapes.steps(operand))
     reads: tuple[Ref, ...] = tuple(operand.ref for operand in loop.operands)
-    if len(set(reads)) != len(reads):
-        return "a tensor is read in two ways at once"
     return Kernel(
         name=name,
         source=printed.source,
@@ -186,11 +208,30 @@ def make_kernel(
             for operand in loop.operands
             if operand.strides
         },
+        complaints={store.ref.ref: store.complaint for store in loop.stores if store.complaint},
         note=_note(graph, nodes),
-        moved_bytes=sum(graph.spec_of(ref).nbytes for ref in reads)
-        + sum(written.spec.nbytes for written in writes),
+        moved_bytes=_read_bytes(graph, loop) + sum(written.spec.nbytes for written in writes),
         operations=operations_of(loop),
     )
+
+
+def _spec(graph: OpGraph, store: Store) -> TensorSpec:
+    if store.complaint:
+        return TensorSpec(shape=(), dtype=store.dtype, strides=())
+    return graph.spec_of(store.ref)
+
+
+def _read_bytes(graph: OpGraph, loop: Loop) -> int:
+    """Bytes that come from memory: of a tensor read by an index, no more than the rows read."""
+    found: dict[Ref, int] = {}
+    for value, atoms in zip(loop.values, atoms_of_values(loop), strict=True):
+        if value.op == "load":
+            spec = graph.spec_of(loop.operands[value.operand].ref)
+            each = DTYPE_BYTES[spec.dtype]
+            count = loop.domain.count(tuple(atoms))
+            ref = loop.operands[value.operand].ref
+            found[ref] = min(spec.nbytes, found.get(ref, 0) + count * each)
+    return sum(found.values())
 
 
 def _printed(
@@ -216,7 +257,8 @@ def operations_of(loop: Loop) -> int:
     each = sum(
         COSTLY_OPERATIONS if is_costly(value) else 1
         for value in loop.values
-        if value.stage == "element" or value.op in ("fold", "total")
+        if (value.stage == "element" and value.op not in ("position", "within"))
+        or value.op in ("fold", "total")
     )
     return each * loop.domain.count(loop.domain.everything)
 

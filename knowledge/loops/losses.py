@@ -1,12 +1,14 @@
 """Losses as fused-loop values: by element or by row, then reduced to one number if asked for."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 from knowledge.loops.expression import Expression
-from knowledge.loops.form import Refused, value_type
+from knowledge.loops.form import Extent, Refused, value_type
 from knowledge.loops.lower import Lowering
-from knowledge.loops.operators import Arguments, External, Tensor, Work, operator, shape_of
+from knowledge.loops.operators import Arguments, External, Given, Tensor, Work, operator, shape_of
+from knowledge.loops.places import Index
 from knowledge.loops.reductions import Rows, log_softmax, norm, row_work
 from knowledge.loops.shapes import Layout, broadcast, spanned
 from knowledge.opgraph import Node
@@ -64,9 +66,12 @@ def _kl_div(x: Expression, y: Expression, log_target: bool) -> Expression:
 
 
 def _poisson(x: Expression, y: Expression, log_input: bool, full: bool, eps: float) -> Expression:
+    loss = x.exp() - y * x if log_input else x - y * (x + eps).log()
     if full:
-        raise Refused("the Stirling term")
-    return x.exp() - y * x if log_input else x - y * (x + eps).log()
+        # Stirling's approximation of log(y!), for counts above 1.
+        stirling = y * y.log() - y + (y * (2 * math.pi)).log() * 0.5
+        loss = loss + (y > 1.0).choose(stirling, 0.0)
+    return loss
 
 
 _elementwise("mse_loss", "reduction=1", lambda x, y: (x - y) * (x - y))
@@ -137,10 +142,29 @@ def _labels(k: Lowering, rows: Rows, arguments: Arguments) -> tuple[Expression, 
     target: Any = arguments["target"]
     if not isinstance(target, External) or "int" not in target.spec.dtype:
         raise Refused("a target of probabilities")
-    if arguments["weight"] is not None:
-        raise Refused("weights of classes")
+    if arguments["weight"] is not None and arguments.get("label_smoothing", 0.0):
+        raise Refused("weights of classes with smoothed labels")
     label = Expression(k.build, k.at(target, rows.left(keepdim=False)))
     return label, label.call("ne", int(arguments["ignore_index"]))
+
+
+def _class_weight(k: Lowering, given: Given, label: Expression) -> Expression:
+    """The weight of a label's class; of any class where the label is none."""
+    size = k.shape(given)[0]
+    at = Index(k.build.within(label.value, size, label.value))
+    return Expression(k.build, k.read(given, (k.there(Extent(size), at),))).floating()
+
+
+def _by_probabilities(k: Lowering, node: Node, rows: Rows, arguments: Arguments) -> Tensor:
+    """Cross-entropy with a distribution for each row; the mean is over rows."""
+    target = Expression(k.build, k.at(arguments["target"], rows.layout)).floating()
+    smoothing = float(arguments["label_smoothing"])
+    if arguments["weight"] is not None:
+        raise Refused("weights of classes with a target of probabilities")
+    if smoothing:
+        target = target * (1.0 - smoothing) + smoothing / rows.count()
+    loss = -rows.sum(target * log_softmax(rows))
+    return reduced(k, node, loss, rows.left(keepdim=False), arguments["reduction"])
 
 
 def _negative_log_likelihood(
@@ -154,6 +178,10 @@ def _negative_log_likelihood(
     if smoothing:
         spread = -rows.sum(scores) / rows.count()
         loss = (1.0 - smoothing) * loss + smoothing * spread
+    share = counts.to(loss.type)
+    if arguments["weight"] is not None:
+        weight = _class_weight(k, arguments["weight"], label)
+        loss, share = loss * weight, counts.choose(weight, 0.0)
     loss = counts.choose(loss, 0.0)
     layout = rows.left(keepdim=False)
     how = arguments["reduction"]
@@ -161,7 +189,7 @@ def _negative_log_likelihood(
         return reduced(k, node, loss, layout, how)
     atoms = spanned(layout)
     total = Expression(k.build, k.reduce("sum", loss.value, atoms, layout))
-    counted = k.reduce("sum", counts.to(loss.type).value, atoms, layout)
+    counted = k.reduce("sum", share.value, atoms, layout)
     value = total / Expression(k.build, counted)
     return Tensor(value.to(value_type(node.spec.dtype)).value, (), node.spec.dtype)
 
@@ -172,6 +200,8 @@ def _negative_log_likelihood(
 def _cross_entropy(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
     dim = _class_dim(k.shape(arguments["self"]))
     rows = Rows(k, arguments["self"], (dim,))
+    if k.shape(arguments["target"]) == k.shape(arguments["self"]):
+        return _by_probabilities(k, node, rows, arguments)
     return _negative_log_likelihood(k, node, rows, log_softmax(rows), arguments)
 
 
@@ -191,8 +221,6 @@ def _triplet_work(node: Node, arguments: Arguments) -> Work:
 @operator("triplet_margin_loss", "anchor, positive, negative, margin=1.0, p=2.0, eps=1e-6, "
           "swap=False, reduction=1", _triplet_work)  # fmt: skip
 def _triplet(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
-    if arguments["swap"]:
-        raise Refused("the distance swap")
     givens = tuple(arguments[name] for name in ("anchor", "positive", "negative"))
     layout = k.layout(k.shape(givens[0]), givens)
     anchor, *others = (Expression(k.build, k.at(given, layout)).floating() for given in givens)
@@ -203,6 +231,11 @@ def _triplet(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
         rows = Rows(k, Tensor(difference.value, layout, node.spec.dtype), (len(layout) - 1,))
         distances.append(norm(rows, float(arguments["p"])))
     assert rows is not None
+    if arguments["swap"]:
+        across = Expression(k.build, k.at(givens[1], layout)).floating()
+        across = across - others[1] + float(arguments["eps"])
+        rows = Rows(k, Tensor(across.value, layout, node.spec.dtype), (len(layout) - 1,))
+        distances[1] = distances[1].minimum(norm(rows, float(arguments["p"])))
     loss = (distances[0] - distances[1] + float(arguments["margin"])).maximum(0.0)
     return reduced(k, node, loss, rows.left(keepdim=False), arguments["reduction"])
 

@@ -4,27 +4,53 @@ The registry of operators is filled by `knowledge.loops.pointwise`, `reductions`
 is what they share: the index space, how a tensor lies on it, and what has to be stored.
 """
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from math import prod
 from typing import Any
 
-from knowledge.loops.form import Builder, Domain, Fold, Loop, Refused, Store, Value, value_type
+from knowledge.loops.form import (
+    Domain,
+    Extent,
+    Fold,
+    Loop,
+    Operand,
+    Refused,
+    Store,
+    value_type,
+)
+from knowledge.loops.needs import is_costly, pruned, refuse_waste
 from knowledge.loops.operators import External, Given, Tensor, Work, operator_of, shape_of
-from knowledge.loops.scalars import SCALARS
+from knowledge.loops.places import ELSEWHERE, Places
 from knowledge.loops.shapes import Layout, fits, partition, refine, spanned
 from knowledge.opgraph import Node, OpGraph, Ref, TensorSpec
 
 # What is smaller is copied, where it is not dense, rather than cut the loops of everything else up.
 LEAST_SPACED_BYTES = 1 << 16
+# How often a costly value may be computed rather than written out and read again, and how many
+# values make a loop that no compiler is quick with.
+COSTLY_TIMES, MOST_VALUES = 4, 1200
 
 
-class Lowering:
+class Lowering(Places):
     """One attempt at lowering a group of calls onto one domain; operators call its methods."""
 
-    def __init__(self, graph: OpGraph, domain: Domain, shapes: tuple[tuple[int, ...], ...]) -> None:
+    def __init__(
+        self,
+        graph: OpGraph,
+        domain: Domain,
+        shapes: tuple[tuple[int, ...], ...],
+        nodes: Mapping[str, Node],
+    ) -> None:
+        super().__init__(domain)
         self.graph = graph
-        self.domain = domain
-        self.build = Builder(domain)
+        self.nodes = nodes
+        # Where the call under way is wanted; None where it lies as its shape says.
+        self.wanted: Layout | None = None
+        self.part = 0
+        self.waiting: dict[str, Refused] = {}
+        self._again: dict[tuple[Ref, Layout], int] = {}
         self._full = tuple(
             layout for shape in shapes
             if (layout := partition(shape, domain.everything, domain.sizes)) is not None
@@ -33,7 +59,7 @@ class Lowering:
 
     def resolve(self, ref: Ref) -> Given:
         """The argument that a reference stands for."""
-        made = self._made.get(ref.ref)
+        made = self._made.get(ref.ref) if self.wanted is None else None
         if made is None:
             node = self.graph.by_name[ref.ref]
             if node.kind == "constant" and node.data is not None and len(node.data) == 1:
@@ -43,17 +69,51 @@ class Lowering:
         tensor = made if isinstance(made, Tensor) else made[ref.index or 0]
         if tensor is None:
             raise Refused(f"result {ref.index} of {ref.ref} is not computed in a fused loop")
-        return tensor
+        return replace(tensor, ref=ref)
 
     def run(self, node: Node) -> None:
-        """Lower one call."""
+        """Lower one call; what does not lie on the index space waits for who reads it elsewhere."""
         found = operator_of(node)
         self.build.hint = node.name
-        self._made[node.name] = found.lower(self, node, found.bind(node, self.resolve))
+        try:
+            self._made[node.name] = found.lower(self, node, found.bind(node, self.resolve))
+        except Refused as refusal:
+            self.waiting[node.name] = refusal
+
+    def read(self, given: Given, layout: Layout) -> int:
+        """The value of an argument where `layout` says, which need not be where it lies."""
+        if isinstance(given, External):
+            return self.at(given, layout)
+        if given.layout == layout:
+            return given.value
+        if given.ref is None or given.ref.ref not in self.nodes:
+            raise Refused("a value without a name is read elsewhere")
+        return self._computed(given.ref, layout)
+
+    def _computed(self, ref: Ref, layout: Layout) -> int:
+        """The value of a call of this loop, computed anew for another place."""
+        made = self._made.get(ref.ref)
+        tensor = made[ref.index or 0] if isinstance(made, tuple) else made
+        if tensor is not None and tensor.layout == layout:
+            return tensor.value
+        if (ref, layout) not in self._again:
+            if len(self.build.values) > MOST_VALUES:
+                raise Refused("its calls read each other in too many places")
+            node = self.nodes[ref.ref]
+            found, before = operator_of(node), (self.wanted, self.part, self.build.hint)
+            self.wanted, self.part, self.build.hint = layout, ref.index or 0, node.name
+            try:
+                result = found.lower(self, node, found.bind(node, self.resolve))
+            finally:
+                self.wanted, self.part, self.build.hint = before
+            tensor = result[ref.index or 0] if isinstance(result, tuple) else result
+            assert tensor is not None
+            self._again[ref, layout] = tensor.value
+        return self._again[ref, layout]
 
     def shape(self, given: Given) -> tuple[int, ...]:
         """The shape of an argument."""
-        return shape_of(given, self.domain)
+        return shape_of(given, self.sizes)
 
     def layout(self, shape: tuple[int, ...], givens: tuple[Given, ...]) -> Layout:
         """How a result of this shape, made from these arguments, lies on the domain.
@@ -62,6 +122,11 @@ class Lowering:
             Refused: no way of laying it out agrees with where the arguments lie.
         """
         inside = [given.layout for given in givens if isinstance(given, Tensor)]
+        if self.wanted is not None:
+            sizes = tuple(prod(self.sizes[atom] for atom in dim) for dim in self.wanted)
+            if sizes != shape or not all(fits(layout, self.wanted) for layout in inside):
+                raise Refused("a result is read elsewhere in another shape")
+            return self.wanted
         for candidate in self._candidates(shape):
             if all(fits(layout, candidate) for layout in inside):
                 return candidate
@@ -98,13 +163,36 @@ class Lowering:
             raise Refused("an argument has more dimensions than the result")
         aligned = layout[len(layout) - len(shape) :]
         own = tuple(() if size == 1 else dim for size, dim in zip(shape, aligned, strict=True))
-        if tuple(prod(self.domain.sizes[atom] for atom in dim) for dim in own) != shape:
+        if tuple(prod(self.sizes[atom] for atom in dim) for dim in own) != shape:
             raise Refused("an argument does not broadcast to the result")
+        if given.ref.ref in self.nodes:
+            return self._computed(given.ref, own)
+        node = self.graph.by_name[given.ref.ref]
+        if node.kind == "constant" and node.data is not None and len(node.data) == 1:
+            return self.build.constant(node.data[0], value_type(node.spec.dtype))
+        return self._loaded(given, own)
+
+    def _loaded(self, given: External, own: Layout) -> int:
+        """An element of a tensor from outside, dimensions elsewhere at their indices."""
         atoms = spanned(own)
-        if list(atoms) != sorted(atoms):
+        steps = [atom for atom in atoms if atom < ELSEWHERE]
+        if steps != sorted(steps):
             raise Refused("an argument is read against the order of the loop")
-        strides = self._strides(given.spec, own)
-        return self.build.load(given.ref, given.spec.dtype, atoms, strides)
+        if len(steps) == len(atoms):
+            strides = self._strides(given.spec, own)
+            return self.build.load(given.ref, given.spec.dtype, atoms, strides)
+        renamed: list[int] = []
+        extents: list[Extent] = []
+        indices: list[int] = []
+        for atom in atoms:
+            if atom >= ELSEWHERE:
+                extent, index = self.elsewhere[atom - ELSEWHERE]
+                indices.append(self.number(index))
+                extents.append(extent)
+                atom = -len(extents)
+            renamed.append(atom)
+        operand = Operand(given.ref, given.spec.dtype, tuple(renamed), (), tuple(extents))
+        return self.build.load_at(operand, tuple(indices))
 
     def _strides(self, spec: TensorSpec, layout: Layout) -> tuple[int, ...]:
         """The stride of every atom of an argument that is better read as it lies.
@@ -148,6 +236,8 @@ class Lowering:
         Raises:
             Refused: these are neither the columns of a row, nor all rows, nor everything.
         """
+        if self.wanted is not None:
+            raise Refused("a reduction is read elsewhere than where it lies")
         if not atoms:
             return value
         if set(atoms) == set(self.domain.columns) and self.domain.structured:
@@ -163,6 +253,8 @@ class Lowering:
         """What others read of the calls in `names`, as stores."""
         found: list[Store] = []
         for ref in read_outside(self.graph, names):
+            if ref.ref in self.waiting:
+                raise self.waiting[ref.ref]
             tensor = self.resolve(ref)
             assert isinstance(tensor, Tensor)
             spec = self.graph.spec_of(ref)
@@ -173,7 +265,17 @@ class Lowering:
             found.append(Store(ref, tensor.value, spec.dtype, tensor.layout))
         if not found:
             raise Refused("nothing reads the result")
-        return tuple(found)
+        self._refuse_repeats()
+        return (*found, *self.build.complained())
+
+    def _refuse_repeats(self) -> None:
+        """Refuse to compute again and again what is costly: better written out once."""
+        times = Counter(ref.ref for ref, _ in self._again)
+        times.update(name for name in self._made if name in times)
+        costly = {value.hint for value in self.build.values if is_costly(value)}
+        for name, count in times.items():
+            if name in costly and count > COSTLY_TIMES:
+                raise Refused(f"{name} would be computed in {count} places")
 
 
 def read_outside(graph: OpGraph, names: set[str]) -> list[Ref]:
@@ -194,15 +296,30 @@ def lower(graph: OpGraph, nodes: tuple[Node, ...]) -> Loop | str:
     """The fused loop of these calls (in execution order), or why there is none, in one sentence."""
     try:
         loop = _lower(graph, nodes)
-        _refuse_waste(loop)
+        refuse_waste(loop)
     except Refused as refusal:
         return str(refusal)
     return loop
 
 
 def _lower(graph: OpGraph, nodes: tuple[Node, ...]) -> Loop:
-    works = [measure(graph, node) for node in nodes]
-    elements = max(prod(work.shape) for work in works)
+    works = {node.name: measure(graph, node) for node in nodes}
+    try:
+        return _on(graph, nodes, list(works.values()))
+    except Refused:
+        # What is read in part only may be larger than what the loop makes.
+        made = {ref.ref for ref in read_outside(graph, set(works))}
+        kept = [work for name, work in works.items() if name in made]
+        sizes = [max((prod(work.shape) for work in some), default=0)
+                 for some in (works.values(), kept)]  # fmt: skip
+        if sizes[0] == sizes[1]:
+            raise
+    return _on(graph, nodes, kept)
+
+
+def _on(graph: OpGraph, nodes: tuple[Node, ...], works: list[Work]) -> Loop:
+    """The loop over the largest of some works."""
+    elements = max((prod(work.shape) for work in works), default=0)
     if elements == 0:
         raise Refused("there are no elements")
     largest = [work for work in works if prod(work.shape) == elements]
@@ -246,12 +363,13 @@ def _domain(largest: list[Work], shapes: tuple[tuple[int, ...], ...]) -> Domain:
 def _run(
     graph: OpGraph, nodes: tuple[Node, ...], domain: Domain, shapes: tuple[tuple[int, ...], ...]
 ) -> Loop:
-    lowering = Lowering(graph, domain, shapes)
+    lowering = Lowering(graph, domain, shapes, {node.name: node for node in nodes})
     for node in nodes:
         lowering.run(node)
     stores = lowering.stores({node.name for node in nodes})
+    build = lowering.build
     return pruned(
-        Loop(domain, tuple(lowering.build.values), tuple(lowering.build.operands), stores)
+        Loop(domain, tuple(build.values), tuple(build.operands), stores, frozenset(build.fixed))
     )
 
 
@@ -262,59 +380,3 @@ def _split(loop: Loop) -> int:
     while split > 0 and loop.together(split - 1, split):
         split -= 1
     return max(split, 0)
-
-
-def pruned(loop: Loop) -> Loop:
-    """The loop without values, and then operands, that nothing needs."""
-    needed: set[int] = set()
-    stack = [store.value for store in loop.stores]
-    while stack:
-        number = stack.pop()
-        if number not in needed:
-            needed.add(number)
-            stack += loop.values[number].args
-    kept = sorted(needed)
-    used = sorted({loop.values[n].operand for n in kept if loop.values[n].operand >= 0})
-    values = tuple(_renumbered(loop.values[n], kept, used) for n in kept)
-    stores = tuple(replace(store, value=kept.index(store.value)) for store in loop.stores)
-    return Loop(loop.domain, values, tuple(loop.operands[n] for n in used), stores)
-
-
-def _renumbered(value: Value, kept: list[int], used: list[int]) -> Value:
-    args = tuple(kept.index(arg) for arg in value.args)
-    operand = used.index(value.operand) if value.operand >= 0 else -1
-    return replace(value, args=args, operand=operand)
-
-
-def _refuse_waste(loop: Loop) -> None:
-    """Refuse a loop that would compute something costly again for every row.
-
-    A value along the columns alone, such as exp of a bias, is cheaper computed once, on its own.
-    """
-    outside = set(loop.domain.rows)
-    if loop.domain.count(loop.domain.rows) == 1:
-        return
-    spans = atoms_of_values(loop)
-    for value, atoms in zip(loop.values, spans, strict=True):
-        if value.stage == "element" and is_costly(value) and not atoms & outside:
-            raise Refused(f"{value.op} along the columns would be computed again in every row")
-        if value.op == "fold" and not atoms & outside:
-            raise Refused(f"a {value.fold} along the columns would be computed in every row")
-
-
-def atoms_of_values(loop: Loop) -> list[frozenset[int]]:
-    """For each value, the atoms on which it depends."""
-    spans: list[frozenset[int]] = []
-    for value in loop.values:
-        span = frozenset(value.atoms) if value.op == "load" else frozenset()
-        for arg in value.args:
-            span |= spans[arg]
-        if value.op in ("fold", "gather"):
-            span -= frozenset(loop.domain.columns)
-        spans.append(span)
-    return spans
-
-
-def is_costly(value: Value) -> bool:
-    """Whether a value takes more than a few instructions."""
-    return value.op in SCALARS and SCALARS[value.op].costly

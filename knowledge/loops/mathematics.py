@@ -37,6 +37,13 @@ static inline int64_t floor_divide(int64_t a, int64_t b) {
 }
 """
 
+_INSIDE = """
+// Where a loop up to `end` meets a seam.
+static inline int64_t inside(int64_t seam, int64_t end) {
+    return seam < 0 ? 0 : seam < end ? seam : end;
+}
+"""
+
 _EXP_INLINE = """
 // exp in float: n = round(x / ln 2), a polynomial for exp(x - n ln 2), then 2^n in two factors, so
 // that results overflow to infinity and fade through the denormals as the library's do. NaN stays.
@@ -243,6 +250,7 @@ _ALWAYS: dict[str, str] = {
     "nan_max": _NAN_MAX,
     "nan_min": _NAN_MIN,
     "floor_divide": _FLOOR_DIVIDE,
+    "inside": _INSIDE,
     "bfloat16": _BFLOAT16,
     "stream_row": _STREAM,
     "log_polynomial": _LOG_POLYNOMIAL,

@@ -90,8 +90,7 @@ def _grouped(k: Lowering, node: Node, arguments: Arguments, eps: float) -> Tenso
             continue
         if not isinstance(given, External):
             raise Refused("a weight that is computed in the loop")
-        loaded = k.build.load(given.ref, given.spec.dtype, channels)
-        value = join(value, Expression(k.build, loaded))
+        value = join(value, Expression(k.build, k.at(given, (channels,))))
     return rows.same(value, dtype_of(node))
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from knowledge.loops.form import Domain, Refused
-from knowledge.loops.shapes import Layout
+from knowledge.loops.form import Refused
+from knowledge.loops.shapes import Layout, Sizes
 from knowledge.opgraph import Node, Ref, TensorSpec
 
 if TYPE_CHECKING:
@@ -18,16 +18,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Tensor:
-    """A tensor made inside the loop: its value, how it lies on the index space, its dtype."""
+    """A tensor made inside the loop: its value, how it lies on the index space, its dtype.
+
+    `ref` says which of the graph's values it is, once it is one.
+    """
 
     value: int
     layout: Layout
     dtype: str
+    ref: Ref | None = None
 
 
 @dataclass(frozen=True)
 class External:
-    """A tensor from outside the loop; how it lies on the index space follows from its use."""
+    """A tensor that lies as its use wants it: from outside, or computed anew at each use."""
 
     ref: Ref
     spec: TensorSpec
@@ -62,6 +66,7 @@ class Operator:
     work: Measure
     lower: Lower
     view: bool = False
+    moves: bool = False
 
     def bind(self, node: Node, resolve: Callable[[Ref], Given]) -> Arguments:
         """The call's arguments by name, tensors resolved."""
@@ -87,7 +92,7 @@ OPERATORS: dict[str, Operator] = {}
 
 
 def operator(
-    names: str, parameters: str, work: Measure, view: bool = False
+    names: str, parameters: str, work: Measure, view: bool = False, moves: bool = False
 ) -> Callable[[Lower], Lower]:
     """Register how some operators are lowered.
 
@@ -96,6 +101,7 @@ def operator(
         parameters: as in a Python signature, e.g. `self, dim, keepdim=False`.
         work: what the call works through.
         view: whether it only renames indices, so that it is worth nothing on its own.
+        moves: whether it only reads elements from elsewhere.
     """
 
     def register(lower: Lower) -> Lower:
@@ -105,7 +111,7 @@ def operator(
         values = [ast.literal_eval(default) for default in parsed.args.defaults]
         defaults = dict(zip(given[len(given) - len(values) :], values, strict=True))
         for name in names.split():
-            OPERATORS[name] = Operator(given, defaults, work, lower, view)
+            OPERATORS[name] = Operator(given, defaults, work, lower, view, moves)
         return lower
 
     return register
@@ -123,12 +129,12 @@ def operator_of(node: Node) -> Operator:
     return OPERATORS[parts[1]]
 
 
-def shape_of(given: Given, domain: Domain | None = None) -> tuple[int, ...]:
+def shape_of(given: Given, sizes: Sizes | None = None) -> tuple[int, ...]:
     """The shape of an argument."""
     if isinstance(given, External):
         return given.spec.shape
-    assert domain is not None
-    return tuple(prod(domain.sizes[atom] for atom in dim) for dim in given.layout)
+    assert sizes is not None
+    return tuple(prod(sizes[atom] for atom in dim) for dim in given.layout)
 
 
 def result_shape(node: Node, arguments: Arguments) -> Work:

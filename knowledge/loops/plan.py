@@ -5,7 +5,7 @@ from typing import Literal
 
 from knowledge.loops.form import Loop, Store
 from knowledge.loops.indices import Indices
-from knowledge.loops.lower import is_costly
+from knowledge.loops.needs import is_costly
 
 CHUNK = 8192
 LONG_ROW = 16384

@@ -31,7 +31,7 @@ def compute(k: Lowering, node: Node, given: list[Any], formula: Formula) -> Tens
     return Tensor(result.value, layout, node.spec.dtype)
 
 
-def _register(names: str, parameters: str, formula: Formula) -> None:
+def register(names: str, parameters: str, formula: Formula) -> None:
     """Operators all of whose parameters are tensors or numbers that enter the formula."""
 
     @operator(names, parameters, result_shape)
@@ -42,7 +42,7 @@ def _register(names: str, parameters: str, formula: Formula) -> None:
 def _unary(names: str) -> None:
     """Operators that are a scalar operator of the same name."""
     for name in names.split():
-        _register(f"{name} {name}_", "self", lambda x, name=name: x.call(name))
+        register(f"{name} {name}_", "self", lambda x, name=name: x.call(name))
 
 
 _unary("neg abs sign reciprocal sqrt rsqrt floor ceil trunc exp log log1p expm1 tanh sigmoid erf")
@@ -136,71 +136,68 @@ def _mish(x: Expression) -> Expression:
     return (x > 20.0).choose(x, x * (n / (n + 2.0)))
 
 
-_register("add add_", "self, other, alpha=1", lambda x, y, a: x + _scaled(y, a))
-_register("sub sub_ subtract", "self, other, alpha=1", lambda x, y, a: x - _scaled(y, a))
-_register("rsub", "self, other, alpha=1", lambda x, y, a: y - _scaled(x, a))
-_register("mul mul_ multiply", "self, other", lambda x, y: x * y)
-_register("maximum", "self, other", lambda x, y: x.maximum(y))
-_register("minimum", "self, other", lambda x, y: x.minimum(y))
-_register("pow pow_", "self, exponent", _power)
-_register("square", "self", lambda x: x * x)
-_register("floor_divide", "self, other", _floor_divide)
-_register("remainder", "self, other", _remainder)
-_register("fmod", "self, other", lambda x, y: x.call("fmod", y))
-_register("atan2", "self, other", lambda x, y: x.call("atan2", y))
-_register("frac", "self", lambda x: x - x.call("trunc"))
-_register("relu relu_", "self", lambda x: x.maximum(0))
-_register("relu6", "self", lambda x: x.clamp(0, 6))
-_register("hardtanh hardtanh_", "self, low=-1.0, high=1.0", lambda x, a, b: x.clamp(a, b))
-_register("hardsigmoid", "self", lambda x: (x + 3.0).clamp(0.0, 6.0) * (1 / 6))
-_register("hardswish hardswish_", "self", lambda x: x * ((x + 3.0).clamp(0.0, 6.0) * (1 / 6)))
-_register("silu silu_", "self", lambda x: x * x.sigmoid())
-_register("mish mish_", "self", _mish)
-_register("log_sigmoid", "self", lambda x: -((-x).softplus()))
-_register("softplus", "self, beta=1.0, threshold=20.0", _softplus)
-_register("elu elu_", "self, alpha=1.0, scale=1.0, slope=1.0", _elu)
-_register("celu", "self, alpha=1.0", _celu)
-_register(
+register("add add_", "self, other, alpha=1", lambda x, y, a: x + _scaled(y, a))
+register("sub sub_ subtract", "self, other, alpha=1", lambda x, y, a: x - _scaled(y, a))
+register("rsub", "self, other, alpha=1", lambda x, y, a: y - _scaled(x, a))
+register("mul mul_ multiply", "self, other", lambda x, y: x * y)
+register("maximum", "self, other", lambda x, y: x.maximum(y))
+register("minimum", "self, other", lambda x, y: x.minimum(y))
+register("pow pow_", "self, exponent", _power)
+register("square", "self", lambda x: x * x)
+register("floor_divide", "self, other", _floor_divide)
+register("remainder", "self, other", _remainder)
+register("fmod", "self, other", lambda x, y: x.call("fmod", y))
+register("atan2", "self, other", lambda x, y: x.call("atan2", y))
+register("frac", "self", lambda x: x - x.call("trunc"))
+register("relu relu_", "self", lambda x: x.maximum(0))
+register("relu6", "self", lambda x: x.clamp(0, 6))
+register("hardtanh hardtanh_", "self, low=-1.0, high=1.0", lambda x, a, b: x.clamp(a, b))
+register("hardsigmoid", "self", lambda x: (x + 3.0).clamp(0.0, 6.0) * (1 / 6))
+register("hardswish hardswish_", "self", lambda x: x * ((x + 3.0).clamp(0.0, 6.0) * (1 / 6)))
+register("silu silu_", "self", lambda x: x * x.sigmoid())
+register("mish mish_", "self", _mish)
+register("log_sigmoid", "self", lambda x: -((-x).softplus()))
+register("softplus", "self, beta=1.0, threshold=20.0", _softplus)
+register("elu elu_", "self, alpha=1.0, scale=1.0, slope=1.0", _elu)
+register("celu", "self, alpha=1.0", _celu)
+register(
     "selu selu_",
     "self",
     lambda x: (x > 0).choose(x * SELU_SCALE, x.call("expm1") * (SELU_ALPHA * SELU_SCALE)),
 )
-_register(
+register(
     "leaky_relu leaky_relu_", "self, slope=0.01", lambda x, slope: (x > 0).choose(x, x * slope)
 )
-_register("threshold", "self, below, value", lambda x, t, v: (x <= t).choose(v, x))
-_register("hardshrink", "self, lambd=0.5", lambda x, t: (x.abs() <= t).choose(0.0, x))
-_register(
+register("threshold", "self, below, value", lambda x, t, v: (x <= t).choose(v, x))
+register("hardshrink", "self, lambd=0.5", lambda x, t: (x.abs() <= t).choose(0.0, x))
+register(
     "softshrink",
     "self, lambd=0.5",
     lambda x, t: (x > t).choose(x - t, (x < -t).choose(x + t, x * 0.0)),
 )
-_register("where", "condition, self, other", lambda c, x, y: c.choose(x, y))
-_register("masked_fill masked_fill_", "self, mask, value", lambda x, m, v: m.choose(v, x))
-_register("lerp", "self, end, weight", lambda x, y, w: x + w * (y - x))
-_register("addcmul", "self, a, b, value=1", lambda x, a, b, v: x + _scaled(a * b, v))
-_register("addcdiv", "self, a, b, value=1", lambda x, a, b, v: x + _scaled(a / b, v))
-_register("gt greater", "self, other", lambda x, y: x > y)
-_register("ge greater_equal", "self, other", lambda x, y: x >= y)
-_register("lt less", "self, other", lambda x, y: x < y)
-_register("le less_equal", "self, other", lambda x, y: x <= y)
-_register("eq", "self, other", lambda x, y: x.call("eq", y))
-_register("ne not_equal", "self, other", lambda x, y: x.call("ne", y))
-_register("logical_and", "self, other", lambda x, y: x.to("bool").call("and", y.to("bool")))
-_register("logical_or", "self, other", lambda x, y: x.to("bool").call("or", y.to("bool")))
-_register("logical_xor", "self, other", lambda x, y: x.to("bool").call("xor", y.to("bool")))
-_register("logical_not", "self", lambda x: x.to("bool").call("not"))
-_register(
-    "logaddexp", "self, other", lambda x, y: x.maximum(y) + (-(x - y).abs()).exp().call("log1p")
-)
+register("where", "condition, self, other", lambda c, x, y: c.choose(x, y))
+register("masked_fill masked_fill_", "self, mask, value", lambda x, m, v: m.choose(v, x))
+register("lerp", "self, end, weight", lambda x, y, w: x + w * (y - x))
+register("addcmul", "self, a, b, value=1", lambda x, a, b, v: x + _scaled(a * b, v))
+register("addcdiv", "self, a, b, value=1", lambda x, a, b, v: x + _scaled(a / b, v))
+register("gt greater", "self, other", lambda x, y: x > y)
+register("ge greater_equal", "self, other", lambda x, y: x >= y)
+register("lt less", "self, other", lambda x, y: x < y)
+register("le less_equal", "self, other", lambda x, y: x <= y)
+register("eq", "self, other", lambda x, y: x.call("eq", y))
+register("ne not_equal", "self, other", lambda x, y: x.call("ne", y))
+register("logical_and", "self, other", lambda x, y: x.to("bool").call("and", y.to("bool")))
+register("logical_or", "self, other", lambda x, y: x.to("bool").call("or", y.to("bool")))
+register("logical_xor", "self, other", lambda x, y: x.to("bool").call("xor", y.to("bool")))
+register("logical_not", "self", lambda x: x.to("bool").call("not"))
 
 
-@operator("bitwise_and __and__ bitwise_or __or__ bitwise_xor", "self, other", result_shape)
+@operator("bitwise_and __and__ bitwise_or __or__ bitwise_xor __xor__", "self, other", result_shape)
 def _bitwise(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
-    if node.spec.dtype != "bool":
-        raise Refused("bitwise work on integers")
     name = next(name for name in ("xor", "and", "or") if name in node.target)
     given = list(arguments.values())
+    if node.spec.dtype != "bool":
+        return compute(k, node, given, lambda x, y: x.to("int64_t").call(f"bit_{name}", y))
     return compute(k, node, given, lambda x, y: x.to("bool").call(name, y.to("bool")))
 
 
@@ -276,7 +273,7 @@ def _prelu(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
         raise Refused("a slope that is computed in the loop")
     # One slope for each channel, and the channels are dimension 1 whatever the rank is.
     channels = layout[1] if weight.spec.numel > 1 else ()
-    slope = Expression(k.build, k.build.load(weight.ref, weight.spec.dtype, channels))
+    slope = Expression(k.build, k.at(weight, (channels,)))
     return Tensor((value > 0).choose(value, value * slope).value, layout, node.spec.dtype)
 
 
@@ -348,8 +345,14 @@ def _dropout(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
 @operator("view reshape _unsafe_view flatten unsqueeze squeeze unflatten view_as",
           "self, first=None, second=None, third=None", result_shape, view=True)  # fmt: skip
 def _view(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
-    tensor = k.place(arguments["self"])
-    layout = partition(node.spec.shape, spanned(tensor.layout), k.domain.sizes)
+    given = arguments["self"]
+    if k.wanted is not None:
+        source = partition(k.shape(given), spanned(k.wanted), k.sizes)
+        if source is None:
+            raise Refused("a view is read elsewhere than its dimensions are")
+        return Tensor(k.read(given, source), k.wanted, node.spec.dtype)
+    tensor = k.place(given)
+    layout = partition(node.spec.shape, spanned(tensor.layout), k.sizes)
     if layout is None:
         raise Refused("a view that cuts the loop's rows elsewhere")
     return Tensor(tensor.value, layout, tensor.dtype)

@@ -36,6 +36,8 @@ SCALARS: dict[str, Scalar] = {
     "reciprocal": Scalar("1 / {0}", floating=True, costly=True),
     "floor_int": Scalar("floor_divide({0}, {1})"),
     "trunc_int": Scalar("{0} / {1}"),
+    # Of a position by a size: neither is negative.
+    "remainder_of": Scalar("{0} % {1}"),
     "maximum": Scalar("nan_max({0}, {1})"),
     "minimum": Scalar("nan_min({0}, {1})"),
     "where": Scalar("{0} ? {1} : {2}"),
@@ -49,6 +51,9 @@ SCALARS: dict[str, Scalar] = {
     "or": Scalar("{0} || {1}", predicate=True),
     "not": Scalar("!{0}", predicate=True),
     "xor": Scalar("{0} != {1}", predicate=True),
+    "bit_and": Scalar("{0} & {1}"),
+    "bit_or": Scalar("{0} | {1}"),
+    "bit_xor": Scalar("{0} ^ {1}"),
     "isnan": Scalar("{0} != {0}", predicate=True),
     "isinf": Scalar("std::isinf({0})", predicate=True, floating=True),
     "isfinite": Scalar("std::isfinite({0})", predicate=True, floating=True),
@@ -84,5 +89,7 @@ SCALARS: dict[str, Scalar] = {
     # By a number of moderate size that is known.
     "power": Scalar("vector_pow({0}, {1})", floating=True, costly=True),
     "atan2": Scalar("std::atan2({0}, {1})", floating=True, costly=True),
+    "hypot": Scalar("std::hypot({0}, {1})", floating=True, costly=True),
+    "copysign": Scalar("std::copysign({0}, {1})", floating=True),
     "fmod": Scalar("std::fmod({0}, {1})", floating=True, costly=True),
 }

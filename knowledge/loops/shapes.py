@@ -2,10 +2,18 @@
 
 from itertools import pairwise
 from math import prod
+from typing import Protocol
 
 from knowledge.loops.form import Refused
 
 Layout = tuple[tuple[int, ...], ...]
+
+
+class Sizes(Protocol):
+    """The size of each atom."""
+
+    def __getitem__(self, atom: int, /) -> int:
+        """The size of one atom."""
 
 
 def refine(shapes: list[tuple[int, ...]]) -> tuple[int, ...]:
@@ -30,9 +38,7 @@ def refine(shapes: list[tuple[int, ...]]) -> tuple[int, ...]:
     return tuple(large // small for small, large in pairwise(ordered))[::-1]
 
 
-def partition(
-    shape: tuple[int, ...], atoms: tuple[int, ...], sizes: tuple[int, ...]
-) -> Layout | None:
+def partition(shape: tuple[int, ...], atoms: tuple[int, ...], sizes: Sizes) -> Layout | None:
     """Deal the atoms out to the dimensions of a shape, in order; None where that is uneven."""
     waiting = list(atoms)
     layout: list[tuple[int, ...]] = []

@@ -101,7 +101,7 @@ RESERVED = {
     "typedef", "virtual", "while", "break", "continue", "friend", "explicit", "mutable",
     "protected", "asm", "bitand", "bitor", "compl", "wchar_t", "std", "strips", "y0", "y1",
     "j0", "j1", "div", "exp", "log", "pow", "sqrt", "abs", "floor", "ceil", "round", "sin",
-    "cos", "tan", "erf", "index",
+    "cos", "tan", "erf", "index", "inside",
 }  # fmt: skip
 
 

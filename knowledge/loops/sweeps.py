@@ -3,6 +3,7 @@
 from knowledge.loops.form import Loop, Store, Value
 from knowledge.loops.indices import Group, Indices
 from knowledge.loops.plan import Options, Plan
+from knowledge.loops.seams import Part, seams_of
 from knowledge.loops.spelling import indented, joined, start_of, stored
 from knowledge.loops.values import Scope, Values
 
@@ -35,14 +36,20 @@ class Sweeps:
 
     def append(self, level: int) -> None:
         """Append one sweep over the row to the row's lines."""
-        self.made.level, self.made.sweep = level, Scope()
         gathered = self._gathered(level)
-        updates = [self._update(number, name) for number, name in gathered.items()]
-        updates += self._element_stores(level)
-        body = [*self.made.sweep.lines, *updates]
         for number, name in gathered.items():
             self.made.row.lines += self._declared(number, name)
-        self.made.row.lines += self._column_loops(body, gathered)
+        loops: list[str] = []
+        assumed = self.made.assumed
+        for part in seams_of(self.loop, self.at, self.made):
+            self.made.level, self.made.sweep = level, Scope()
+            self.made.assumed, self.made.cut = {**assumed, **part.assumed}, part.cut
+            updates = [self._update(number, name) for number, name in gathered.items()]
+            updates += self._element_stores(level)
+            body = [*self.made.sweep.lines, *updates]
+            loops += self._column_loops(body, gathered, part)
+        self.made.assumed, self.made.cut = assumed, ()
+        self.made.row.lines += loops
         for number, name in gathered.items():
             if self.values[number].op == "fold":
                 self._finish_fold(number, name)
@@ -90,7 +97,7 @@ class Sweeps:
             lines.append(f"{pointer}[{self.at.element_offset(store.atoms)}] = {text};")
         return lines
 
-    def _column_loops(self, body: list[str], gathered: dict[int, str]) -> list[str]:
+    def _column_loops(self, body: list[str], gathered: dict[int, str], part: Part) -> list[str]:
         """The loops over the row around a sweep's body; the innermost one is vector code."""
         if self.at.lanes:
             lines = self.made.lane_loop([*self.made.lane_indices(), *body])
@@ -101,10 +108,11 @@ class Sweeps:
         if self.at.flat:
             limit = "count"
         pragma = f"#pragma omp simd{self._clauses(gathered)}"
-        ahead = self._prefetches(limit)
+        ahead = self._prefetches(limit) if part.whole else []
         if ahead:
             return self._in_blocks(index, limit, ahead, (pragma, body))
-        head = f"for (int64_t {index} = 0; {index} < {limit}; ++{index}) {{"
+        begin, end = part.begin or "0", part.end or limit
+        head = f"for (int64_t {index} = {begin}; {index} < {end}; ++{index}) {{"
         return self._around([pragma, head, *indented(body), "}"], self.at.columns[:-1])
 
     def _around(self, lines: list[str], groups: tuple[Group, ...]) -> list[str]:
@@ -131,8 +139,9 @@ class Sweeps:
         everything = self.loop.domain.everything
         lines = []
         for number, operand in enumerate(self.loop.operands):
-            count = self.loop.domain.count(operand.atoms)
-            if operand.atoms != everything or count < PREFETCH_FROM or operand.dtype != "float32":
+            if operand.atoms != everything or operand.dtype != "float32":
+                continue
+            if self.loop.domain.count(everything) < PREFETCH_FROM:
                 continue
             pointer = self.made.read_pointer(number)
             distance = limit if far else str(PREFETCH_AHEAD)

@@ -27,6 +27,7 @@ _INFIX: dict[str, str] = {
     "sub": "{0} - {1}",
     "mul": "{0} * {1}",
     "div": "{0} / {1}",
+    "remainder_of": "{0} % {1}",
     "reciprocal": "1.0 / {0}",
     "maximum": "tl.maximum({0}, {1}, propagate_nan=tl.PropagateNan.ALL)",
     "minimum": "tl.minimum({0}, {1}, propagate_nan=tl.PropagateNan.ALL)",
@@ -48,6 +49,9 @@ _CALLS: dict[str, str] = {
     "trunc_int": "{0} // {1}",
     "and": "{0} & {1}",
     "or": "{0} | {1}",
+    "bit_and": "{0} & {1}",
+    "bit_or": "{0} | {1}",
+    "bit_xor": "{0} ^ {1}",
     "not": "~{0}",
     "xor": "{0} ^ {1}",
     "isnan": "{0} != {0}",
@@ -65,6 +69,8 @@ _CALLS: dict[str, str] = {
     "power": "libdevice.pow({0}, {1})",
     "atan2": "libdevice.atan2({0}, {1})",
     "fmod": "libdevice.fmod({0}, {1})",
+    "hypot": "libdevice.hypot({0}, {1})",
+    "copysign": "libdevice.copysign({0}, {1})",
     **{name: f"libdevice.{name}({{0}})" for name in _LIBDEVICE},
 }
 # One multiplication and the hardware's 2^x: the error grows with the argument, to some 40 units in

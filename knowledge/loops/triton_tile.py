@@ -149,6 +149,21 @@ class Tile:
                 terms.append(" * ".join([name, *after]))
         return " + ".join(terms)
 
+    def position(self, atoms: tuple[int, ...], place: Place) -> str:
+        """The index that counts through some atoms."""
+        spanned = [group for group in self.at.all if group.atoms[0] in atoms]
+        terms = []
+        for number, group in enumerate(spanned):
+            parts = (
+                (self.at.outer, "row", ""),
+                (self.at.columns, place.column, place.suffix),
+                (self.at.inner, "lane", ""),
+            )
+            whole, name, suffix = next(part for part in parts if group in part[0])
+            index = name if len(whole) == 1 else self._index(group) + suffix
+            terms.append(" * ".join([index, *(after.name for after in spanned[number + 1 :])]))
+        return " + ".join(terms) or "0"
+
     def mask(self, atoms: tuple[int, ...], element: bool, place: Place) -> str:
         """The name of the mask for a tensor that spans these atoms; "" where there is none."""
         outside = self.loop.domain.inner if self.at.lanes else self.loop.domain.outer

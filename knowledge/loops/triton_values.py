@@ -89,8 +89,14 @@ class TritonValues:
             whole = " * ".join([f"tl.full((), {(groups or ['1'])[0]}, tl.int64)", *groups[1:]])
             whole = f"({whole})" if groups[1:] else whole
             return whole if value.type == "int64_t" else f"{whole}.to({TYPES[value.type]})"
+        if value.op == "position" and value.atoms:
+            index = self.tile.position(value.atoms, self.place if place == "element" else Place())
+            return f"tl.cast({index}, tl.int64)"
         if value.op == "load":
-            return self._load(value)
+            return self._load_at(value, place) if value.args else self._load(value)
+        if value.op == "within":
+            index = self.use(value.args[0], place)
+            return f"tl.minimum(tl.maximum({index}, 0), {int(value.number) - 1})"
         operands = value.args[1:] if value.op == "where" else value.args
         numbers = takes_numbers(value.op) and any(
             self.values[arg].op != "constant" for arg in operands
@@ -104,13 +110,34 @@ class TritonValues:
             value.stage == "element",
             self.place if value.stage == "element" else Place(),
         )
-        where = f"{self.operand_names[value.operand]} + {self.tile.offset(operand.atoms, place)}"
         mask = ""
         if value.stage != "unit":
             mask = self.tile.mask(operand.atoms, element, place)
-        text = f"tl.load({where.removesuffix(' + ')}{f', mask={mask}' if mask else ''})"
+        return self._loaded(value, self.tile.offset(operand.atoms, place), mask)
+
+    def _loaded(self, value: Value, offset: str, mask: str) -> str:
+        operand, name = self.loop.operands[value.operand], self.operand_names[value.operand]
+        where = f"{name} + {offset}" if offset else name
+        text = f"tl.load({where}{f', mask={mask}' if mask else ''})"
         narrow = operand.dtype in ("float16", "bfloat16", "int32", "int16", "int8", "uint8")
         return f"{text}.to({TYPES[value.type]})" if narrow else text
+
+    def _load_at(self, value: Value, where: str) -> str:
+        """Elements of an operand that has extents, which are read at indices of their own.
+
+        Indices are anything where the tile has nothing, so that the mask is the tile's whole.
+        """
+        operand, element = self.loop.operands[value.operand], value.stage == "element"
+        place = self.place if element else Place()
+        terms = []
+        for unit, sizes in self.tile.at.units(operand):
+            if isinstance(unit, int):
+                index = self.use(value.args[unit], where)
+            else:
+                index = self.tile.position(unit.atoms, place)
+            terms.append(" * ".join([index, *sizes]))
+        mask = "" if value.stage == "unit" else self.tile.whole_mask(element)
+        return self._loaded(value, " + ".join(terms), place.mask or mask)
 
     def _gathered(self, number: int) -> str:
         """A row value that is an element at a column of its own; NaN where there is none."""

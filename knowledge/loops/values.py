@@ -39,6 +39,10 @@ class Values:
         self.kept = dict(plan.kept)
         self.unit, self.row, self.final, self.sweep = Scope(), Scope(), Scope(), Scope()
         self.level = 0
+        # Conditions that hold, or don't, throughout the part of the loop under construction; and
+        # the atoms of the innermost loop where it is cut at all its seams.
+        self.assumed: dict[int, bool] = {}
+        self.cut: tuple[int, ...] = ()
         self.operand_names = names_of([variable(operand.ref) for operand in loop.operands], "")
         self.spacings: list[Spacing] = [
             {group.name: f"{name}_{group.name}" for group in steps_of(loop, operand)}
@@ -51,6 +55,12 @@ class Values:
         value = self.values[number]
         if value.op == "constant":
             return parenthesised(literal(value.number, value.type))
+        if value.stage == "element" and number in self.kept and value.level < self.level:
+            return self._from_kept(number)
+        if value.op == "where" and value.args[0] in self.assumed:
+            return self.use(value.args[1 if self.assumed[value.args[0]] else 2], place)
+        if value.op == "within" and self.is_cut(value):
+            return self.use(value.args[0], place)
         if value.stage == "unit":
             return self._made(number, self.unit, "unit")
         if value.stage == "final":
@@ -58,13 +68,23 @@ class Values:
         if value.stage == "row":
             name = self._made_in_row(number)
             return f"{name}[lane]" if self.at.lanes else name
-        if number in self.kept and value.level < self.level and number not in self.sweep.made:
+        return self._made(number, self.sweep, "element")
+
+    def _from_kept(self, number: int) -> str:
+        """A value that an earlier sweep left in a row buffer."""
+        if number not in self.sweep.made:
             name = self.name_of(number)
             self.sweep.made[number] = name
             self.sweep.lines.append(
-                f"const {value.type} {name} = {self.kept_name(number)}[{self.kept_index()}];"
+                f"const {self.values[number].type} {name} = "
+                f"{self.kept_name(number)}[{self.kept_index()}];"
             )
-        return self._made(number, self.sweep, "element")
+        return self.sweep.made[number]
+
+    def is_cut(self, within: Value) -> bool:
+        """Whether an index stays in range, as the loop ends where it would not."""
+        position = self.values[within.args[1]]
+        return position.op == "position" and bool(self.cut) and position.atoms == self.cut
 
     def name_of(self, number: int) -> str:
         """The C++ name of a value."""
@@ -108,9 +128,13 @@ class Values:
             names = [g.name for g in self.at.all if set(g.atoms) & set(value.atoms)]
             return f"static_cast<{value.type}>({' * '.join(names) or '1'})"
         if value.op == "position":
-            return self.at.column()
+            return self.at.position(value.atoms) if value.atoms else self.at.column()
         if value.op == "load":
-            return self._load(value)
+            return self._load_at(number) if value.args else self._load(value)
+        if value.op == "within":
+            index = self.use(value.args[0], place)
+            end = int(value.number) - 1
+            return f"{index} < 0 ? 0 : {index} > {end} ? {end} : {index}"
         args = [self.use(arg, place) for arg in value.args]
         if value.op == "cast":
             return (
@@ -135,6 +159,30 @@ class Values:
             operand.dtype,
             f"{self.read_pointer(value.operand)}[{self.at.element_offset(operand.atoms, spacing)}]",
         )
+
+    def _load_at(self, number: int) -> str:
+        """An element of an operand that has extents, which are read at indices of their own."""
+        value = self.values[number]
+        operand, name = self.loop.operands[value.operand], self.operand_names[value.operand]
+        row: list[str] = []
+        element: list[str] = []
+        for unit, sizes in self.at.units(operand):
+            if isinstance(unit, int):
+                inside = self.values[value.args[unit]].stage == "element"
+                index = self.use(value.args[unit], "element" if inside else "row")
+            else:
+                inside = unit in self.at.columns
+                index = self.at.place(unit)
+            (element if inside else row).append(" * ".join([index, *sizes]))
+        if value.stage != "element" or self.at.lanes or not element:
+            return loaded(operand.dtype, f"{name}[{sum_of([*row, *element])}]")
+        pointer = name
+        if row:
+            pointer = f"{name}_{number}"
+            line = f"const {STORAGE[operand.dtype]}* {pointer} = {name} + {sum_of(row)};"
+            if line not in self.row.lines:
+                self.row.lines.append(line)
+        return loaded(operand.dtype, f"{pointer}[{sum_of(element)}]")
 
     def read_pointer(self, number: int) -> str:
         """The pointer to a row of an operand."""
@@ -173,13 +221,16 @@ class Values:
         column, target = value.args
         label = self.use(column, "row")
         outside = self.sweep, self.level, self.kept
+        assumed = self.assumed, self.cut
         # Evaluated anew, not read from what earlier sweeps kept: it is one element only.
         self.sweep, self.level, self.kept = Scope(), self.values[target].level, {}
+        self.assumed, self.cut = {}, ()
         result = self.use(target, "element")
         body = [*self.at.unravelled(self.at.columns, "label")] if len(self.at.columns) > 1 else []
         body += ["const int64_t col = label;"] if len(self.at.columns) == 1 else []
         body += [*self.sweep.lines, f"{{}} = {result};"]
         self.sweep, self.level, self.kept = outside
+        self.assumed, self.cut = assumed
         limit = " * ".join(group.name for group in self.at.columns) or "1"
         place = f"{name}[lane]" if self.at.lanes else name
         empty = "NAN" if value.type in ("float", "double") else "0"

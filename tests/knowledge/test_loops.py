@@ -78,7 +78,12 @@ EXPRESSIONS = [
     "torch.addcdiv(x, x, x + 1)", "x // 2", "torch.logaddexp(x, x * 0)",
     "F.threshold(x, 0.1, 2.0)", "(x > 0) & (x < 1)", "~(x > 0) | (x == 2)",
     "torch.zeros_like(x) * x", "x.half().float()", "x.bfloat16().float()",
-    "(x > 0).to(torch.int32)",
+    "(x > 0).to(torch.int32)", "torch.logaddexp(x, x)", "torch.xlogy(x.abs(), x)",
+    "torch.fmax(x, x * 0 + 1)", "torch.fmin(x, x * 0)", "torch.heaviside(x, x * 0 + 0.5)",
+    "torch.special.entr(x)", "torch.hypot(x, x + 1)", "torch.copysign(x.abs(), 1 - x)",
+    "torch.deg2rad(x)", "torch.rad2deg(x)", "torch.logit(x)",
+    "torch.logit(x, eps=0.1)", "torch.isclose(x, x.abs())", "F.rrelu(x)", "torch.sgn(x)",
+    "torch.zeros(3628) + x", "(x > 0).int() & 3 | 4 ^ (x > 1).int()",
 ]  # fmt: skip
 
 
@@ -169,6 +174,31 @@ GROUPS = {
         "F.prelu(x, c)]",
         "x, w, c",
         "torch.randn(3, 4, 6, 5), torch.randn(6, 5), torch.randn(4)",
+    ),
+    "classes that weigh differently": (
+        "[F.cross_entropy(x, t, weight=w), F.cross_entropy(x, p), F.nll_loss(x, t, weight=w), "
+        "F.cross_entropy(x, p, label_smoothing=0.1, reduction='sum'), "
+        "F.cross_entropy(x, t, weight=w, ignore_index=3, reduction='none')]",
+        "x, t, w, p",
+        "torch.randn(40, 7) * 3, torch.randint(0, 7, (40,)), torch.rand(7), "
+        "torch.softmax(torch.arange(280.0).view(40, 7).sin(), 1)",
+    ),
+    "losses with a further term": (
+        "[F.poisson_nll_loss(x, y.abs() * 3, full=True), "
+        "F.triplet_margin_loss(x, y, x * 2 + y, swap=True)]",
+        "x, y",
+        "torch.randn(9, 33), torch.randn(9, 33)",
+    ),
+    "reductions that skip": (
+        "[torch.nansum(x.log(), -1), torch.count_nonzero(x > 0, -1), "
+        "torch.aminmax(x, dim=-1)[0], torch.aminmax(x, dim=-1)[1]]",
+        "x",
+        "torch.randn(9, 33)",
+    ),
+    "made of two vectors": (
+        "[torch.outer(x, y), torch.diff(torch.outer(x, y)), F.one_hot(t, 9) * 2]",
+        "x, y, t",
+        "torch.randn(7), torch.randn(9), torch.randint(0, 9, (7,))",
     ),
     "whole numbers": (
         "[x * 2 + 1, x.sum(1), x.float() / 3, x // 4, x % 4, x.amax(1), x.clamp(-2, 2), "

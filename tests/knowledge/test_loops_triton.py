@@ -5,6 +5,8 @@ import pytest
 from knowledge.emit import emit
 from knowledge.pattern import Parameter, Refusal, Step, load_pattern
 from knowledge.program import Program
+from tests.knowledge.test_loops_movement import CASES as MOVED
+from tests.knowledge.test_loops_movement import LOOKUPS
 from tests.patterns.ops import OPS
 from tests.patterns.workshop import SITUATION, build, function, reference
 from tools.backends.triton.interpret import Candidate, Interpreted, NotInterpreted, interpret
@@ -69,7 +71,19 @@ CASES = {
     ),
     "mean_of_rows": ("x", "torch.logsumexp(x, 1).mean()", "torch.randn(2000, 40)"),
     "one_number": ("x", "torch.relu(x) * 2", "torch.tensor(3.0)"),
-}
+    **{
+        name: MOVED[name]
+        for name in (
+            "side by side along the row", "side by side between rows",
+            "softmax over pieces, in lanes", "a heat equation", "rotary positions", "reflection",
+            "triangles",
+        )
+    },
+    **{
+        name: LOOKUPS[name]
+        for name in ("token, segment and position", "elements along the row", "both ends of edges")
+    },
+}  # fmt: skip
 SETTINGS: tuple[dict[str, Parameter], ...] = (
     {"exp": "inline", "accumulate": "double"},
     {"block": 256},

@@ -1,0 +1,67 @@
+"""What the values of a loop need, and whether computing them so would be a waste."""
+
+from dataclasses import replace
+
+from knowledge.loops.form import Loop, Refused, Value
+from knowledge.loops.scalars import SCALARS
+
+
+def pruned(loop: Loop) -> Loop:
+    """The loop without values, and then operands, that nothing needs."""
+    needed: set[int] = set()
+    stack = [store.value for store in loop.stores]
+    while stack:
+        number = stack.pop()
+        if number not in needed:
+            needed.add(number)
+            stack += loop.values[number].args
+    kept = sorted(needed)
+    used = sorted({loop.values[n].operand for n in kept if loop.values[n].operand >= 0})
+    values = tuple(_renumbered(loop.values[n], kept, used) for n in kept)
+    stores = tuple(replace(store, value=kept.index(store.value)) for store in loop.stores)
+    # What no position counts along any more may have any size.
+    positions = {atom for value in values if value.op == "position" for atom in value.atoms}
+    operands = tuple(loop.operands[n] for n in used)
+    return Loop(loop.domain, values, operands, stores, loop.fixed & positions)
+
+
+def _renumbered(value: Value, kept: list[int], used: list[int]) -> Value:
+    args = tuple(kept.index(arg) for arg in value.args)
+    operand = used.index(value.operand) if value.operand >= 0 else -1
+    return replace(value, args=args, operand=operand)
+
+
+def refuse_waste(loop: Loop) -> None:
+    """Refuse a loop that would compute something costly again for every row.
+
+    A value along the columns alone, such as exp of a bias, is cheaper computed once, on its own.
+    """
+    outside = set(loop.domain.rows)
+    if loop.domain.count(loop.domain.rows) == 1:
+        return
+    spans = atoms_of_values(loop)
+    for value, atoms in zip(loop.values, spans, strict=True):
+        if value.stage == "element" and is_costly(value) and not atoms & outside:
+            raise Refused(f"{value.op} along the columns would be computed again in every row")
+        if value.op == "fold" and not atoms & outside:
+            raise Refused(f"a {value.fold} along the columns would be computed in every row")
+
+
+def atoms_of_values(loop: Loop) -> list[frozenset[int]]:
+    """For each value, the atoms on which it depends."""
+    spans: list[frozenset[int]] = []
+    for value in loop.values:
+        span = frozenset(value.atoms) if value.op in ("load", "position") else frozenset()
+        if value.op == "position" and not value.atoms:
+            span = frozenset(loop.domain.columns)
+        for arg in value.args:
+            span |= spans[arg]
+        if value.op in ("fold", "gather"):
+            span -= frozenset(loop.domain.columns)
+        spans.append(span)
+    return spans
+
+
+def is_costly(value: Value) -> bool:
+    """Whether a value takes more than a few instructions."""
+    return value.op in SCALARS and SCALARS[value.op].costly

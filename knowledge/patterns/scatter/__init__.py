@@ -1,0 +1,1 @@
+"""Scattered sums: see card.toml and notes.md."""
