@@ -10,7 +10,8 @@ from knowledge.patterns.channels_last.rewrite import POOL, TO_CHANNELS_LAST, TO_
 from knowledge.program import Program
 from tests.patterns.workshop import SITUATION, Built, build, complaints, reference
 
-LAST = (Step(pattern="channels_last"), Step(pattern="row_loop"))
+NAME = "channels_last"
+LAST = (Step(pattern=NAME), Step(pattern="row_loop"))
 
 
 def net(layers: str, forward: str, inputs: str, evaluated: bool = True) -> str:
@@ -54,9 +55,11 @@ JOINED = net(
 )
 
 
+@pytest.mark.parametrize("own", ["direct", "none"])
 @pytest.mark.parametrize("source", [STEM, RESIDUAL, TRAINED, JOINED])
-def test_a_network_is_exact_for_every_batch_and_layout(source: str) -> None:
-    built = build(source, LAST)
+def test_a_network_is_exact_for_every_batch_and_layout(source: str, own: str) -> None:
+    step = Step(pattern=NAME, parameters={"own": own})
+    built = build(source, (step, *LAST[1:]))
     assert complaints(built) == []
     (x,) = built.inputs
     assert complaints(built, [torch.randn(1 + x.shape[0], *x.shape[1:])]) == []
@@ -97,6 +100,40 @@ def test_weights_may_change_between_calls() -> None:
         torch.testing.assert_close(candidate(*built.inputs), changed(*built.inputs))
 
 
+def _layer(channels: int, filters: int, padding: int, bias: bool = True) -> str:
+    return net(
+        f"self.c = nn.Conv2d({channels}, {filters}, 3, padding={padding}, bias={bias})",
+        "F.relu(self.c(x))",
+        f"torch.randn(2, {channels}, 11, 14)",
+    )
+
+
+@pytest.mark.parametrize("own", ["winograd", "direct"])
+@pytest.mark.parametrize(
+    "source", [_layer(32, 40, 1), _layer(48, 33, 0, bias=False), _layer(32, 64, 2)]
+)
+def test_a_layer_of_our_own_is_exact(source: str, own: str) -> None:
+    built = build(source, (Step(pattern=NAME, parameters={"own": own}),))
+    assert complaints(built) == []
+    shape = built.inputs[0].shape
+    assert complaints(built, [1e3 + torch.randn(shape)]) == []
+    assert complaints(built, [torch.randn(shape).exp() * 1e-20]) == []
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_winograd_keeps_values_that_are_not_finite_where_they_belong(value: float) -> None:
+    built = build(_layer(32, 40, 1), (Step(pattern=NAME, parameters={"own": "winograd"}),))
+    x = built.inputs[0].clone()
+    x[1, 3, 5, 6] = value
+    assert complaints(built, [x]) == []
+    with torch.no_grad():
+        built.model.c.weight[3, 2, 1, 1] = value
+        try:
+            assert complaints(built) == []
+        finally:
+            built.model.c.weight[3, 2, 1, 1] = 0.1
+
+
 POOLS = [
     "F.max_pool2d(self.c(x), (3, 2), (2, 1), (1, 0), (2, 3))",
     "F.max_pool2d(self.c(x), 3, 2, 1, ceil_mode=True)",
@@ -125,7 +162,7 @@ def test_layers_that_follow_each_other_move_their_images_once() -> None:
 
 
 def test_a_layer_named_alone_leaves_the_others_as_they_are() -> None:
-    only = Step(pattern="channels_last", parameters={"only": "conv2d"})
+    only = Step(pattern=NAME, parameters={"only": "conv2d"})
     built = build(JOINED, (only, Step(pattern="row_loop")))
     assert complaints(built) == []
     assert TO_ROW_MAJOR in _targets(built)
@@ -151,6 +188,3 @@ def test_an_unknown_tunable_is_an_error() -> None:
     program = Program.of(build(STEM, LAST).graph, STEM)
     with pytest.raises(ValueError, match="unknown tunables"):
         load_pattern("channels_last").apply(program, Step(pattern=NAME, parameters={"x": 1}))
-
-
-NAME = "channels_last"

@@ -12,11 +12,13 @@ from typing import Any
 from knowledge.opgraph import Argument, Node, OpGraph, Ref, TensorSpec
 from knowledge.patterns.algebra.edit import argument, dense, operator, without_dead
 from knowledge.patterns.column_statistics.columns import BatchNorm, batch_norm_of, statistics
+from knowledge.patterns.convolution.window import Call, Window, read_call
 from knowledge.patterns.pooling.windows import Pool, pool_of
 
 TO_CHANNELS_LAST = "kernelwright.to_channels_last.default"
 TO_ROW_MAJOR = "kernelwright.to_row_major.default"
 FOLDED_NORM = "kernelwright.folded_norm.default"
+LAYER = "kernelwright.conv_channels_last.default"
 POOL = "kernelwright.pool_channels_last.default"
 
 TO_LAST, TO_FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
@@ -50,11 +52,17 @@ def is_layer(graph: OpGraph, node: Node) -> bool:
 
 
 class Rewriter:
-    """One pass over a graph, in which the layers named in `layers` become channels-last."""
+    """One pass over a graph, in which the layers named in `layers` become channels-last.
 
-    def __init__(self, graph: OpGraph, layers: frozenset[str]) -> None:
+    Those named in `own` too are to be computed by kernels of our own.
+    """
+
+    def __init__(
+        self, graph: OpGraph, layers: frozenset[str], own: frozenset[str] = frozenset()
+    ) -> None:
         self._graph = graph
         self._layers = layers
+        self._own = own
         self._nodes: list[Node] = []
         self._specs: dict[Ref, TensorSpec] = {}
         # By values of the graph as it was: in channels-last form, as they were, and renamed.
@@ -64,9 +72,10 @@ class Rewriter:
         self.norms: dict[str, BatchNorm] = {}
         self.folded: dict[str, float] = {}
         self.pools: dict[str, Pool] = {}
+        self.windows: dict[str, Window] = {}
 
     def run(self) -> OpGraph:
-        """The rewritten graph; what its new calls stand for is in `norms`, `folded` and `pools`."""
+        """The rewritten graph; its new calls are told about in `norms`, `folded`, ..."""
         graph = self._graph
         for node in graph.nodes:
             if node.kind != "call" or not self._turned(node):
@@ -189,6 +198,12 @@ class Rewriter:
         source = node.args[0]
         assert isinstance(source, Ref)
         last = self._turn(source)
+        read = read_call(self._graph, node)
+        if node.name in self._own and isinstance(read, Call):
+            given = (self._plain(ref) for ref in node.refs[1:])
+            self._done(node, LAYER, (last, *given))
+            self.windows[node.name] = read.window
+            return
         if self._is_product(node):
             self._product(node, last)
             return
