@@ -38,7 +38,7 @@ static void pack(const float* weight, float* packed) {
 static __attribute__((noinline)) void pixels_product(
         const float* const* base, int64_t row, const float* __restrict__ panel,
         const float* start, float* __restrict__ out, int64_t rows, int64_t columns) {
-    vector_t total[TILE_ROWS][2];
+    vector_t total[TILE_ROWS][2], sum[TILE_ROWS][2] = {};
 #pragma GCC unroll 16
     for (int64_t i = 0; i < TILE_ROWS; ++i) {
         total[i][0] = *(const vector_t*)start;
@@ -52,7 +52,6 @@ static __attribute__((noinline)) void pixels_product(
                 const float* at[TILE_ROWS];
 #pragma GCC unroll 16
                 for (int64_t i = 0; i < TILE_ROWS; ++i) at[i] = base[i] + shift;
-                vector_t sum[TILE_ROWS][2] = {};
                 for (int64_t k = 0; k < count; ++k, panel += TILE_COLUMNS) {
                     const vector_t b0 = *(const vector_t*)panel;
                     const vector_t b1 = *(const vector_t*)(panel + VECTOR);
@@ -63,12 +62,19 @@ static __attribute__((noinline)) void pixels_product(
                         sum[i][1] += value * b1;
                     }
                 }
+                if (DEPTH <= SHORT) continue;
 #pragma GCC unroll 16
                 for (int64_t i = 0; i < TILE_ROWS; ++i) {
                     total[i][0] += sum[i][0];
                     total[i][1] += sum[i][1];
+                    sum[i][0] = sum[i][1] = vector_t{};
                 }
             }
+#pragma GCC unroll 16
+    for (int64_t i = 0; i < TILE_ROWS; ++i) {
+        total[i][0] += sum[i][0];
+        total[i][1] += sum[i][1];
+    }
     if (columns == TILE_COLUMNS) {
         for (int64_t i = 0; i < rows; ++i) {
             *(vector_t*)(out + i * FILTERS) = total[i][0];

@@ -6,6 +6,7 @@ from textwrap import fill
 
 from knowledge.loops.epilogue import Epilogue, find_epilogue
 from knowledge.opgraph import Node, Ref
+from knowledge.patterns.channels_last.depthwise import DEPTHWISE_CPP
 from knowledge.patterns.channels_last.direct import DIRECT_CPP, STRIP_CPP
 from knowledge.patterns.channels_last.winograd import WINOGRAD_CPP
 from knowledge.patterns.convolution.window import Window
@@ -13,7 +14,7 @@ from knowledge.program import Check, Kernel, Program, Size, Written, variable
 from knowledge.tiles import TILE_CPP
 
 # Of the peak of a product: a tile of pixels reads six or twelve places where a packed panel is one.
-DIRECT = 0.85
+DIRECT, DEPTHWISE = 0.85, 0.3
 # Of what the direct kernel takes: 2.25 times fewer products, less the transforms.
 WINOGRAD = 1.6
 # A tile's start and end, in steps of the window.
@@ -54,6 +55,11 @@ class Layer:
         return self.window.dilation[axis] * (self.window.kernel[axis] - 1) + 1
 
 
+def can_compute(window: Window) -> bool:
+    """Whether there is a kernel for a layer: one group, or a group for every channel."""
+    return window.groups == 1 or (window.channels == 1 and window.filters == 1)
+
+
 def suits_winograd(window: Window) -> bool:
     """Whether a layer can be, and had better be, computed by Winograd's algorithm."""
     plain = {*window.stride, *window.dilation, window.groups} == {1} and window.kernel == (3, 3)
@@ -61,7 +67,9 @@ def suits_winograd(window: Window) -> bool:
 
 
 def own_share(window: Window) -> float:
-    """Of the peak, for the direct kernel: filters fill vectors, and the window is long."""
+    """Of the peak, with no transforms: filters fill vectors, and the window is long."""
+    if window.groups > 1:
+        return DEPTHWISE
     depth = window.channels * window.taps
     filled = window.filters / (-(-window.filters // 16) * 16)
     return DIRECT * filled * depth / (depth + TILE_OVERHEAD)
@@ -70,7 +78,7 @@ def own_share(window: Window) -> float:
 def layer_kernel(program: Program, layer: Layer, name: str) -> Kernel:
     """The kernel of a layer, with the largest epilogue that can be done to whole pixels."""
     graph, node, window = program.graph, layer.node, layer.window
-    x, filters = variable(node.refs[0]), window.filters
+    x, filters = variable(node.refs[0]), window.groups * window.filters
     shape = (f"{x}.shape[0]", *layer.output_sizes(), str(filters))
     epilogue = find_epilogue(program, node.name, 3, shape)
     writes: tuple[Written, ...] = ()
@@ -117,7 +125,8 @@ def _sizes(x: str, layer: Layer) -> tuple[Size, ...]:
 
 def _checks(x: str, layer: Layer) -> tuple[Check, ...]:
     w = layer.window
-    weight = (w.filters, w.channels, *w.kernel)
+    weight = (w.groups * w.filters, w.channels, *w.kernel)
+    channels = w.groups * w.channels
     fits = (
         f"{x}.shape[{axis + 1}] >= {layer.reach(axis) - w.before[axis] - w.after[axis]}"
         for axis in (0, 1)
@@ -125,8 +134,8 @@ def _checks(x: str, layer: Layer) -> tuple[Check, ...]:
     return (
         Check(
             left=f"({x}.shape[3], *{variable(layer.node.refs[1])}.shape)",
-            right=str((w.channels, *weight)),
-            sentence=f"this convolution takes {w.channels} channels and a weight of {weight}",
+            right=str((channels, *weight)),
+            sentence=f"this convolution takes {channels} channels and a weight of {weight}",
         ),
         Check(
             left=f"({' and '.join(fits)})",
@@ -141,7 +150,10 @@ def _constants(window: Window) -> str:
         ("K", window.kernel), ("S", window.stride), ("P", window.before), ("D", window.dilation)
     )  # fmt: skip
     lines = [f"constexpr int64_t {key}H = {two[0]}, {key}W = {two[1]};" for key, two in rows]
-    lines.append(f"constexpr int64_t CHANNELS = {window.channels}, FILTERS = {window.filters};")
+    lines.append(
+        f"constexpr int64_t CHANNELS = {window.groups * window.channels}, "
+        f"FILTERS = {window.groups * window.filters};"
+    )
     padded = "true" if any(window.before + window.after) else "false"
     return "\n".join([*lines, f"constexpr bool PADDED = {padded};"])
 
@@ -170,8 +182,11 @@ def _source(layer: Layer, name: str, epilogue: Epilogue | None) -> str:
         f"{'result' if kept else 'nullptr'},\n"
         "             {images, height, width, out_height, out_width}, finish);\n}"
     )
-    driver = WINOGRAD_CPP if layer.winograd else DIRECT_CPP
-    texts = (_HEADERS, _constants(layer.window), TILE_CPP, STRIP_CPP, driver)
+    texts = [_HEADERS, _constants(layer.window), TILE_CPP]
+    if layer.window.groups > 1:
+        texts.append(DEPTHWISE_CPP)
+    else:
+        texts += [STRIP_CPP, WINOGRAD_CPP if layer.winograd else DIRECT_CPP]
     parts = [text.strip("\n") for text in texts]
     if epilogue is not None:
         parts.insert(0, epilogue.source.strip("\n"))

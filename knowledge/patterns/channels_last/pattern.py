@@ -3,7 +3,7 @@
 from knowledge.loops.cost import compared
 from knowledge.opgraph import Node, OpGraph
 from knowledge.pattern import Proposal, Refusal, Situation, Step
-from knowledge.patterns.channels_last.layer import Layer, layer_kernel, suits_winograd
+from knowledge.patterns.channels_last.layer import Layer, can_compute, layer_kernel, suits_winograd
 from knowledge.patterns.channels_last.moves import fold_kernel, move_kernel
 from knowledge.patterns.channels_last.pools import pool_kernel
 from knowledge.patterns.channels_last.rewrite import (
@@ -21,9 +21,9 @@ from knowledge.patterns.convolution.window import Call, read_call
 from knowledge.program import Kernel, Program
 
 NAME = "channels_last"
-# Which layers are computed by kernels of our own: those with few channels, where the library fills
-# no vectors, and 3x3 ones by Winograd's algorithm; or all but those with groups; or the same, but
-# none by Winograd's; or none.
+# Which layers are computed by kernels of our own. "few": those of few channels (a stem) or of one
+# in each group, where the library fills no vectors; "winograd": these, and 3x3 ones by Winograd's
+# algorithm; "all": all that can be; "direct": all, none by Winograd's; "none".
 OWN = ("winograd", "all", "few", "direct", "none")
 FEW_CHANNELS = 8
 
@@ -78,10 +78,11 @@ def _own(graph: OpGraph, names: list[str], own: str) -> dict[str, bool]:
     found = {}
     for name in names:
         read = read_call(graph, graph.by_name[name])
-        if own == "none" or not isinstance(read, Call) or read.window.groups != 1:
+        if own == "none" or not isinstance(read, Call) or not can_compute(read.window):
             continue
         winograd = own in ("winograd", "all") and suits_winograd(read.window)
-        if winograd or own in ("all", "direct") or read.window.channels <= FEW_CHANNELS:
+        few = read.window.channels <= FEW_CHANNELS
+        if winograd or few or own in ("all", "direct"):
             found[name] = winograd
     return found
 

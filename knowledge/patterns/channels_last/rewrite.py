@@ -96,6 +96,8 @@ class Rewriter:
             self._layer(node)
             return True
         source = node.args[0] if node.args else None
+        if name in _RESIZED and isinstance(source, Ref) and self._wanted(node):
+            self._turn(source)
         if name == "cat":
             return self._join(node)
         if name in _POINTWISE:
@@ -112,6 +114,20 @@ class Rewriter:
         if "_pool2d" in name:
             return self._pool(node)
         return name in by_name and by_name[name](node, source)
+
+    def _wanted(self, node: Node) -> bool:
+        """Whether only layers want what a call makes, so that it had better be made for them."""
+        users = self._graph.users[node.name]
+        read = any(ref.ref == node.name for ref in self._graph.outputs)
+        return bool(users) and not read and all(self._leads_on(user) for user in users)
+
+    def _leads_on(self, user: Node) -> bool:
+        if user.name in self._layers:
+            return True
+        moved = operator(user) in _RESIZED or (
+            operator(user) == "cat" and argument(user, 1, "dim", 0) in (1, -3)
+        )
+        return moved and self._wanted(user)
 
     # What makes nodes.
 
@@ -293,7 +309,7 @@ class Rewriter:
         if not all(spec.dtype == "float32" for spec in specs):
             return False
         ready = sum(spec.numel for ref, spec in zip(refs, specs, strict=True) if ref in self._last)
-        if 2 * ready < node.spec.numel:
+        if 2 * ready < node.spec.numel and not self._wanted(node):
             return False
         self._done(node, "aten.cat.default", ([self._turn(ref) for ref in refs], 3))
         return True

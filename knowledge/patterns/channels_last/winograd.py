@@ -188,7 +188,8 @@ static void convolve(
     high = larger(1, smaller(tiles_high, high));
     while (high > 1 && s.images * ((tiles_high + high - 1) / high) < 2 * threads) high /= 2;
     const int64_t strips = (tiles_high + high - 1) / high;
-    const int64_t plane = (high * tiles_wide + TILE_ROWS) * CHANNELS;
+    // One line of cache more, so that the 16 places of a tile do not fall on the same sets.
+    const int64_t plane = (high * tiles_wide + TILE_ROWS) * CHANNELS + 16;
 #pragma omp parallel
     {
         std::vector<float> staged((2 * high + 2) * row), v(16 * plane);
