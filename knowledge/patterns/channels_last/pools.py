@@ -7,12 +7,23 @@ from knowledge.program import Check, Kernel, Size, Written, variable
 _CPP = r"""
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 #include <limits>
 
 constexpr int64_t LANES = 16, BLOCK = 64;
-typedef float lanes __attribute__((vector_size(64), aligned(4), may_alias));
+typedef float lanes __attribute__((vector_size(64)));
 typedef double wide __attribute__((vector_size(64)));
 typedef float half __attribute__((vector_size(32)));
+
+// Vectors lie anywhere; a type that says so is forgotten by templates.
+template <typename T>
+static inline T loaded(const float* place) {{
+    T value;
+    std::memcpy(&value, place, sizeof(T));
+    return value;
+}}
+template <typename T>
+static inline void store(float* place, T value) {{ std::memcpy(place, &value, sizeof(T)); }}
 struct Span {{ int64_t first, last; }};
 
 {window}
@@ -34,7 +45,8 @@ extern "C" void {name}(
 {divisor}
             int64_t c = c0;
             for (; c + LANES <= c1; c += LANES)
-                *(lanes*)(to + c) = joined<lanes>(plane + c, rows, columns, width, channels){over};
+                store<lanes>(
+                    to + c, joined<lanes>(plane + c, rows, columns, width, channels){over});
             for (; c < c1; ++c)
                 to[c] = joined<float>(plane + c, rows, columns, width, channels){over};
         }}
@@ -64,7 +76,7 @@ static inline T joined(
     T most = T{} - std::numeric_limits<float>::infinity();
     for (int64_t h = rows.first; h < rows.last; h += STEP_H)
         for (int64_t w = columns.first; w < columns.last; w += STEP_W) {
-            const T value = *(const T*)(plane + (h * width + w) * channels);
+            const T value = loaded<T>(plane + (h * width + w) * channels);
             most = (value > most) | (value != value) ? value : most;
         }
     return most;
@@ -81,15 +93,16 @@ template <typename T> struct Total {
 template <> struct Total<lanes> {
     wide low = {}, high = {};
     void add(lanes row) {
-        const half* parts = (const half*)&row;
+        half parts[2];
+        std::memcpy(parts, &row, sizeof(row));
         low += __builtin_convertvector(parts[0], wide);
         high += __builtin_convertvector(parts[1], wide);
     }
     lanes all() const {
+        const half parts[2] = {
+            __builtin_convertvector(low, half), __builtin_convertvector(high, half)};
         lanes sum;
-        half* parts = (half*)&sum;
-        parts[0] = __builtin_convertvector(low, half);
-        parts[1] = __builtin_convertvector(high, half);
+        std::memcpy(&sum, parts, sizeof(sum));
         return sum;
     }
 };
@@ -101,14 +114,14 @@ static inline T joined(
         T sum = {};
         for (int64_t h = rows.first; h < rows.last; ++h)
             for (int64_t w = columns.first; w < columns.last; ++w)
-                sum += *(const T*)(plane + (h * width + w) * channels);
+                sum += loaded<T>(plane + (h * width + w) * channels);
         return sum;
     }
     Total<T> total;
     for (int64_t h = rows.first; h < rows.last; ++h) {
         T row = {};
         for (int64_t w = columns.first; w < columns.last; ++w)
-            row += *(const T*)(plane + (h * width + w) * channels);
+            row += loaded<T>(plane + (h * width + w) * channels);
         total.add(row);
     }
     return total.all();
