@@ -5,7 +5,7 @@ from math import prod
 from typing import Any, Literal
 
 from knowledge.opgraph import Node, OpGraph, Ref
-from knowledge.patterns.algebra.edit import Writer, argument, operator, producer, replace
+from knowledge.patterns.algebra.edit import Writer, argument, dense, operator, producer, replace
 
 FLOATS = ("float32", "float64")
 STATISTICS = "kernelwright.batch_statistics.default"
@@ -80,29 +80,40 @@ def _number(value: Any) -> float:
     return float(value) if isinstance(value, int | float) else 0.0
 
 
-def split(graph: OpGraph, norm: BatchNorm) -> tuple[OpGraph, str]:
-    """The graph with a batch norm as its statistics and pointwise calls; the statistics' name.
+def statistics(
+    graph: OpGraph, norm: BatchNorm, name: str, source: Ref, shape: tuple[int, ...]
+) -> Node:
+    """The call that gathers a batch norm's statistics from `source`.
 
-    The statistics are the mean and the scale, shaped to broadcast, then the bias where there is
-    one, and the new running mean and variance.
+    Its results are the mean and the scale, of `shape`, which broadcasts, then the bias where there
+    is one, and the new running mean and variance.
     """
+    refs = (norm.weight, norm.bias, *(norm.running or ()))
+    one = dense(shape, graph.spec_of(norm.source).dtype)
+    bias = (one,) if norm.bias is not None else ()
+    running = tuple(graph.spec_of(ref) for ref in norm.running or ())
+    return Node(
+        name=name, kind="call", target=STATISTICS,
+        args=(source, *(ref for ref in refs if ref is not None)),
+        result=(one, one, *bias, *running),
+    )  # fmt: skip
+
+
+def split(graph: OpGraph, norm: BatchNorm) -> tuple[OpGraph, str]:
+    """The graph with a batch norm as its statistics and pointwise calls; the statistics' name."""
     spec = graph.spec_of(norm.source)
     shape = (1, spec.shape[1], *([1] * (len(spec.shape) - 2)))
     w = Writer(graph)
-    refs = (norm.weight, norm.bias, *(norm.running or ()))
-    args = (norm.source, *(ref for ref in refs if ref is not None))
-    name = w.call(STATISTICS, args, shape, spec.dtype).ref
-    broadcast = w.nodes[-1].spec
-    running = tuple(graph.spec_of(ref) for ref in norm.running or ())
-    bias = (broadcast,) if norm.bias is not None else ()
-    w.nodes[-1] = w.nodes[-1].model_copy(update={"result": (broadcast, broadcast, *bias, *running)})
+    name = w.call(STATISTICS, (), shape, spec.dtype).ref
+    w.nodes[-1] = statistics(graph, norm, name, norm.source, shape)
     y = w.call("aten.sub.Tensor", (norm.source, Ref(ref=name, index=0)), spec.shape, spec.dtype)
     y = w.call("aten.mul.Tensor", (y, Ref(ref=name, index=1)), spec.shape, spec.dtype)
     if norm.bias is not None:
         y = w.call("aten.add.Tensor", (y, Ref(ref=name, index=2)), spec.shape, spec.dtype)
     changed = {Ref(ref=norm.node, index=0): y}
-    for old, new in ((3, 2 + len(bias)), (4, 3 + len(bias))):
-        if running:
+    if norm.running is not None:
+        first = 2 + (norm.bias is not None)
+        for old, new in ((3, first), (4, first + 1)):
             changed[Ref(ref=norm.node, index=old)] = Ref(ref=name, index=new)
     return replace(graph, w, norm.node, changed), name
 

@@ -51,7 +51,7 @@ def apply(program: Program, step: Step) -> Program:
     for one in found:
         if isinstance(one, BatchNorm):
             graph, name = split(program.graph, one)
-            kernel = _norm_kernel(graph, one, graph.by_name[name])
+            kernel = norm_kernel(graph, one, graph.by_name[name], 1)
             kernels = (*program.kernels, kernel)
             program = _normalised(program.changed(graph=graph, kernels=kernels), name)
         else:
@@ -110,14 +110,21 @@ def _sizes(source: Ref, first: int, last: int, rank: int) -> tuple[Size, ...]:
     )
 
 
-def _norm_kernel(graph: OpGraph, norm: BatchNorm, node: Node) -> Kernel:
-    """The statistics of a batch norm: mean, scale, bias, new running mean and variance."""
-    spec = graph.spec_of(norm.source)
+def norm_kernel(graph: OpGraph, norm: BatchNorm, node: Node, axis: int) -> Kernel:
+    """The statistics of a batch norm: mean, scale, bias, new running mean and variance.
+
+    `node` gathers them; `axis` is the dimension of channels in what it reads.
+    """
+    source = node.refs[0]
+    spec = graph.spec_of(source)
     rank, name = len(spec.shape), f"{node.name}_kernel"
     made = node.result
     assert isinstance(made, tuple)
     parameters, results = _norm_formulas(norm)
-    broadcast = f"(1, {variable(norm.source)}.shape[1],{' 1,' * (rank - 2)})"
+    channels = f"{variable(source)}.shape[{axis}]"
+    assert made[0] is not None
+    ones = ", ".join(channels if size != 1 else "1" for size in made[0].shape)
+    broadcast = f"({ones},)" if made[0].numel > 1 else f"{made[0].shape}"
     shaped = 2 + (norm.bias is not None)
     writes = tuple(
         Written(
@@ -130,12 +137,14 @@ def _norm_kernel(graph: OpGraph, norm: BatchNorm, node: Node) -> Kernel:
     reads = node.refs
     return Kernel(
         name=name,
-        source=print_statistics(name, spec.dtype, parameters, results, prod(spec.shape[2:]) > 1),
+        source=print_statistics(
+            name, spec.dtype, parameters, results, prod(spec.shape[axis + 1 :]) > 1
+        ),
         signature="p" * (len(reads) + len(writes)) + "iii",
         nodes=(node.name,),
         reads=reads,
         writes=writes,
-        sizes=_sizes(norm.source, 1, 2, rank),
+        sizes=_sizes(source, axis, axis + 1, rank),
         note="batch norm: mean and scale of every channel, and the running statistics",
         moved_bytes=spec.nbytes,
         operations=spec.numel * OPERATIONS,

@@ -120,6 +120,8 @@ def read_call(graph: OpGraph, node: Node) -> Call | str:
     shape, of = graph.spec_of(image).shape, graph.spec_of(weight).shape
     if len(shape) != rank + 2:
         return f"{node.name} has no batch dimension"
+    if not graph.spec_of(image).contiguous:
+        return f"{node.name} reads an image that is not in row-major order"
     if 0 in (*shape, *of, *node.spec.shape):
         return f"{node.name} is empty"
     stride, dilation = (_tuple(given.get(name, 1), rank) for name in ("stride", "dilation"))

@@ -1,0 +1,1 @@
+"""Networks on images in channels-last memory: see card.toml and notes.md."""
