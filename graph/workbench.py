@@ -82,7 +82,7 @@ class Workbenches:
             if run_dir not in self._open:
                 folder = RunFolder(Path(run_dir))
                 folder.adopt(task)
-                library = Library.open(self._library_folder)
+                library = Library.open(self._library_folder, for_run=True)
                 library.refresh()
                 judge = Judge(task, folder.scratch, self._limits)
                 self._open[run_dir] = Workbench(

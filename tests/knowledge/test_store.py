@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from knowledge.catalogue import default_folder, load_catalogue, save_catalogue
+from knowledge.catalogue import default_place, load_catalogue, save_catalogue
 from knowledge.embed import HashedWords
 from knowledge.errors import BadInput
 from knowledge.store import Library
@@ -296,6 +296,6 @@ def test_the_environment_says_where_the_library_lies(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.delenv("KERNELWRIGHT_LIBRARY", raising=False)
-    assert default_folder() == tmp_path / "kernelwright" / "library"
+    assert default_place() == str(tmp_path / "kernelwright" / "library")
     monkeypatch.setenv("KERNELWRIGHT_LIBRARY", str(tmp_path / "mine"))
-    assert default_folder() == tmp_path / "mine"
+    assert default_place() == str(tmp_path / "mine")
