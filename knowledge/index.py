@@ -29,6 +29,13 @@ def index(
         str | None,
         typer.Option("--library", metavar="FOLDER|URL", help="Not $KERNELWRIGHT_LIBRARY's."),
     ] = None,
+    drop: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SOURCE",
+            help="Drop documents: a file, a folder or a host, as searches name it.",
+        ),
+    ] = None,
     anew: Annotated[
         bool, typer.Option("--anew", help="Build all of it from nothing, for everybody.")
     ] = False,
@@ -42,6 +49,9 @@ def index(
     )
     try:
         library = Library.open(place)
+        if drop is not None:
+            sys.stdout.write(f"{library.drop(drop)} dropped\nlibrary: {library.place}\n")
+            return
         with Progress(
             *columns, console=screen, transient=True, disable=not screen.is_terminal
         ) as bar:

@@ -6,8 +6,6 @@ that lives says so every few seconds; one that is silent for longer has died, an
 the next number. Readers compare the newest edition before and after they have read.
 """
 
-import json
-import os
 import socket
 import threading
 import time
@@ -17,12 +15,10 @@ from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple, TypeVar
-from urllib.parse import SplitResult, urlsplit
 
 import chromadb
 import httpx
 from chromadb.api import ClientAPI
-from chromadb.config import DEFAULT_DATABASE, DEFAULT_TENANT, Settings
 from chromadb.errors import (
     AuthorizationError,
     ChromaAuthError,
@@ -32,18 +28,23 @@ from chromadb.errors import (
 )
 
 from knowledge.catalogue import Catalogue
-from knowledge.errors import BadInput
 from knowledge.experience import Lesson
 from knowledge.lexical import WordIndex, open_index
 from knowledge.passage import Row
+from knowledge.reach import (
+    MEND,
+    Unreachable,
+    address_of,
+    open_client,
+    probe,
+    refused,
+    token_headers,
+)
 
-TOKEN = "KERNELWRIGHT_LIBRARY_TOKEN"
 PREFIX = "kernelwright-"
 EDITION = f"{PREFIX}edition-"
 LOG = f"{PREFIX}lesson-log"
 ENTRY = "catalogue"
-# A request to a server that is there takes milliseconds; this is for one that is far away.
-REACH_S = 5.0
 BEAT_S = 2.0
 # So long is a writer's silence taken for its death; a laptop's sleep is no less.
 SILENCE_S = 12.0
@@ -51,10 +52,6 @@ POLL_S = 0.1
 BATCH = 500
 
 Answer = TypeVar("Answer")
-
-
-class Unreachable(BadInput):
-    """The library on a server is not to be had by us, or not now."""
 
 
 class Superseded(Unreachable):
@@ -88,7 +85,7 @@ class ServerShelf:
         Raises:
             BadInput: it is no such address.
         """
-        self._address = _address(url)
+        self._address = address_of(url)
         self.name = url.rstrip("/")
         self.host = socket.gethostname()
         self.folder = folder / f"server-{sha256(self.name.encode()).hexdigest()[:12]}"
@@ -310,12 +307,12 @@ class ServerShelf:
 
     def _connected(self) -> ClientAPI:
         if self._client is None:
-            headers = _headers()
+            headers = token_headers()
             where, tenant, database = self._address
-            _probe(self.name, where, headers)
+            probe(self.name, where, headers)
             ssl, host = where.scheme == "https", where.hostname or ""
             port = where.port or (443 if ssl else 8000)
-            self._client = _client(host, port, ssl, headers, tenant, database)
+            self._client = open_client(host, port, ssl, headers, tenant, database)
         return self._client
 
     @contextmanager
@@ -324,7 +321,7 @@ class ServerShelf:
         try:
             yield
         except (ChromaAuthError, AuthorizationError) as error:
-            raise _refused(self.name) from error
+            raise refused(self.name) from error
         except (ChromaError, httpx.HTTPError) as error:
             raise self._lost(error) from error
         except Exception as error:
@@ -336,7 +333,7 @@ class ServerShelf:
     def _lost(self, error: Exception) -> Unreachable:
         self.close()
         told = " ".join(str(error).split())[:200] or type(error).__name__
-        return Unreachable(f"library {self.name}", f"could not be used ({told}).", _MEND)
+        return Unreachable(f"library {self.name}", f"could not be used ({told}).", MEND)
 
 
 class _Writer:
@@ -376,92 +373,10 @@ class _Writer:
                 self.say()
 
 
-_MEND = "Start it, or mend KERNELWRIGHT_LIBRARY; without it the library on this machine is used."
-
-
 @cache
 def server_shelf(url: str, folder: Path) -> ServerShelf:
     """This process's hold on a library on a server."""
     return ServerShelf(url, folder)
-
-
-def is_address(place: str) -> bool:
-    """Whether a place for a library is a server's address and no folder."""
-    return place.startswith(("http://", "https://"))
-
-
-def _address(url: str) -> tuple[SplitResult, str, str]:
-    """Where the server is, and the tenant and the database that are meant."""
-    parts = urlsplit(url)
-    path = [part for part in parts.path.split("/") if part]
-    if not parts.hostname or len(path) > 2 or parts.query or parts.fragment:
-        raise BadInput(
-            f"library {url}",
-            "is no server's address.",
-            "Write http://host:port, http://host:port/database or "
-            "http://host:port/tenant/database.",
-        )
-    database = path[-1] if path else DEFAULT_DATABASE
-    return parts, path[0] if len(path) > 1 else DEFAULT_TENANT, database
-
-
-def _headers() -> dict[str, str]:
-    """The token, if there is one, as a proxy and as Chroma's own service read it."""
-    token = os.environ.get(TOKEN)
-    return {"Authorization": f"Bearer {token}", "X-Chroma-Token": token} if token else {}
-
-
-def _probe(name: str, where: SplitResult, headers: dict[str, str]) -> None:
-    """Ask whether somebody is there and lets us in.
-
-    Chroma's client waits for ever on one who never answers, and tells no refusals from ruins.
-    """
-    port = where.port or (443 if where.scheme == "https" else 8000)
-    host = f"[{where.hostname}]" if ":" in (where.hostname or "") else where.hostname
-    url = f"{where.scheme}://{host}:{port}/api/v2/auth/identity"
-    try:
-        answer = httpx.get(url, headers=headers, timeout=REACH_S)
-    except httpx.HTTPError as error:
-        told = " ".join(str(error).split()) or type(error).__name__
-        raise Unreachable(f"library {name}", f"does not answer ({told}).", _MEND) from error
-    if answer.status_code in (401, 403):
-        raise _refused(name)
-    try:
-        known = answer.status_code == 200 and "tenant" in json.loads(answer.text)
-    except ValueError:
-        known = False
-    if not known:
-        said = f"{answer.status_code} {answer.reason_phrase}".strip()
-        raise Unreachable(f"library {name}", f"is no Chroma server ({said}).", _MEND)
-
-
-def _client(
-    host: str, port: int, ssl: bool, headers: dict[str, str], tenant: str, database: str
-) -> ClientAPI:
-    """A client for a database, which is made if there is none of that name."""
-
-    def settings() -> Settings:
-        return Settings(anonymized_telemetry=False)
-
-    try:
-        return chromadb.HttpClient(
-            host, port, ssl, headers, settings(), tenant=tenant, database=database
-        )
-    except NotFoundError:
-        where = settings()
-        where.chroma_api_impl = "chromadb.api.fastapi.FastAPI"
-        where.chroma_server_host, where.chroma_server_http_port = host, port
-        where.chroma_server_ssl_enabled, where.chroma_server_headers = ssl, headers
-        with suppress(ChromaError):
-            chromadb.AdminClient(where).create_database(database, tenant)
-        return chromadb.HttpClient(
-            host, port, ssl, headers, settings(), tenant=tenant, database=database
-        )
-
-
-def _refused(name: str) -> Unreachable:
-    mend = f"Set {TOKEN} to a token it knows."
-    return Unreachable(f"library {name}", "does not let us in.", mend)
 
 
 def _superseded(name: str) -> Superseded:

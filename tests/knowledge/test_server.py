@@ -20,10 +20,15 @@ import pytest
 from typer.testing import CliRunner
 
 from knowledge import search, server
-from knowledge.embed import HashedWords
+from knowledge.embed import HashedWords, StaticWords
+from knowledge.errors import BadInput
 from knowledge.experience import Lesson
-from knowledge.server import ServerShelf, Superseded, Unreachable
-from knowledge.store import Library, OtherEmbedding
+from knowledge.experience.memory import Memory
+from knowledge.fusion import Fusion
+from knowledge.reach import Unreachable
+from knowledge.server import ServerShelf, Superseded
+from knowledge.store import Library, folder_of
+from knowledge.upkeep import OtherEmbedding
 from tests.knowledge.conftest import PAGES
 
 STARTED_S = 60.0
@@ -82,11 +87,10 @@ def url(chroma: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyP
 
 def member(url: str, project: Path, host: str) -> Library:
     """A library as it looks from another machine: with a name and a cache of its own."""
-    library = Library.open(url, project=project)
-    shelf = ServerShelf(url, project.parent / f"cache-{host}")
+    cache = folder_of(project.parent / f"cache-{host}")
+    shelf = ServerShelf(url, cache)
     shelf.host = host
-    library._shelf = shelf
-    return library
+    return Library(shelf, Memory(cache), project, StaticWords(), Fusion())
 
 
 def in_another_process(url: str, project: Path, code: str) -> subprocess.Popen[str]:
@@ -144,6 +148,10 @@ def test_one_members_documents_outlive_anothers_and_a_rebuilding(
     assert f"bob:{notes}/2.md" in sources(ada, "giraffe")
     assert ada.index([notes]).dropped == 1
     assert f"ada:{notes}/1.md" not in sources(bob, "zebra1")
+    assert bob.drop("ada") == 2, "whose machine is gone can't drop them"
+    assert not any(source.startswith("ada:") for source in sources(bob, "zebra giraffe"))
+    with pytest.raises(BadInput, match="is no document"):
+        bob.drop("ada")
 
 
 def test_a_changed_page_reaches_the_others_and_nothing_is_left_behind(
@@ -260,7 +268,16 @@ def test_a_server_that_is_not_there_is_one_line_and_exit_2(
     assert "does not answer" in result.stderr
 
 
-@pytest.mark.parametrize("url", ["http://", "http://host/a/b/c", "http://host:8000/?x=1"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://",
+        "http://host/a/b/c",
+        "http://host:8000/?x=1",
+        "http://host:x",
+        "http://a:secret@host",
+    ],
+)
 def test_what_is_no_address_is_said(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -268,6 +285,7 @@ def test_what_is_no_address_is_said(
     result = CliRunner().invoke(search.app, ["softmax", "--library", url])
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
     assert "http://host:port" in result.stderr
+    assert "secret" not in result.stderr
 
 
 class Gate(BaseHTTPRequestHandler):
