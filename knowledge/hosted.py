@@ -11,7 +11,13 @@ from typing import TypeVar
 import httpx
 from langchain.embeddings import init_embeddings
 from langchain_core.embeddings import Embeddings
-from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
+from tenacity import (
+    Retrying,
+    retry_if_exception,
+    stop_after_attempt,
+    wait_exponential,
+    wait_random,
+)
 
 from knowledge.embed import CHOICE, EmbeddingFailed
 
@@ -61,7 +67,9 @@ class Hosted:
         retrying = Retrying(
             retry=retry_if_exception(is_passing),
             stop=stop_after_attempt(ATTEMPTS),
-            wait=wait_exponential_jitter(self._first_wait_s, LONGEST_WAIT_S),
+            # Those who were turned away together should not come back together.
+            wait=wait_exponential(self._first_wait_s, LONGEST_WAIT_S)
+            + wait_random(0, self._first_wait_s),
             reraise=True,
         )
         try:
