@@ -176,6 +176,22 @@ def test_a_folder_that_vanished_is_dropped(library: Library, tmp_path: Path) -> 
     assert library.index([notes]).dropped == 2
 
 
+def test_documents_are_dropped_by_the_source_that_a_search_names(
+    library: Library, tmp_path: Path
+) -> None:
+    notes, other = (
+        documents(tmp_path / "note", 2, "zebra"),
+        documents(tmp_path / "notes", 1, "ibex"),
+    )
+    library.index([notes, other])
+    assert library.drop(str(notes)) == 2
+    assert not any(str(notes) + "/" in source for source in sources(library, "zebra"))
+    assert library.search("ibex0", 1)[0].source == f"{other}/0.md"
+    for source in (str(notes), "docs/general.md"):
+        with pytest.raises(BadInput, match="is no document"):
+            library.drop(source)
+
+
 def test_naming_the_projects_own_pages_does_not_index_them_twice(
     library: Library, project: Path
 ) -> None:
