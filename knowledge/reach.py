@@ -2,21 +2,37 @@
 
 import json
 import os
-from contextlib import suppress
-from urllib.parse import SplitResult, urlsplit
+from typing import NamedTuple, cast
+from urllib.parse import quote, urlsplit
 
 import chromadb
 import httpx
-from chromadb.api import ClientAPI
+from chromadb.api.client import Client
 from chromadb.config import DEFAULT_DATABASE, DEFAULT_TENANT, Settings
-from chromadb.errors import ChromaError, NotFoundError
 
 from knowledge.errors import BadInput
 
 TOKEN = "KERNELWRIGHT_LIBRARY_TOKEN"
 # A request to a server that is there takes milliseconds; this is for one that is far away.
 REACH_S = 5.0
+OK, NOT_FOUND, REFUSALS = 200, 404, (401, 403)
 MEND = "Start it, or mend KERNELWRIGHT_LIBRARY; without it the library on this machine is used."
+
+
+class Address(NamedTuple):
+    """Where a server is, and which of its databases is meant."""
+
+    host: str
+    port: int
+    ssl: bool
+    tenant: str
+    database: str
+
+    @property
+    def url(self) -> str:
+        """The server's root."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'https' if self.ssl else 'http'}://{host}:{self.port}"
 
 
 class Unreachable(BadInput):
@@ -28,77 +44,90 @@ def is_address(place: str) -> bool:
     return place.startswith(("http://", "https://"))
 
 
-def address_of(url: str) -> tuple[SplitResult, str, str]:
-    """Where the server is, and the tenant and the database that are meant."""
+def address_of(url: str) -> Address:
+    """What `http[s]://host[:port][/database]`, or `.../tenant/database`, says.
+
+    Raises:
+        BadInput: it is no such address.
+    """
     parts = urlsplit(url)
     path = [part for part in parts.path.split("/") if part]
     try:
-        whole = bool(parts.hostname) and (parts.port is None or parts.port > 0) and len(path) < 3
+        port = parts.port or (443 if parts.scheme == "https" else 8000)
     except ValueError:
-        whole = False
-    if not whole or parts.query or parts.fragment or parts.username:
+        port = 0
+    odd = parts.query or parts.fragment or parts.username or len(path) > 2
+    if not parts.hostname or not port or odd:
         raise BadInput(
             f"library {parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}",
             "is no server's address.",
             "Write http://host:port, http://host:port/database or "
             f"http://host:port/tenant/database, and a token into {TOKEN}.",
         )
-    database = path[-1] if path else DEFAULT_DATABASE
-    return parts, path[0] if len(path) > 1 else DEFAULT_TENANT, database
+    return Address(
+        host=parts.hostname,
+        port=port,
+        ssl=parts.scheme == "https",
+        tenant=path[0] if len(path) > 1 else DEFAULT_TENANT,
+        database=path[-1] if path else DEFAULT_DATABASE,
+    )
 
 
-def token_headers() -> dict[str, str]:
+def _headers() -> dict[str, str]:
     """The token, if there is one, as a proxy and as Chroma's own service read it."""
     token = os.environ.get(TOKEN)
     return {"Authorization": f"Bearer {token}", "X-Chroma-Token": token} if token else {}
 
 
-def probe(name: str, where: SplitResult, headers: dict[str, str]) -> None:
-    """Ask whether somebody is there and lets us in.
+def open_client(name: str, address: Address) -> Client:
+    """A client for a database, which is made if there is none of that name.
 
-    Chroma's client waits for ever on one who never answers, and tells no refusals from ruins.
+    Chroma's client waits for ever on one who never answers, and tells no refusals from ruins: so
+    the server is asked without it first.
+
+    Raises:
+        Unreachable: nobody answers, no Chroma server does, or it does not let us in.
     """
-    port = where.port or (443 if where.scheme == "https" else 8000)
-    host = f"[{where.hostname}]" if ":" in (where.hostname or "") else where.hostname
-    url = f"{where.scheme}://{host}:{port}/api/v2/auth/identity"
+    headers = _headers()
+    root = f"{address.url}/api/v2"
     try:
-        answer = httpx.get(url, headers=headers, timeout=REACH_S)
+        with httpx.Client(headers=headers, timeout=REACH_S) as session:
+            identity = session.get(f"{root}/auth/identity")
+            _check(name, identity, "tenant")
+            databases = f"{root}/tenants/{quote(address.tenant)}/databases"
+            found = session.get(f"{databases}/{quote(address.database)}")
+            if found.status_code == NOT_FOUND:
+                # Another may be making it at this moment: what counts is that it is there then.
+                session.post(databases, json={"name": address.database})
+                found = session.get(f"{databases}/{quote(address.database)}")
+            _check(name, found, "name")
     except httpx.HTTPError as error:
         told = " ".join(str(error).split()) or type(error).__name__
         raise Unreachable(f"library {name}", f"does not answer ({told}).", MEND) from error
-    if answer.status_code in (401, 403):
+    opened = chromadb.HttpClient(
+        address.host,
+        address.port,
+        address.ssl,
+        headers,
+        Settings(anonymized_telemetry=False),
+        tenant=address.tenant,
+        database=address.database,
+    )
+    # Chroma declares the protocol only, which lacks `close`.
+    return cast(Client, opened)
+
+
+def _check(name: str, answer: httpx.Response, key: str) -> None:
+    """See that a server of Chroma's has said yes."""
+    if answer.status_code in REFUSALS:
         raise refused(name)
     try:
-        known = answer.status_code == 200 and "tenant" in json.loads(answer.text)
+        document = json.loads(answer.text)
     except ValueError:
-        known = False
-    if not known:
-        said = f"{answer.status_code} {answer.reason_phrase}".strip()
-        raise Unreachable(f"library {name}", f"is no Chroma server ({said}).", MEND)
-
-
-def open_client(
-    host: str, port: int, ssl: bool, headers: dict[str, str], tenant: str, database: str
-) -> ClientAPI:
-    """A client for a database, which is made if there is none of that name."""
-
-    def settings() -> Settings:
-        return Settings(anonymized_telemetry=False)
-
-    try:
-        return chromadb.HttpClient(
-            host, port, ssl, headers, settings(), tenant=tenant, database=database
-        )
-    except NotFoundError:
-        where = settings()
-        where.chroma_api_impl = "chromadb.api.fastapi.FastAPI"
-        where.chroma_server_host, where.chroma_server_http_port = host, port
-        where.chroma_server_ssl_enabled, where.chroma_server_headers = ssl, headers
-        with suppress(ChromaError):
-            chromadb.AdminClient(where).create_database(database, tenant)
-        return chromadb.HttpClient(
-            host, port, ssl, headers, settings(), tenant=tenant, database=database
-        )
+        document = {}
+    if answer.status_code != OK or key not in document:
+        said = str(document.get("message") or f"{answer.status_code} {answer.reason_phrase}")
+        raise Unreachable(f"library {name}", f"is of no use ({said.strip()[:200]}).", MEND)
 
 
 def refused(name: str) -> Unreachable:

@@ -18,7 +18,7 @@ from typing import NamedTuple, TypeVar
 
 import chromadb
 import httpx
-from chromadb.api import ClientAPI
+from chromadb.api.client import Client
 from chromadb.errors import (
     AuthorizationError,
     ChromaAuthError,
@@ -36,9 +36,7 @@ from knowledge.reach import (
     Unreachable,
     address_of,
     open_client,
-    probe,
     refused,
-    token_headers,
 )
 
 PREFIX = "kernelwright-"
@@ -90,7 +88,7 @@ class ServerShelf:
         self.host = socket.gethostname()
         self.folder = folder / f"server-{sha256(self.name.encode()).hexdigest()[:12]}"
         self._lock = threading.RLock()
-        self._client: ClientAPI | None = None
+        self._client: Client | None = None
         self._collections: dict[str, chromadb.Collection] = {}
         self._words: tuple[str, WordIndex] | None = None
         self._known: tuple[int, Catalogue] = (0, Catalogue())
@@ -212,8 +210,10 @@ class ServerShelf:
     def close(self) -> None:
         """Forget the connection and what was learned through it."""
         with self._lock:
-            self._client, self._words = None, None
+            client, self._client, self._words = self._client, None, None
             self._collections.clear()
+            if client is not None:
+                client.close()
 
     def _log(self) -> chromadb.Collection:
         return self._connected().get_or_create_collection(LOG, embedding_function=None)
@@ -305,14 +305,9 @@ class ServerShelf:
                     client.delete_collection(collection.name)
                 self._collections.pop(collection.name, None)
 
-    def _connected(self) -> ClientAPI:
+    def _connected(self) -> Client:
         if self._client is None:
-            headers = token_headers()
-            where, tenant, database = self._address
-            probe(self.name, where, headers)
-            ssl, host = where.scheme == "https", where.hostname or ""
-            port = where.port or (443 if ssl else 8000)
-            self._client = open_client(host, port, ssl, headers, tenant, database)
+            self._client = open_client(self.name, self._address)
         return self._client
 
     @contextmanager
@@ -339,7 +334,7 @@ class ServerShelf:
 class _Writer:
     """The hold on an edition, and the thread that says that its holder lives."""
 
-    def __init__(self, client: ClientAPI, number: int) -> None:
+    def __init__(self, client: Client, number: int) -> None:
         self.number = number
         self._client = client
         self._edition = _Edition(number, done=False, begun=False, left=False, beat=0)

@@ -1,5 +1,6 @@
 """A library on a real Chroma server: shared, consistent, and clear about what it can't do."""
 
+import contextlib
 import json
 import os
 import signal
@@ -11,12 +12,12 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import chromadb
 import pytest
+from chromadb.api.client import Client
 from typer.testing import CliRunner
 
 from knowledge import search, server
@@ -25,7 +26,7 @@ from knowledge.errors import BadInput
 from knowledge.experience import Lesson
 from knowledge.experience.memory import Memory
 from knowledge.fusion import Fusion
-from knowledge.reach import Unreachable
+from knowledge.reach import Unreachable, address_of, open_client
 from knowledge.server import ServerShelf, Superseded
 from knowledge.store import Library, folder_of
 from knowledge.upkeep import OtherEmbedding
@@ -85,12 +86,28 @@ def url(chroma: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyP
     return f"{chroma}/{home.name.replace('_', '-')}"
 
 
-def member(url: str, project: Path, host: str) -> Library:
-    """A library as it looks from another machine: with a name and a cache of its own."""
+Member = Callable[[str], Library]
+
+
+@pytest.fixture
+def member(url: str, project: Path) -> Iterator[Member]:
+    """The test's library as it looks from a machine of that name, with a cache of its own."""
+    with contextlib.ExitStack() as opened:
+        yield lambda host: opened.enter_context(contextlib.closing(at(url, project, host)))
+
+
+def at(url: str, project: Path, host: str) -> Library:
     cache = folder_of(project.parent / f"cache-{host}")
     shelf = ServerShelf(url, cache)
     shelf.host = host
     return Library(shelf, Memory(cache), project, StaticWords(), Fusion())
+
+
+@pytest.fixture
+def client(url: str) -> Iterator[Client]:
+    """Chroma's own client for the test's database."""
+    with contextlib.closing(open_client(url, address_of(url))) as opened:
+        yield opened
 
 
 def in_another_process(url: str, project: Path, code: str) -> subprocess.Popen[str]:
@@ -120,9 +137,9 @@ def lesson(run_id: str, speedup: float = 2.0) -> Lesson:
     )  # fmt: skip
 
 
-def test_a_team_shares_pages_documents_and_lessons(url: str, project: Path, tmp_path: Path) -> None:
+def test_a_team_shares_pages_documents_and_lessons(member: Member, tmp_path: Path) -> None:
     notes = documents(tmp_path / "notes", 2, "zebra")
-    ada, bob = member(url, project, "ada"), member(url, project, "bob")
+    ada, bob = member("ada"), member("bob")
     assert ada.index([notes]).rebuilt == "first use"
     assert bob.refresh().unchanged == len(PAGES), "bob finds nothing left to do"
     assert bob.search("zebra1", 1)[0].source == f"ada:{notes}/1.md"
@@ -134,10 +151,10 @@ def test_a_team_shares_pages_documents_and_lessons(url: str, project: Path, tmp_
 
 
 def test_one_members_documents_outlive_anothers_and_a_rebuilding(
-    url: str, project: Path, tmp_path: Path
+    member: Member, tmp_path: Path
 ) -> None:
     notes = documents(tmp_path / "notes", 2, "zebra")
-    ada, bob = member(url, project, "ada"), member(url, project, "bob")
+    ada, bob = member("ada"), member("bob")
     ada.index([notes])
     (notes / "1.md").unlink()
     (notes / "2.md").write_text("giraffe")
@@ -155,16 +172,14 @@ def test_one_members_documents_outlive_anothers_and_a_rebuilding(
 
 
 def test_a_changed_page_reaches_the_others_and_nothing_is_left_behind(
-    url: str, chroma: str, project: Path
+    member: Member, client: Client, project: Path
 ) -> None:
-    ada, bob = member(url, project, "ada"), member(url, project, "bob")
+    ada, bob = member("ada"), member("bob")
     assert "docs/general.md" in sources(bob, "pairwise summation")
     (project / "docs/general.md").write_text("# Marmalade\nQuinces and oranges.\n")
     assert ada.refresh().read == 1
     assert bob.search("quinces", 1)[0].title == "Marmalade"
     assert not any("Pairwise" in found.text for found in bob.search("pairwise summation", 10))
-    where = urllib.parse.urlsplit(url)
-    client = chromadb.HttpClient(where.hostname or "", where.port or 0, database=where.path[1:])
     kinds = [one.name.rpartition("-")[0] for one in client.list_collections()]
     assert sorted(kinds) == [
         "kernelwright-edition", "kernelwright-lesson", "kernelwright-lessons",
@@ -172,11 +187,13 @@ def test_a_changed_page_reaches_the_others_and_nothing_is_left_behind(
     ]  # fmt: skip
 
 
-def test_two_writers_at_once_lose_nothing(url: str, project: Path, tmp_path: Path) -> None:
-    folders = [documents(tmp_path / word, 3, word) for word in ("zebra", "giraffe")]
+def test_two_writers_at_once_lose_nothing(
+    member: Member, url: str, project: Path, tmp_path: Path
+) -> None:
+    folders = [documents(tmp_path / word, 2, word) for word in ("zebra", "giraffe")]
     code = "[library.index([page]) for page in sorted(Path({!r}).iterdir())]"
     other = in_another_process(url, project, code.format(str(folders[0])))
-    ours, reader = member(url, project, "ada"), member(url, project, "bob")
+    ours, reader = member("ada"), member("bob")
     writer = threading.Thread(
         target=lambda: [ours.index([page]) for page in sorted(folders[1].iterdir())]
     )
@@ -191,11 +208,11 @@ def test_two_writers_at_once_lose_nothing(url: str, project: Path, tmp_path: Pat
 
 
 def test_a_killed_writer_leaves_a_usable_library(
-    url: str, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    member: Member, url: str, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server, "SILENCE_S", 1.0)
     kept = documents(tmp_path / "kept", 1, "zebra")
-    ada, bob = member(url, project, "ada"), member(url, project, "bob")
+    ada, bob = member("ada"), member("bob")
     ada.index([kept])
     code = (
         "shelf = library._shelf; context = shelf.writing(); catalogue = context.__enter__(); "
@@ -214,11 +231,11 @@ def test_a_killed_writer_leaves_a_usable_library(
 
 
 def test_a_writer_that_slept_too_long_cannot_undo_its_successors_work(
-    url: str, project: Path, monkeypatch: pytest.MonkeyPatch
+    member: Member, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server, "SILENCE_S", 0.5)
     monkeypatch.setattr(server, "BEAT_S", 3600.0)
-    ada, bob = member(url, project, "ada"), member(url, project, "bob")
+    ada, bob = member("ada"), member("bob")
     ada.refresh()
     with ada._shelf.writing() as catalogue:
         ada._shelf.begin(catalogue)
@@ -230,10 +247,10 @@ def test_a_writer_that_slept_too_long_cannot_undo_its_successors_work(
 
 
 def test_another_embedding_is_one_clear_line_until_it_is_meant(
-    url: str, project: Path, tmp_path: Path
+    member: Member, url: str, project: Path, tmp_path: Path
 ) -> None:
     notes = documents(tmp_path / "notes", 1, "zebra")
-    ada = member(url, project, "ada")
+    ada = member("ada")
     ada.index([notes])
     other = Library.open(url, project=project, embedding=HashedWords(64, 64))
     with pytest.raises(OtherEmbedding, match="KERNELWRIGHT_EMBEDDING"):
@@ -241,16 +258,15 @@ def test_another_embedding_is_one_clear_line_until_it_is_meant(
     assert ada.refresh().rebuilt == ""
     other.index([], anew=True)
     assert other.search("zebra0", 1)[0].source == f"ada:{notes}/0.md"
+    other.close()
     with pytest.raises(OtherEmbedding):
         ada.search("softmax")
 
 
-def test_a_lost_collection_is_built_anew(url: str, project: Path) -> None:
-    ada, bob = member(url, project, "ada"), member(url, project, "bob")
+def test_a_lost_collection_is_built_anew(member: Member, client: Client) -> None:
+    ada, bob = member("ada"), member("bob")
     ada.refresh()
     catalogue = ada._shelf.read(lambda catalogue: catalogue)
-    where = urllib.parse.urlsplit(url)
-    client = chromadb.HttpClient(where.hostname or "", where.port or 0, database=where.path[1:])
     client.delete_collection(f"kernelwright-passages-{catalogue.shelf}")
     assert sources(bob, "running maximum")[0].startswith("docs/cpu/softmax.md")
 
@@ -337,14 +353,15 @@ def test_a_token_opens_the_gate_and_its_lack_is_told(
     gate: str, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(Unreachable, match="KERNELWRIGHT_LIBRARY_TOKEN"):
-        member(gate, project, "ada").refresh()
+        at(gate, project, "ada").refresh()
     monkeypatch.setenv("KERNELWRIGHT_LIBRARY_TOKEN", "sesame")
-    ada = member(gate, project, "ada")
+    ada = at(gate, project, "ada")
     assert sources(ada, "running maximum")[0].startswith("docs/cpu/softmax.md")
     monkeypatch.delenv("KERNELWRIGHT_LIBRARY_TOKEN")
     ada.close()
     with pytest.raises(Unreachable, match="does not let us in"):
         ada.search("running maximum")
+    ada.close()
 
 
 def test_a_run_that_loses_its_server_goes_on_with_this_machines_library(
