@@ -15,6 +15,8 @@ from knowledge.errors import BadInput
 TOKEN = "KERNELWRIGHT_LIBRARY_TOKEN"
 # A request to a server that is there takes milliseconds; this is for one that is far away.
 REACH_S = 5.0
+# A batch of passages takes a second on a slow disk.
+ANSWER_S = 60.0
 OK, NOT_FOUND, REFUSALS = 200, 404, (401, 403)
 MEND = "Start it, or mend KERNELWRIGHT_LIBRARY; without it the library on this machine is used."
 
@@ -114,7 +116,23 @@ def open_client(name: str, address: Address) -> Client:
         database=address.database,
     )
     # Chroma declares the protocol only, which lacks `close`.
-    return cast(Client, opened)
+    client = cast(Client, opened)
+    if (requests := _session(client)) is not None:
+        requests.timeout = httpx.Timeout(ANSWER_S, connect=REACH_S)
+    return client
+
+
+def close_client(client: Client) -> None:
+    """Close it with its connections, which Chroma's own `close` leaves open."""
+    client.close()
+    if (requests := _session(client)) is not None:
+        requests.close()
+
+
+def _session(client: Client) -> httpx.Client | None:
+    """What a client sends its requests by: without a deadline, and there is no other way to it."""
+    found = getattr(client._server, "_session", None)
+    return found if isinstance(found, httpx.Client) else None
 
 
 def _check(name: str, answer: httpx.Response, key: str) -> None:

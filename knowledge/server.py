@@ -35,6 +35,7 @@ from knowledge.reach import (
     MEND,
     Unreachable,
     address_of,
+    close_client,
     open_client,
     refused,
 )
@@ -213,7 +214,7 @@ class ServerShelf:
             client, self._client, self._words = self._client, None, None
             self._collections.clear()
             if client is not None:
-                client.close()
+                close_client(client)
 
     def _log(self) -> chromadb.Collection:
         return self._connected().get_or_create_collection(LOG, embedding_function=None)

@@ -26,7 +26,7 @@ from knowledge.errors import BadInput
 from knowledge.experience import Lesson
 from knowledge.experience.memory import Memory
 from knowledge.fusion import Fusion
-from knowledge.reach import Unreachable, address_of, open_client
+from knowledge.reach import Unreachable, address_of, close_client, open_client
 from knowledge.server import ServerShelf, Superseded
 from knowledge.store import Library, folder_of
 from knowledge.upkeep import OtherEmbedding
@@ -106,8 +106,9 @@ def at(url: str, project: Path, host: str) -> Library:
 @pytest.fixture
 def client(url: str) -> Iterator[Client]:
     """Chroma's own client for the test's database."""
-    with contextlib.closing(open_client(url, address_of(url))) as opened:
-        yield opened
+    opened = open_client(url, address_of(url))
+    yield opened
+    close_client(opened)
 
 
 def in_another_process(url: str, project: Path, code: str) -> subprocess.Popen[str]:
