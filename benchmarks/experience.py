@@ -3,12 +3,16 @@
 For each of ten pairs the first op is run in a fresh library; then the second, once in a fresh
 library (cold) and once in the first's (warm). What counts is how many trials and seconds of
 search either takes until a kernel is about as fast as the best that both of them found.
+
+All of it takes an hour. With `--work FOLDER` what is finished is kept there, run by run, and the
+same command goes on with what is left; `--runs N` stops it after so many runs.
 """
 
 import json
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from fnmatch import fnmatchcase
@@ -23,7 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.pairs import PAIRS, Op, Pair
-from eval.run import ENDED_WELL, SLACK_S, Execute, execute
+from eval.run import ENDED_WELL, SLACK_S, Ended, Execute, execute
 from eval.score import Document
 from graph.events import Event, Planned, Prepared, TrialJudged, read_events
 from graph.record import BASELINE_PLAN
@@ -90,9 +94,27 @@ class RunFailed(Exception):
     """A run did not come to its end; the message says how."""
 
 
+class Enough(Exception):
+    """As many runs as were asked for have been started; the rest is for another call."""
+
+
+def at_most(count: int, run: Execute) -> Execute:
+    """The same as `run`, so many times; then `Enough`."""
+    left = count
+
+    def limited(command: list[str], deadline_s: float, log: Path) -> Ended:
+        nonlocal left
+        if left < 1:
+            raise Enough
+        left -= 1
+        return run(command, deadline_s, log)
+
+    return limited
+
+
 def compare(pair: Pair, folder: Path, settings: Sequence[str], run: Execute) -> Row:
-    """The three runs of a pair, in a folder of its own."""
-    folder.mkdir(parents=True)
+    """The three runs of a pair, in a folder of its own; those that it has already are not made."""
+    folder.mkdir(parents=True, exist_ok=True)
     shared, fresh = folder / "shared", folder / "fresh"
     try:
         _one(pair.first, "first", folder, shared, settings, run)
@@ -120,6 +142,9 @@ def row_of(name: str, cold: Run, warm: Run) -> Row:
 def _one(
     op: Op, name: str, folder: Path, library: Path, settings: Sequence[str], run: Execute
 ) -> Run:
+    kept = folder / f"{name}.json"
+    if kept.exists():
+        return _read_kept(kept)
     reference = folder / f"{name}.py"
     reference.write_text(op.source, encoding="utf-8")
     task = folder / f"{name}.yaml"
@@ -137,7 +162,16 @@ def _one(
         events = read_events(Path(document.run_dir) / "events.jsonl")
     except (OSError, ValidationError) as error:
         raise RunFailed(f"{name}: its answer cannot be read ({error})") from error
-    return read_run(document, events)
+    finished = read_run(document, events)
+    fresh = kept.with_suffix(".new")
+    fresh.write_text(json.dumps(asdict(finished)), encoding="utf-8")
+    fresh.replace(kept)
+    return finished
+
+
+def _read_kept(kept: Path) -> Run:
+    told = json.loads(kept.read_text(encoding="utf-8"))
+    return Run(**told | {"trials": tuple(Measured(*trial) for trial in told["trials"])})
 
 
 def _deadline_s(settings: Sequence[str]) -> float:
@@ -197,9 +231,13 @@ def measure(
     run: Execute = execute,
     tell: Callable[[str], None] = print,
 ) -> Iterator[Row]:
-    """The rows, one pair after the other."""
+    """The rows, one pair after the other, until all are made or `run` has had enough."""
     for pair in pairs:
-        row = compare(pair, folder / pair.name, settings, run)
+        try:
+            row = compare(pair, folder / pair.name, settings, run)
+        except Enough:
+            tell(f"{pair.name}: to be gone on with; the same command does")
+            return
         tell(_line(row))
         yield row
 
@@ -256,8 +294,16 @@ def run(
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="of every task")
     ] = None,
+    work: Annotated[
+        Path | None, typer.Option("--work", help="a folder that keeps finished runs, to go on from")
+    ] = None,
+    runs: Annotated[
+        int | None, typer.Option("--runs", min=1, help="start so many at most, of three a pair")
+    ] = None,
 ) -> None:
     """Run all pairs, about five minutes each; the machine should be doing nothing else.
+
+    What is kept in --work belongs to the settings that it was made with.
 
     Exit code 0, whatever the figures are; 2 on bad input.
     """
@@ -267,8 +313,9 @@ def run(
         pairs = chosen(only)
         if out is not None and not out.parent.is_dir():
             raise BadInput(f"--out {out}", "lies in a folder that does not exist.")
-        with tempfile.TemporaryDirectory(prefix="experience-", ignore_cleanup_errors=True) as home:
-            for row in measure(pairs, Path(home), settings or (), tell=console.print):
+        started = execute if runs is None else at_most(runs, execute)
+        with _home(work, settings or ()) as home:
+            for row in measure(pairs, home, settings or (), started, console.print):
                 rows.append(row)
                 if out is not None:
                     text = json.dumps(document_of(rows, settings or ()), indent=1) + "\n"
@@ -277,6 +324,31 @@ def run(
         sys.stderr.write(f"{error}\n")
         raise typer.Exit(BAD_INPUT) from error
     show(rows)
+
+
+@contextmanager
+def _home(work: Path | None, settings: Sequence[str]) -> Iterator[Path]:
+    """The folder that runs are made in: the given one, or one that is gone in the end.
+
+    Raises:
+        BadInput: it cannot be made, or holds runs of other settings.
+    """
+    if work is None:
+        with tempfile.TemporaryDirectory(prefix="experience-", ignore_cleanup_errors=True) as home:
+            yield Path(home)
+        return
+    note = work / "settings.json"
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        if not note.exists():
+            note.write_text(json.dumps(list(settings)), encoding="utf-8")
+        made_with = json.loads(note.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadInput(f"--work {work}", f"cannot be used ({error.strerror}).") from error
+    if made_with != list(settings):
+        told = " ".join(f"--set {setting}" for setting in made_with) or "no --set"
+        raise BadInput(f"--work {work}", f"holds runs with {told}.", "Give the same, or another.")
+    yield work.resolve()
 
 
 def main() -> None:

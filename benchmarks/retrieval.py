@@ -26,7 +26,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.preprocessing import normalize
 from tokenizers import Tokenizer
 
-from knowledge.embed import Embedding, HashedWords, StaticWords
+from knowledge.embed import Alike, Embedding, HashedWords, StaticWords
 from knowledge.fusion import Fusion
 from knowledge.pages import Page, parse, project_files
 from knowledge.passage import records_of, subject_of
@@ -71,7 +71,7 @@ class Quality:
     reciprocal_rank: float
 
 
-class FittedTopics:
+class FittedTopics(Alike):
     """TF-IDF of the library's own terms, reduced by SVD: an embedding fitted on the pages."""
 
     def __init__(self, texts: Sequence[str], dimensions: int = 200) -> None:
@@ -87,7 +87,7 @@ class FittedTopics:
         return vectors
 
 
-class OnnxSentences:
+class OnnxSentences(Alike):
     """A sentence model of the BERT family that lies on this machine: the mean of its last layer."""
 
     def __init__(self, model: Path, tokenizer: Path) -> None:

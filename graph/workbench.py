@@ -92,7 +92,7 @@ class Workbenches:
             if run_dir not in self._open:
                 folder = RunFolder(Path(run_dir))
                 folder.adopt(task)
-                library = Library.open(self._library_folder)
+                library = Library.open(self._library_folder, for_run=True)
                 library.refresh()
                 judge = _judge_of(task, folder, self._limits)
                 self._open[run_dir] = Workbench(

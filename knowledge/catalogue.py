@@ -15,10 +15,13 @@ from pydantic import Field, ValidationError
 from knowledge.opgraph import Frozen
 
 
-def default_folder() -> Path:
-    """`$KERNELWRIGHT_LIBRARY`, else `kernelwright/library` in the user's cache folder."""
-    if given := os.environ.get("KERNELWRIGHT_LIBRARY"):
-        return Path(given)
+def default_place() -> str:
+    """`$KERNELWRIGHT_LIBRARY`, a folder or a Chroma server's address, else `home_folder()`."""
+    return os.environ.get("KERNELWRIGHT_LIBRARY") or str(home_folder())
+
+
+def home_folder() -> Path:
+    """`kernelwright/library` in the user's cache folder."""
     caches = os.environ.get("XDG_CACHE_HOME")
     return (Path(caches) if caches else Path.home() / ".cache") / "kernelwright" / "library"
 

@@ -4,8 +4,10 @@
 docs/knowledge.md.
 """
 
+import os
 import re
 from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
@@ -17,23 +19,45 @@ from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.preprocessing import normalize
 from tokenizers import Tokenizer
 
+from knowledge.errors import BadInput
+
+CHOICE = "KERNELWRIGHT_EMBEDDING"
 VERSION = 1
 # H200, GOMP_parallel, avx512: whoever types one means it, so it counts three times.
 _IDENTIFIER = re.compile(r"\b(?=\w*[A-Za-z_])(?=\w*[\d_])\w+\b")
 
 
 class Embedding(Protocol):
-    """Turns texts into vectors of one fixed length."""
+    """Turns texts into vectors of one fixed length.
+
+    Raises:
+        EmbeddingFailed: the service behind it gives none.
+    """
 
     @property
     def name(self) -> str:
         """Identity: two embeddings of one name give the same vector for the same text."""
 
     def embed(self, texts: list[str]) -> list[list[float]]:
-        """One unit vector a text, or zeros for a text without a single word."""
+        """One vector a text, or zeros for a text without a single word."""
+
+    def embed_query(self, text: str) -> list[float]:
+        """The vector of a question, which some models make otherwise than an answer's."""
 
 
-class StaticWords:
+class EmbeddingFailed(BadInput):
+    """No vectors were to be had."""
+
+
+class Alike:
+    """An embedding that makes no difference between questions and answers."""
+
+    def embed_query(self: Embedding, text: str) -> list[float]:
+        """As any text's."""
+        return self.embed([text])[0]
+
+
+class StaticWords(Alike):
     """The mean of fixed vectors of word pieces, as the package wordllama brings them along.
 
     16 MB and no network to run through: it knows which words are used alike, not their order.
@@ -73,7 +97,7 @@ def _word_pieces() -> tuple[Tokenizer, np.ndarray]:
     return tokenizer, table
 
 
-class HashedWords:
+class HashedWords(Alike):
     """Signed feature hashing with sublinear term frequency; needs no files at all.
 
     Words and pairs of words take one part of the vector and letter runs inside words the other, so
@@ -102,6 +126,24 @@ class HashedWords:
         parts = [_damped(counted), _damped(self._letters.transform(texts))]
         vectors: list[list[float]] = normalize(np.hstack(parts)).tolist()
         return vectors
+
+
+def chosen_embedding() -> Embedding:
+    """The one that `$KERNELWRIGHT_EMBEDDING` names; static vectors of words without it.
+
+    `static` and `hashed` are here; any other name is LangChain's (`hosted.py`).
+
+    Raises:
+        EmbeddingFailed: no such one, or what it needs is not installed or not set.
+    """
+    name = os.environ.get(CHOICE, "").strip()
+    if name in ("", "static"):
+        return StaticWords()
+    if name == "hashed":
+        return HashedWords()
+    # LangChain takes a second to import, and only who names a model of its needs it.
+    embedding: Embedding = import_module("knowledge.hosted").hosted(name)
+    return embedding
 
 
 def _damped(counts: csr_matrix) -> np.ndarray:

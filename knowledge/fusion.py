@@ -58,7 +58,8 @@ class Fusion(Frozen):
             rankings.append((self.pages, index.rank_pages(words, allowed, DEEPEST)))
         if self.dense:
             near = enumerate(nearest(DEEPEST), 1)
-            rankings.append((self.dense, {index.position[key]: rank for rank, key in near}))
+            ranks = {index.position[key]: rank for rank, key in near if key in index.position}
+            rankings.append((self.dense, ranks))
         return merge(rankings, self.k)
 
 

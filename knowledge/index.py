@@ -25,17 +25,33 @@ def index(
             show_default=False,
         ),
     ] = None,
+    place: Annotated[
+        str | None,
+        typer.Option("--library", metavar="FOLDER|URL", help="Not $KERNELWRIGHT_LIBRARY's."),
+    ] = None,
+    drop: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SOURCE",
+            help="Drop documents: a file, a folder or a host, as searches name it.",
+        ),
+    ] = None,
+    anew: Annotated[
+        bool, typer.Option("--anew", help="Build all of it from nothing, for everybody.")
+    ] = False,
 ) -> None:
     """Add your documents to the library; without a path, index the project's own pages."""
     screen = Console(stderr=True)
     columns = (
-        TextColumn("reading"),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[name]}"),
     )
     try:
-        library = Library.open()
+        library = Library.open(place)
+        if drop is not None:
+            sys.stdout.write(f"{library.drop(drop)} dropped\nlibrary: {library.place}\n")
+            return
         with Progress(
             *columns, console=screen, transient=True, disable=not screen.is_terminal
         ) as bar:
@@ -43,6 +59,7 @@ def index(
             report = library.index(
                 paths or [],
                 lambda done, of, name: bar.update(reading, completed=done, total=of, name=name),
+                anew=anew,
             )
     except BadInput as error:
         sys.stderr.write(f"{error}\n")
@@ -51,7 +68,7 @@ def index(
         sys.stderr.write(f"not read: {bad.path}: {bad.reason}\n")
     if (hidden := len(report.unreadable) - SHOWN_UNREADABLE) > 0:
         sys.stderr.write(f"not read: {hidden} more\n")
-    sys.stdout.write(f"{summary(report)}\nlibrary: {library.folder}\n")
+    sys.stdout.write(f"{summary(report)}\nlibrary: {library.place}\n")
 
 
 def summary(report: IndexReport) -> str:

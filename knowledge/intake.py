@@ -23,10 +23,14 @@ class Arrival(Frozen):
 
 
 class Intake(Frozen):
-    """The difference between the files and the shelf; `gone` are labels whose passages must go."""
+    """The difference between the files and the shelf.
+
+    `gone` are labels whose passages must go, `foreign` those of files on other machines.
+    """
 
     arrivals: tuple[Arrival, ...]
     gone: tuple[str, ...]
+    foreign: tuple[str, ...]
     unchanged: int
     unreadable: tuple[Unreadable, ...]
 
@@ -63,6 +67,7 @@ def take_stock(
     paths: tuple[Path, ...],
     *,
     anew: bool,
+    host: str = "",
     progress: Progress | None = None,
 ) -> Intake:
     """What has to be done so that the shelf holds the project's pages and the files under `paths`.
@@ -72,6 +77,7 @@ def take_stock(
         project: the folder of the project's own pages.
         paths: files and folders of the user's, absolute.
         anew: read everything, listed or not, because the shelf is to be built from nothing.
+        host: this machine's name, where several share the shelf; it goes before a file's path.
         progress: is told (done, of, name) as files are read.
 
     Raises:
@@ -80,18 +86,22 @@ def take_stock(
     jobs = {label: _Job(label=label, path=path, own=True) for label, path in project_files(project)}
     own = {job.path.resolve() for job in jobs.values()}
     unreadable: list[Unreadable] = []
-    listed = tuple(Path(label) for label, entry in entries.items() if not entry.own)
+    mark = f"{host}:" if host else ""
+    theirs = {label for label, each in entries.items() if not each.own}
+    ours = {label: Path(label.removeprefix(mark)) for label in theirs if label.startswith(mark)}
+    listed = tuple(ours.values())
     for path in (*paths, *(listed if anew else ())):
         for found in _files(path, listed):
             if isinstance(found, Unreadable):
                 unreadable.append(found)
             elif found.resolve() not in own:
-                jobs.setdefault(str(found), _Job(label=str(found), path=found, own=False))
+                label = f"{mark}{found}"
+                jobs.setdefault(label, _Job(label=label, path=found, own=False))
     arrivals: list[Arrival] = []
     kept: set[str] = set()
     for done, job in enumerate(jobs.values()):
         if progress is not None:
-            progress(done, len(jobs), job.path.name)
+            progress(done, len(jobs), f"reading {job.path.name}")
         read = _read(job, None if anew else entries.get(job.label))
         if isinstance(read, Unreadable):
             unreadable.append(read)
@@ -103,11 +113,13 @@ def take_stock(
     gone = tuple(
         label
         for label, entry in entries.items()
-        if label not in kept and (entry.own or anew or _lies_under(Path(label), paths))
+        if label not in kept
+        and (entry.own or (label in ours and (anew or _lies_under(ours[label], paths))))
     )
     return Intake(
         arrivals=tuple(arrivals),
         gone=gone,
+        foreign=tuple(theirs - ours.keys()),
         unchanged=len(kept) - len(arrivals),
         unreadable=tuple(unreadable),
     )

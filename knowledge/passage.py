@@ -108,6 +108,17 @@ def record_of_lesson(lesson: Lesson) -> Record:
     )
 
 
+def record_of_row(row: Row) -> Record:
+    """The record that a row of the shelf was made of."""
+    title, heading = row.metadata["title"], row.metadata["heading"]
+    return Record(
+        id=row.id,
+        indexed=f"{title}\n{heading}\n{row.text}",
+        text=row.text,
+        metadata=row.metadata,
+    )
+
+
 def passage_of(row: Row, score: float) -> Passage:
     """The passage that a row of the shelf holds, with what a search gave it."""
     heading = row.metadata["heading"]

@@ -29,11 +29,15 @@ def search(  # noqa: PLR0913 - a command's options are its parameters
     bottleneck: Annotated[
         str | None, typer.Option(help="memory, compute, latency or pages.")
     ] = None,
+    place: Annotated[
+        str | None,
+        typer.Option("--library", metavar="FOLDER|URL", help="Not $KERNELWRIGHT_LIBRARY's."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Print the passages that answer a query, best first."""
     try:
-        library = Library.open()
+        library = Library.open(place)
         library.refresh()
         found = library.search(
             query,

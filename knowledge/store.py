@@ -1,59 +1,42 @@
 """The library: passages and lessons on a Chroma shelf, kept in step with the files they come from.
 
 A search is hybrid: Chroma ranks by vectors, `lexical.py` by words, `fusion.py` makes one of both.
-
-Chroma is spoken to here alone, through a client of `connection.py`'s. It never embeds anything, and
-never goes to the network.
+The shelf is a folder's (`shelf.py`) or on a server (`server.py`); `upkeep.py` writes to it. Chroma
+is spoken to in this room alone, and never embeds anything.
 """
 
-import shutil
-import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar, Unpack, cast
-from uuid import uuid4
 
-import chromadb
 import numpy as np
-from chromadb.api.types import Embeddings, Where
+from chromadb.api.types import Where
 from chromadb.errors import ChromaError
 
-from knowledge.catalogue import (
-    Catalogue,
-    Entry,
-    default_folder,
-    folder_lock,
-    load_catalogue,
-    save_catalogue,
-)
-from knowledge.connection import connection_to
-from knowledge.embed import Embedding, StaticWords
+from knowledge.catalogue import Catalogue, default_place, home_folder
+from knowledge.embed import Embedding, EmbeddingFailed, chosen_embedding
 from knowledge.errors import BadInput
-from knowledge.experience import Lesson, append_lesson, drop_lessons, latest, read_lessons
+from knowledge.experience import Lesson, latest
 from knowledge.experience.memory import Memory
 from knowledge.fusion import Fusion, best_of_pages
-from knowledge.intake import IndexReport, Intake, Progress, take_stock
-from knowledge.lexical import WordIndex, remove_other_indices
+from knowledge.intake import IndexReport, Progress
 from knowledge.pages import Unreadable
 from knowledge.passage import (
-    FORM,
     Narrowing,
     Passage,
     Record,
-    Row,
     passage_of,
     record_of_lesson,
-    records_of,
     tag_groups,
 )
+from knowledge.reach import Unreachable, is_address
+from knowledge.server import server_shelf
+from knowledge.shelf import FolderShelf, Shelf, folder_shelf
+from knowledge.upkeep import LESSONS, PASSAGES, Upkeep, Vectors, rows_of
 
-__all__ = ["IndexReport", "Library", "Passage", "Unreadable", "default_folder"]
+__all__ = ["IndexReport", "Library", "Passage", "Unreadable"]
 
 PROJECT = Path(__file__).parent
-PASSAGES = "passages"
-LESSONS = "lessons"
-BATCH = 256
-
 Condition = dict[str, object]
 Answer = TypeVar("Answer")
 
@@ -61,64 +44,108 @@ Answer = TypeVar("Answer")
 class Library:
     """What is known: the project's pages, the user's documents, and lessons from earlier runs.
 
-    Any number of threads and processes may use one folder at once; each call is complete in itself.
+    Any number of threads and processes may use one place at once; each call is complete in itself.
     """
 
-    def __init__(self, folder: Path, project: Path, embedding: Embedding, fusion: Fusion) -> None:
-        self.folder = folder
-        self.memory = Memory(folder)
+    def __init__(
+        self,
+        shelf: Shelf,
+        memory: Memory,
+        project: Path,
+        embedding: Embedding,
+        fusion: Fusion,
+        *,
+        for_run: bool = False,
+    ) -> None:
+        self.memory = memory
+        self._shelf = shelf
+        self._upkeep = Upkeep(shelf, project, embedding)
         self._project = project
         self._embedding = embedding
         self._fusion = fusion
-        self._connection = connection_to(folder)
+        self._for_run = for_run
 
     @classmethod
     def open(
         cls,
-        folder: Path | None = None,
+        place: Path | str | None = None,
         *,
         project: Path = PROJECT,
         embedding: Embedding | None = None,
         fusion: Fusion | None = None,
+        for_run: bool = False,
     ) -> "Library":
-        """The library in `folder`, made if there is none yet.
+        """The library in a folder or on a server, made if there is none yet.
 
         Args:
-            folder: None means `default_folder()`.
+            place: a folder, or a Chroma server's address; None means `default_place()`.
             project: where the project's own pages lie.
-            embedding: None means static vectors of words, which need no download.
+            embedding: None means the one that the environment chooses.
             fusion: how much each ranking says; None means as measured best.
+            for_run: a server that can't be used is replaced by this machine's library, an embedding
+                that fails by words alone, and the memory's complaints say so.
 
         Raises:
-            BadInput: the folder cannot be made or written.
+            BadInput: the folder cannot be made or written, or no such address or embedding.
         """
-        folder = (folder or default_folder()).expanduser().resolve()
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / "lock").touch()
-        except OSError as error:
-            raise BadInput(
-                f"library {folder}",
-                f"cannot be written ({error.strerror}).",
-                "Set KERNELWRIGHT_LIBRARY to a folder of yours.",
-            ) from error
-        return cls(folder, project, embedding or StaticWords(), fusion or Fusion())
+        where = str(place or default_place())
+        home = folder_of(home_folder() if is_address(where) else Path(where))
+        shelf: Shelf = server_shelf(where, home) if is_address(where) else folder_shelf(home)
+        return cls(
+            shelf,
+            Memory(home),
+            project,
+            embedding or chosen_embedding(),
+            fusion or Fusion(),
+            for_run=for_run,
+        )
+
+    @property
+    def place(self) -> str:
+        """The folder or the address."""
+        return self._shelf.name
+
+    @property
+    def folder(self) -> Path:
+        """Where the library, or of one on a server the index by words, is kept on this machine."""
+        return self._shelf.folder
 
     def refresh(self) -> IndexReport:
         """Bring the project's own pages up to date; next to nothing when none has changed."""
-        return self._update((), None)
+        return self._served(lambda: self._upkeep.update((), None))
 
-    def index(self, paths: Iterable[Path], progress: Progress | None = None) -> IndexReport:
+    def index(
+        self, paths: Iterable[Path], progress: Progress | None = None, *, anew: bool = False
+    ) -> IndexReport:
         """Add files and folders of the user's, and drop those under them that have vanished.
 
         Args:
             paths: Markdown, text, HTML, PDF and source files, or folders of them.
-            progress: is told (done, of, name) as files are read.
+            progress: is told (done, of, what) as files are read and vectors are made.
+            anew: build all of it from nothing; on a server, what other machines indexed with
+                another embedding gets new vectors.
 
         Raises:
             BadInput: a path that neither exists nor was indexed before.
         """
-        return self._update(tuple(path.expanduser().resolve() for path in paths), progress)
+        resolved = tuple(path.expanduser().resolve() for path in paths)
+        asked = "asked to" if anew else ""
+        return self._served(lambda: self._upkeep.update(resolved, progress, asked))
+
+    def drop(self, source: str) -> int:
+        """Drop documents of the user's, or on a server anybody's, and say how many.
+
+        Args:
+            source: as a search names it: a file, a folder or, on a server, a host.
+
+        Raises:
+            BadInput: no such document is indexed.
+        """
+        self.refresh()
+        dropped = self._served(lambda: self._upkeep.drop(source))
+        if not dropped:
+            raise BadInput(f"--drop {source}", "is no document of the library's.")
+        return dropped
 
     def search(self, query: str, k: int = 5, **narrowed: Unpack[Narrowing]) -> list[Passage]:
         """The best passages for a query in words, best first, at most `k`.
@@ -130,35 +157,28 @@ class Library:
         """
         if k < 1 or not query.strip():
             return []
-        return self._ask(lambda catalogue: self._found(catalogue, query, k, narrowed))
+        vector, fusion = self._vector_of(query), self._fusion
+        if vector is None:
+            fusion = fusion.model_copy(update={"dense": 0.0})
+        return self._served(
+            lambda: self._ask(
+                lambda catalogue: self._found(catalogue, query, vector, k, fusion, narrowed)
+            )
+        )
 
     def remember(self, lesson: Lesson) -> None:
-        """Keep a lesson for good: in a plain file first, on the shelf second."""
-        with self._connection.lock, folder_lock(self.folder, exclusive=True):
-            catalogue = load_catalogue(self.folder)
-            if not self._sound(catalogue):
-                # Whoever asks next builds the shelf anew, lessons included.
-                append_lesson(self._lessons_file, lesson)
-                return
-            self._begin(catalogue)
-            append_lesson(self._lessons_file, lesson)
-            self._put(catalogue, LESSONS, [record_of_lesson(lesson)])
-            self._finish(catalogue)
+        """Keep a lesson for good: in a file or a log first, on the shelf second."""
+        record = record_of_lesson(lesson)
+        vectors: Vectors = {}
+        try:
+            self._upkeep.make_vectors([record], vectors, None)
+        except EmbeddingFailed as error:
+            self._endure(error)
+        self._served(lambda: self._remember(lesson, record, vectors))
 
     def forget(self, unwanted: Callable[[Lesson], bool]) -> int:
         """Drop lessons for good, and say how many."""
-        with self._connection.lock, folder_lock(self.folder, exclusive=True):
-            catalogue = load_catalogue(self.folder)
-            sound = self._sound(catalogue)
-            self._begin(catalogue)
-            left, dropped = drop_lessons(self._lessons_file, unwanted)
-            if sound:
-                # Filled anew: a dropped lesson may have taken an earlier one's place.
-                self._collection(catalogue, LESSONS)
-                self._connection.client(self.folder, catalogue).delete_collection(LESSONS)
-                self._put(catalogue, LESSONS, [record_of_lesson(one) for one in latest(left)])
-                self._finish(catalogue)
-        return dropped
+        return self._served(lambda: self._forget(unwanted))
 
     def lessons_like(
         self, signature: str, device: str, k: int = 5, *, unconfirmed: bool = False
@@ -175,214 +195,161 @@ class Library:
         if not unconfirmed:
             conditions.append({"confirmed": True})
         text = signature.replace("_", " ")
-        if k < 1 or not text.strip():
+        vector = self._vector_of(text) if k > 0 and text.strip() else None
+        if vector is None:
             return []
-        rows = self._ask(
-            lambda catalogue: self._rows(
-                catalogue, LESSONS, self._nearest(catalogue, LESSONS, text, k, conditions)
+        rows = self._served(
+            lambda: self._ask(
+                lambda catalogue: rows_of(
+                    self._shelf.collection(catalogue, LESSONS),
+                    self._nearest(catalogue, LESSONS, vector, k, conditions),
+                )
             )
         )
         return [Lesson.model_validate_json(row.metadata["lesson"]) for row in rows]
 
     def close(self) -> None:
         """Let go of the shelf's files; the next call opens them again."""
-        with self._connection.lock:
-            self._connection.close()
+        self._shelf.close()
 
-    @property
-    def _lessons_file(self) -> Path:
-        return self.folder / "lessons.jsonl"
+    def _served(self, work: Callable[[], Answer]) -> Answer:
+        """Work on the shelf; a run goes on with this machine's where a server is lost."""
+        try:
+            return work()
+        except Unreachable as error:
+            if not self._for_run or isinstance(self._shelf, FolderShelf):
+                raise
+            self._shelf = folder_shelf(folder_of(home_folder()))
+            self._upkeep = Upkeep(self._shelf, self._project, self._embedding)
+            self.memory.complain(
+                f"{error} This run goes on with the library in {self.place}, and what it learns "
+                "stays there."
+            )
+            return work()
 
-    def _sound(self, catalogue: Catalogue) -> bool:
-        return not self._why_anew(catalogue)
+    def _endure(self, error: EmbeddingFailed) -> None:
+        if not self._for_run:
+            raise error
+        self.memory.complain(f"{error} Pages are found by their words alone.")
+
+    def _vector_of(self, text: str) -> np.ndarray | None:
+        """A question's vector; None where a run has to do without."""
+        if not self._fusion.dense:
+            return None
+        try:
+            return np.asarray(self._embedding.embed_query(text), dtype=np.float32)
+        except EmbeddingFailed as error:
+            self._endure(error)
+            return None
 
     def _ask(self, answer: Callable[[Catalogue], list[Answer]]) -> list[Answer]:
         """An answer from the shelf; a missing, stale or broken one is built anew first, once."""
-        broken = ""
-        with self._connection.lock, folder_lock(self.folder, exclusive=False):
-            catalogue = load_catalogue(self.folder)
-            if self._sound(catalogue):
-                try:
-                    return answer(catalogue)
-                except ChromaError as error:
-                    broken = f"the shelf could not be read ({error})"
-        self._update((), None, broken)
-        with self._connection.lock, folder_lock(self.folder, exclusive=False):
-            return answer(load_catalogue(self.folder))
+
+        def attempt(catalogue: Catalogue) -> tuple[list[Answer] | None, str]:
+            if self._upkeep.why_anew(catalogue):
+                return None, ""
+            try:
+                return answer(catalogue), ""
+            except ChromaError as error:
+                return None, f"the shelf could not be read ({self._shelf.damage(error)})"
+
+        found, broken = self._shelf.read(attempt)
+        if found is None:
+            self._upkeep.update((), None, broken)
+            found = self._shelf.read(answer)
+        return found
 
     def _found(
-        self, catalogue: Catalogue, query: str, k: int, narrowed: Narrowing
+        self,
+        catalogue: Catalogue,
+        query: str,
+        vector: np.ndarray | None,
+        k: int,
+        fusion: Fusion,
+        narrowed: Narrowing,
     ) -> list[Passage]:
         if catalogue.passages == 0:
             return []
-        index = self._words(catalogue)
+        index = self._upkeep.words(catalogue)
         groups = tag_groups(narrowed)
         conditions: list[Condition] = [
             {"$or": [{tag: True} for tag in group]} if len(group) > 1 else {group[0]: True}
             for group in groups
         ]
-        scores = self._fusion.scores(
-            index,
-            query,
-            groups,
-            lambda wanted: self._nearest(catalogue, PASSAGES, query, wanted, conditions),
-        )
-        chosen = best_of_pages(scores, index, k)
-        rows = self._rows(catalogue, PASSAGES, [index.ids[at] for at in chosen])
-        return [passage_of(row, scores[at]) for row, at in zip(rows, chosen, strict=True)]
 
-    def _words(self, catalogue: Catalogue) -> WordIndex:
-        return self._connection.words(
-            self.folder, catalogue, lambda: self._rows(catalogue, PASSAGES, None)
+        def nearest(wanted: int) -> list[str]:
+            assert vector is not None, "asked only where the dense ranking weighs something"
+            return self._nearest(catalogue, PASSAGES, vector, wanted, conditions)
+
+        scores = fusion.scores(index, query, groups, nearest)
+        chosen = best_of_pages(scores, index, k)
+        rows = rows_of(
+            self._shelf.collection(catalogue, PASSAGES), [index.ids[at] for at in chosen]
         )
+        return [passage_of(row, scores[at]) for row, at in zip(rows, chosen, strict=True)]
 
     def _nearest(
         self,
         catalogue: Catalogue,
         name: str,
-        text: str,
+        vector: np.ndarray,
         wanted: int,
         conditions: Sequence[Condition],
     ) -> list[str]:
         """The nearest rows' names, nearest first."""
-        collection = self._collection(catalogue, name)
+        collection = self._shelf.collection(catalogue, name)
         wanted = min(wanted, collection.count())
         if wanted == 0:
             return []
         where = {"$and": list(conditions)} if len(conditions) > 1 else next(iter(conditions), None)
         found = collection.query(
-            query_embeddings=self._vectors([text]),
+            query_embeddings=[vector],
             n_results=wanted,
             where=cast("Where | None", where),
             include=[],
         )
         return found["ids"][0]
 
-    def _rows(self, catalogue: Catalogue, name: str, ids: list[str] | None) -> list[Row]:
-        """The rows of these names in their order; all there are where `ids` is None."""
-        if ids is not None and not ids:
-            return []
-        got = self._collection(catalogue, name).get(ids=ids, include=["documents", "metadatas"])
-        rows = {
-            key: Row(id=key, text=document, metadata=dict(metadata))
-            for key, document, metadata in zip(
-                got["ids"], got["documents"] or [], got["metadatas"] or [], strict=True
-            )
-        }
-        return list(rows.values()) if ids is None else [rows[key] for key in ids]
+    def _remember(self, lesson: Lesson, record: Record, vectors: Vectors) -> None:
+        with self._shelf.writing() as catalogue:
+            sound = not self._upkeep.why_anew(catalogue)
+            if sound:
+                self._shelf.begin(catalogue)
+            self._shelf.append_lesson(lesson)
+            # Where either is missing, whoever asks next builds the shelf anew, lessons included.
+            if sound and vectors:
+                self._upkeep.put(catalogue, LESSONS, [record], vectors)
+                self._shelf.finish(catalogue)
 
-    def _vectors(self, texts: list[str]) -> Embeddings:
-        return list(np.asarray(self._embedding.embed(texts), dtype=np.float32))
+    def _forget(self, unwanted: Callable[[Lesson], bool]) -> int:
+        with self._shelf.writing() as catalogue:
+            sound = not self._upkeep.why_anew(catalogue)
+            self._shelf.begin(catalogue)
+            left, dropped = self._shelf.drop_lessons(unwanted)
+            if sound:
+                # Filled anew: a dropped lesson may have taken an earlier one's place.
+                self._shelf.empty(catalogue, LESSONS)
+                self._upkeep.put(
+                    catalogue, LESSONS, [record_of_lesson(one) for one in latest(left)], {}
+                )
+                self._shelf.finish(catalogue)
+        return dropped
 
-    def _collection(self, catalogue: Catalogue, name: str) -> chromadb.Collection:
-        client = self._connection.client(self.folder, catalogue)
-        return client.get_or_create_collection(
-            name, embedding_function=None, configuration={"hnsw": {"space": "cosine"}}
-        )
 
-    def _update(
-        self, paths: tuple[Path, ...], progress: Progress | None, broken: str = ""
-    ) -> IndexReport:
-        with self._connection.lock, folder_lock(self.folder, exclusive=True):
-            catalogue = load_catalogue(self.folder)
-            why = broken or self._why_anew(catalogue)
-            try:
-                return self._bring_up_to_date(catalogue, paths, progress, why)
-            except ChromaError as error:
-                if why:
-                    raise
-                why = f"the shelf could not be written ({error})"
-            return self._bring_up_to_date(catalogue, paths, progress, why)
+def folder_of(path: Path) -> Path:
+    """A folder for a library, made if there is none.
 
-    def _why_anew(self, catalogue: Catalogue) -> str:
-        """Why the shelf must be built from nothing, empty where it is sound."""
-        if catalogue.writing:
-            return "an earlier run was interrupted"
-        if not catalogue.embedding:
-            return "first use"
-        if catalogue.form != FORM:
-            return "passages are kept in another form"
-        return "" if catalogue.embedding == self._embedding.name else "the embedding has changed"
-
-    def _bring_up_to_date(
-        self, catalogue: Catalogue, paths: tuple[Path, ...], progress: Progress | None, why: str
-    ) -> IndexReport:
-        started = time.monotonic()
-        intake = take_stock(
-            catalogue.entries, self._project, paths, anew=bool(why), progress=progress
-        )
-        if why or intake.changes:
-            catalogue = self._apply(catalogue, intake, anew=bool(why))
-        return IndexReport(
-            read=len(intake.arrivals),
-            unchanged=intake.unchanged,
-            dropped=len(intake.gone),
-            unreadable=intake.unreadable,
-            passages=catalogue.passages,
-            seconds=round(time.monotonic() - started, 3),
-            rebuilt=why,
-        )
-
-    def _apply(self, catalogue: Catalogue, intake: Intake, *, anew: bool) -> Catalogue:
-        """Write an intake to the shelf, a new one if `anew`, and say so in the catalogue."""
-        if anew:
-            # A number no earlier shelf has had: other processes may still hold that one open.
-            update = {"shelf": catalogue.shelf + 1, "embedding": self._embedding.name, "form": FORM}
-            catalogue = catalogue.model_copy(update=update)
-        self._begin(catalogue)
-        entries = {k: v for k, v in catalogue.entries.items() if k not in intake.gone}
-        if not anew:
-            stale = [a.page.label for a in intake.arrivals if a.page.label in entries]
-            self._drop_pages(catalogue, [*intake.gone, *stale])
-        records: list[Record] = []
-        for arrival in intake.arrivals:
-            made = records_of(arrival.page)
-            records += made
-            entries[arrival.page.label] = Entry(
-                digest=arrival.digest, passages=len(made), own=arrival.own
-            )
-        self._put(catalogue, PASSAGES, records)
-        if anew:
-            lessons = latest(read_lessons(self._lessons_file))
-            self._put(catalogue, LESSONS, [record_of_lesson(each) for each in lessons])
-        update = {"entries": entries, "words": uuid4().hex[:12]}
-        finished = self._finish(catalogue.model_copy(update=update))
-        if anew:
-            self._remove_other_shelves(finished)
-        remove_other_indices(self.folder, finished.words)
-        if finished.passages:
-            # Made now rather than by the first who asks: that one may be in a hurry.
-            self._words(finished)
-        return finished
-
-    def _begin(self, catalogue: Catalogue) -> None:
-        """Leave a mark that outlives this process, should it be killed before `_finish`."""
-        save_catalogue(self.folder, catalogue.model_copy(update={"writing": True}))
-
-    def _finish(self, catalogue: Catalogue) -> Catalogue:
-        update = {"writing": False, "generation": catalogue.generation + 1}
-        finished = catalogue.model_copy(update=update)
-        save_catalogue(self.folder, finished)
-        self._connection.wrote(finished)
-        return finished
-
-    def _put(self, catalogue: Catalogue, name: str, records: Sequence[Record]) -> None:
-        for start in range(0, len(records), BATCH):
-            batch = records[start : start + BATCH]
-            self._collection(catalogue, name).upsert(
-                ids=[record.id for record in batch],
-                embeddings=self._vectors([record.indexed for record in batch]),
-                documents=[record.text for record in batch],
-                metadatas=[dict(record.metadata) for record in batch],
-            )
-
-    def _drop_pages(self, catalogue: Catalogue, labels: Sequence[str]) -> None:
-        for start in range(0, len(labels), BATCH):
-            among = cast(Where, {"page": {"$in": list(labels[start : start + BATCH])}})
-            self._collection(catalogue, PASSAGES).delete(where=among)
-
-    def _remove_other_shelves(self, catalogue: Catalogue) -> None:
-        """Free the disk; who still reads an old shelf keeps its open files until the next call."""
-        for shelf in self.folder.glob("shelf-*"):
-            if shelf.name != f"shelf-{catalogue.shelf}":
-                shutil.rmtree(shelf, ignore_errors=True)
+    Raises:
+        BadInput: it cannot be made or written.
+    """
+    folder = path.expanduser().resolve()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "lock").touch()
+    except OSError as error:
+        raise BadInput(
+            f"library {folder}",
+            f"cannot be written ({error.strerror}).",
+            "Set KERNELWRIGHT_LIBRARY to a folder of yours.",
+        ) from error
+    return folder

@@ -68,6 +68,10 @@ class Memory:
         self._said.update(dict.fromkeys(untold, True))
         return untold
 
+    def complain(self, sentence: str) -> None:
+        """Have whoever watches the run told, once: the planner asks in every round."""
+        self._said.setdefault(sentence, False)
+
     def keep(self, trials: Sequence[Tried]) -> None:
         """Remember a finished run; told twice of the same run, the second account stands."""
         runs = sorted({one.run_id for one in trials})
@@ -81,7 +85,7 @@ class Memory:
         try:
             self._use(work, writes=True)
         except BadInput as error:
-            self._complain(f"This run is not remembered: {error}")
+            self.complain(f"This run is not remembered: {error}")
 
     def like(self, signature: str, *, device: str = "", architecture: str = "") -> list[Tried]:
         """Trials of ops like this one, oldest first.
@@ -106,7 +110,7 @@ class Memory:
         try:
             return self._use(work)
         except BadInput as error:
-            self._complain(f"Earlier runs are not looked at: {error}")
+            self.complain(f"Earlier runs are not looked at: {error}")
             return []
 
     def entries(self, *, run_id: str = "", op: str = "", device: str = "") -> list[Tried]:
@@ -153,10 +157,6 @@ class Memory:
             return gone
 
         return self._use(work, writes=True)
-
-    def _complain(self, sentence: str) -> None:
-        # Once is enough: the planner asks in every round.
-        self._said.setdefault(sentence, False)
 
     def _use(self, work: Callable[[sqlite3.Connection], Answer], *, writes: bool = False) -> Answer:
         """One transaction; a damaged file is set aside first and an empty one put in its place."""
@@ -228,7 +228,7 @@ class Memory:
                 part = self.file.with_name(self.file.name + suffix)
                 if part.exists():
                     part.rename(f"{aside}{suffix}")
-        self._complain(
+        self.complain(
             f"{self.file} is damaged; it was set aside as {aside.name}, and a new one begun."
         )
 

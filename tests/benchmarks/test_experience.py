@@ -2,6 +2,8 @@
 
 import ast
 import json
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -9,9 +11,9 @@ import pytest
 import yaml
 
 from agents.brief import Plan
-from benchmarks.experience import Row, chosen, document_of, measure
+from benchmarks.experience import Row, at_most, chosen, document_of, measure
 from benchmarks.pairs import PAIRS, Pair
-from eval.run import Ended
+from eval.run import Ended, Execute
 from graph.events import Planned, Prepared, TrialJudged, append_event
 from graph.record import BASELINE_PLAN
 from knowledge.errors import BadInput
@@ -72,7 +74,7 @@ class Runs:
             append_event(path, event)
 
 
-def rows(folder: Path, runs: Runs, only: str, *settings: str) -> list[Row]:
+def rows(folder: Path, runs: Execute, only: str, *settings: str) -> list[Row]:
     return list(measure(chosen(only), folder, settings, run=runs, tell=lambda line: None))
 
 
@@ -116,6 +118,23 @@ def test_a_run_that_fails_is_a_row_and_not_the_end(tmp_path: Path) -> None:
     assert document_of(found, ())["median"] == dict.fromkeys(
         ("cold_trials", "warm_trials", "cold_seconds", "warm_seconds")
     )
+
+
+def test_in_pieces_it_gives_what_it_gives_at_once(tmp_path: Path) -> None:
+    verdicts = (right(1.2), right(2.0))
+    runs, found = Runs(*verdicts), []
+    for started in (2, 4, 6, 6):
+        found = rows(tmp_path / "pieces", at_most(2, runs), "softmax,gate")
+        assert len(runs.commands) == started
+    assert found == rows(tmp_path / "once", Runs(*verdicts), "softmax,gate")
+
+
+def test_work_of_other_settings_is_not_gone_on_with(tmp_path: Path) -> None:
+    (tmp_path / "settings.json").write_text('["budget.trials=3"]')
+    command = [sys.executable, "-m", "benchmarks.experience", "--work", str(tmp_path)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
+    assert "--set budget.trials=3" in ended.stderr
 
 
 def test_where_no_kernel_is_right_there_is_nothing_to_reach(tmp_path: Path) -> None:

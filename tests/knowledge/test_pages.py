@@ -116,5 +116,23 @@ def test_each_page_of_the_project_is_complete(label: str) -> None:
 
 
 def test_the_library_is_not_small() -> None:
-    assert sum(label.startswith("docs/") for label in OWN) >= 30
-    assert sum(label.startswith("repairs/") for label in OWN) >= 12
+    pages = [label for label in OWN if label.startswith(("docs/", "repairs/"))]
+    assert len(pages) >= 150
+    assert sum(label.startswith("repairs/") for label in pages) >= 40
+    assert sum(label.startswith("docs/optimisation/") for label in pages) >= 25
+
+
+@pytest.mark.parametrize("label", [one for one in OWN if one.startswith("docs/optimisation/")])
+def test_a_page_on_an_optimisation_has_code_to_start_from_and_its_traps(label: str) -> None:
+    text = OWN[label].read_text(encoding="utf-8")
+    assert "## Traps\n" in text
+    assert re.search(r"^```(cpp|cuda|python)$", text, re.MULTILINE)
+
+
+def test_each_pattern_has_a_card_and_notes() -> None:
+    folders = {label.rpartition("/")[0] for label in OWN if label.startswith("patterns/")}
+    assert {path.parent.name for path in PROJECT.glob("patterns/*/pattern.py")} == {
+        folder.removeprefix("patterns/") for folder in folders
+    }
+    for folder in folders:
+        assert {f"{folder}/card.toml", f"{folder}/notes.md"} <= OWN.keys()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from knowledge.catalogue import default_folder, load_catalogue, save_catalogue
+from knowledge.catalogue import default_place, load_catalogue, save_catalogue
 from knowledge.embed import HashedWords
 from knowledge.errors import BadInput
 from knowledge.store import Library
@@ -176,6 +176,22 @@ def test_a_folder_that_vanished_is_dropped(library: Library, tmp_path: Path) -> 
     assert library.index([notes]).dropped == 2
 
 
+def test_documents_are_dropped_by_the_source_that_a_search_names(
+    library: Library, tmp_path: Path
+) -> None:
+    notes, other = (
+        documents(tmp_path / "note", 2, "zebra"),
+        documents(tmp_path / "notes", 1, "ibex"),
+    )
+    library.index([notes, other])
+    assert library.drop(str(notes)) == 2
+    assert not any(str(notes) + "/" in source for source in sources(library, "zebra"))
+    assert library.search("ibex0", 1)[0].source == f"{other}/0.md"
+    for source in (str(notes), "docs/general.md"):
+        with pytest.raises(BadInput, match="is no document"):
+            library.drop(source)
+
+
 def test_naming_the_projects_own_pages_does_not_index_them_twice(
     library: Library, project: Path
 ) -> None:
@@ -296,6 +312,6 @@ def test_the_environment_says_where_the_library_lies(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.delenv("KERNELWRIGHT_LIBRARY", raising=False)
-    assert default_folder() == tmp_path / "kernelwright" / "library"
+    assert default_place() == str(tmp_path / "kernelwright" / "library")
     monkeypatch.setenv("KERNELWRIGHT_LIBRARY", str(tmp_path / "mine"))
-    assert default_folder() == tmp_path / "mine"
+    assert default_place() == str(tmp_path / "mine")
