@@ -223,6 +223,31 @@ static inline bfloat16 bfloat16_of(float value) {
 }
 """
 
+_FLOAT16 = """
+// IEEE's half precision in whole numbers, as GCC 12 makes no vector code of _Float16. The factor
+// brings a half's exponent to a float's, and the denormals with it.
+struct float16 { uint16_t bits; };
+static inline float float_of_half(float16 value) {
+    const int32_t bits = static_cast<int16_t>(value.bits) * 8192;
+    const int32_t size = bits & 0x0fffe000;
+    const float scaled = float_of_bits(bits & static_cast<int32_t>(0x8fffe000)) * 0x1p112f;
+    return float_of_bits(bits_of_float(scaled) | (size >= 0x0f800000 ? 0x7f800000 : 0));
+}
+// Adding 2^13 times its own power of two leaves ten bits of a float's mantissa, to nearest even;
+// from 65520 on it comes to infinity, and below 2^-14 to multiples of 2^-24.
+static inline float16 half_of(float value) {
+    const int32_t bits = bits_of_float(value);
+    int32_t size = bits & 0x7fffffff;
+    size = size < 0x47800000 ? size : 0x47800000;
+    int32_t power = size & 0x7f800000;
+    power = power > 0x38800000 ? power : 0x38800000;
+    const float sum = float_of_bits(size) + float_of_bits(power + (13 << 23));
+    const int32_t exponent = (power >> 13) - power - (13 << 23) - (0x38800000 >> 13);
+    const int32_t rounded = value != value ? 0x7e00 : bits_of_float(sum) + exponent;
+    return {static_cast<uint16_t>(rounded | ((bits >> 16) & 0x8000))};
+}
+"""
+
 _STREAM = """
 // Copy a row from cache to memory past the caches, which spares reading the destination first.
 static inline void stream_row(float* target, const float* source, int64_t count) {
@@ -244,6 +269,9 @@ _ALWAYS: dict[str, str] = {
     "nan_min": _NAN_MIN,
     "floor_divide": _FLOOR_DIVIDE,
     "bfloat16": _BFLOAT16,
+    "float16": _FLOAT16,
+    "float_of_half": _FLOAT16,
+    "half_of": _FLOAT16,
     "stream_row": _STREAM,
     "log_polynomial": _LOG_POLYNOMIAL,
 }
@@ -270,8 +298,11 @@ template <typename T> static inline T vector_pow(T x, T y) { return std::pow(x, 
 """
 
 
-def helpers(body: str, inline: bool) -> str:
-    """The helpers that a kernel's text calls, and those they call, in an order that compiles."""
+def helpers(body: str, inline: bool, given: str = "") -> str:
+    """The helpers that a kernel's text calls, and those they call, in an order that compiles.
+
+    Those that stand in `given`, which goes before, are left out.
+    """
     functions = dict(_INLINE)
     if not inline:
         names = ("exp", "log", "log1p", "expm1", "tanh", "erf")
@@ -289,4 +320,5 @@ def helpers(body: str, inline: bool) -> str:
                 found = True
     if any("float_of_bits" in known[n] or "bits_of_float" in known[n] for n in needed):
         needed = [*needed, "float_of_bits"]
-    return "".join(known[name] for name in known if name in needed)
+    texts = dict.fromkeys(known[name] for name in known if name in needed)
+    return "".join(text for text in texts if text not in given)
