@@ -36,6 +36,8 @@ class Sweeps:
     def append(self, level: int) -> None:
         """Append one sweep over the row to the row's lines."""
         self.made.level, self.made.sweep = level, Scope()
+        self.made.widened = None if self.at.lanes else {}
+        self.made.narrowed = {}
         gathered = self._gathered(level)
         updates = [self._update(number, name) for number, name in gathered.items()]
         updates += self._element_stores(level)
@@ -43,6 +45,7 @@ class Sweeps:
         for number, name in gathered.items():
             self.made.row.lines += self._declared(number, name)
         self.made.row.lines += self._column_loops(body, gathered)
+        self.made.widened = None
         for number, name in gathered.items():
             if self.values[number].op == "fold":
                 self._finish_fold(number, name)
@@ -81,13 +84,18 @@ class Sweeps:
         for number, store in enumerate(self.loop.stores):
             if not self.plan.is_element_store(store) or self.values[store.value].level != level:
                 continue
-            text = stored(store.dtype, self.made.use(store.value, "element"))
+            value = self.made.use(store.value, "element")
+            text = stored(store.dtype, value)
             name = self.made.store_names[number]
             if number in self.plan.staged:
                 lines.append(f"staged_{name}[{self.at.column()}] = {text};")
                 continue
-            pointer = self.made.write_pointer(number)
-            lines.append(f"{pointer}[{self.at.element_offset(store.atoms)}] = {text};")
+            pointer, offset = self.made.write_pointer(number), self.at.element_offset(store.atoms)
+            if store.dtype == "float16" and offset == "col" and not self.at.lanes:
+                self.made.narrowed[f"wide_{name}"] = pointer
+                lines.append(f"wide_{name}[col - begin] = {value};")
+                continue
+            lines.append(f"{pointer}[{offset}] = {text};")
         return lines
 
     def _column_loops(self, body: list[str], gathered: dict[int, str]) -> list[str]:
@@ -102,7 +110,7 @@ class Sweeps:
             limit = "count"
         pragma = f"#pragma omp simd{self._clauses(gathered)}"
         ahead = self._prefetches(limit)
-        if ahead:
+        if ahead or self.made.widened or self.made.narrowed:
             return self._in_blocks(index, limit, ahead, (pragma, body))
         head = f"for (int64_t {index} = 0; {index} < {limit}; ++{index}) {{"
         return self._around([pragma, head, *indented(body), "}"], self.at.columns[:-1])
@@ -146,16 +154,25 @@ class Sweeps:
     ) -> list[str]:
         pragma, body = loop
         size = PREFETCH_BLOCK
+        asked = f"for (int64_t ahead = 0; ahead < {size}; ahead += 16) {{"
+        widened, narrowed = self.made.widened or {}, self.made.narrowed
         return [
             f"for (int64_t begin = 0; begin < {limit}; begin += {size}) {{",
             f"    const int64_t end = {limit} - begin < {size} ? {limit} : begin + {size};",
-            f"    for (int64_t ahead = 0; ahead < {size}; ahead += 16) {{",
-            *indented(ahead, 2),
-            "    }",
+            *(indented([asked, *indented(ahead), "}"]) if ahead else []),
+            *(f"    float {name}[{size}];" for name in (*widened, *narrowed)),
+            *(
+                f"    widen_halves({row} + begin, end - begin, {name});"
+                for name, row in widened.items()
+            ),
             f"    {pragma}",
             f"    for (int64_t {index} = begin; {index} < end; ++{index}) {{",
             *indented(body, 2),
             "    }",
+            *(
+                f"    narrow_halves({name}, end - begin, {row} + begin);"
+                for name, row in narrowed.items()
+            ),
             "}",
         ]
 
