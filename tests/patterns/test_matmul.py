@@ -216,7 +216,6 @@ def test_blocks_of_any_size_keep_the_result(tunable: str, value: int) -> None:
     ("arguments", "expression", "inputs", "words"),
     [
         ("a, b", "a @ b", "torch.ones(9, 9).int(), torch.ones(9, 9).int()", "int32"),
-        ("a, b", "a @ b", "torch.randn(9, 9).bfloat16(), torch.randn(9, 9).bfloat16()", "bfloat16"),
         ("a", "torch.relu(a)", "torch.randn(9, 9)", "no matrix product"),
         ("a, b", "torch.einsum('ij,kj->ik', a, b[:1])", "torch.randn(9, 1), torch.randn(9, 9)",
          "broadcast"),
