@@ -288,7 +288,7 @@ static inline void store_fence() {
 def _unit(function: str, options: Options, lanes: int) -> str:
     """A kernel's function with what it needs above it."""
     headers = ["#include <cmath>", "#include <cstdint>", "#include <cstring>", "#include <vector>"]
-    if "stream_row" in function:
+    if any(word in function for word in ("stream_row", "widen_halves", "narrow_halves")):
         headers += ["#if defined(__AVX__)", "#include <immintrin.h>", "#endif"]
     parts = ["\n".join(headers) + "\n", helpers(function, options.exp == "inline")]
     for fold, low, whole in (("max", "-INFINITY", "INT64_MIN"), ("min", "INFINITY", "INT64_MAX")):

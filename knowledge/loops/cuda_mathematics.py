@@ -167,7 +167,9 @@ def spelled(text: str) -> str:
     """C++ of the shared table of operators, as CUDA has it."""
     text = re.sub(r"\bvector_(\w+)", r"\1", text).replace("std::", "")
     text = re.sub(r"\bnearbyint\b", "rint", text)
-    return re.sub(r"\b_Float16\b", "half", text)
+    text = re.sub(r"\bfloat_of_half\b", "static_cast<float>", text)
+    text = re.sub(r"\bhalf_of\b", "static_cast<half>", text)
+    return re.sub(r"\bfloat16\b", "half", text)
 
 
 def unit(functions: str) -> str:

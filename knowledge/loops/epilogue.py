@@ -129,6 +129,7 @@ def _falls_into_units(loop: Loop, wanted: _Wanted) -> bool:
 
 def _made(wanted: _Wanted, names: tuple[str, ...], loop: Loop) -> Epilogue | None:
     graph, ref = wanted.program.graph, wanted.ref
+    loop = _with_wide_anchor(loop, ref)
     printer = Printer(loop, NAME, replace(wanted.options, prefetch=False))
     source = printer.part()
     shapes = Shapes(graph, loop, {ref: wanted.shape})
@@ -157,6 +158,19 @@ def _made(wanted: _Wanted, names: tuple[str, ...], loop: Loop) -> Epilogue | Non
         keeps_anchor=ref in read_outside(graph, {ref.ref, *names}), arguments=tuple(arguments),
     )  # fmt: skip
     return found if _can_run(wanted.program, ref.ref, found) else None
+
+
+def _with_wide_anchor(loop: Loop, ref: Ref) -> Loop:
+    """The loop reading an anchor's halves as the floats they were summed in, not yet rounded."""
+    return replace(
+        loop,
+        operands=tuple(
+            replace(operand, dtype="float32")
+            if operand.ref == ref and operand.dtype in ("float16", "bfloat16")
+            else operand
+            for operand in loop.operands
+        ),
+    )
 
 
 def _can_run(program: Program, anchor: str, epilogue: Epilogue) -> bool:

@@ -28,7 +28,7 @@ SCALARS: dict[str, Scalar] = {
     "sub": Scalar("{0} - {1}"),
     "mul": Scalar("{0} * {1}"),
     "div": Scalar("{0} / {1}", floating=True, costly=True),
-    "as_float16": Scalar("static_cast<float>(static_cast<_Float16>({0}))"),
+    "as_float16": Scalar("float_of_half(half_of({0}))"),
     "as_bfloat16": Scalar("float_of(bfloat16_of({0}))"),
     "neg": Scalar("-{0}"),
     "abs": Scalar("{0} < 0 ? -{0} : {0}"),

@@ -5,7 +5,7 @@ from knowledge.loops.form import Value, ValueType
 STORAGE = {
     "float32": "float",
     "float64": "double",
-    "float16": "_Float16",
+    "float16": "float16",
     "bfloat16": "bfloat16",
     "int64": "int64_t",
     "int32": "int32_t",
@@ -62,7 +62,7 @@ def loaded(dtype: str, element: str) -> str:
     if dtype == "bfloat16":
         return f"float_of({element})"
     if dtype == "float16":
-        return f"static_cast<float>({element})"
+        return f"float_of_half({element})"
     if dtype in ("int32", "int16", "int8", "uint8"):
         return f"static_cast<int64_t>({element})"
     if dtype == "bool":
@@ -74,7 +74,9 @@ def stored(dtype: str, value: str) -> str:
     """A computed value as the type it is stored in."""
     if dtype == "bfloat16":
         return f"bfloat16_of({value})"
-    if dtype in ("float16", "int32", "int16", "int8", "uint8"):
+    if dtype == "float16":
+        return f"half_of({value})"
+    if dtype in ("int32", "int16", "int8", "uint8"):
         return f"static_cast<{STORAGE[dtype]}>({value})"
     return value
 

@@ -43,12 +43,16 @@ class Sweeps:
         assumed = self.made.assumed
         for part in seams_of(self.loop, self.at, self.made):
             self.made.level, self.made.sweep = level, Scope()
+            # Halves are taken a run at a time where the loop is one of whole runs.
+            self.made.widened = {} if part.whole and not self.at.lanes else None
+            self.made.narrowed = {}
             self.made.assumed, self.made.cut = {**assumed, **part.assumed}, part.cut
             updates = [self._update(number, name) for number, name in gathered.items()]
             updates += self._element_stores(level)
             body = [*self.made.sweep.lines, *updates]
             loops += self._column_loops(body, gathered, part)
         self.made.assumed, self.made.cut = assumed, ()
+        self.made.widened = None
         self.made.row.lines += loops
         for number, name in gathered.items():
             if self.values[number].op == "fold":
@@ -88,13 +92,18 @@ class Sweeps:
         for number, store in enumerate(self.loop.stores):
             if not self.plan.is_element_store(store) or self.values[store.value].level != level:
                 continue
-            text = stored(store.dtype, self.made.use(store.value, "element"))
+            value = self.made.use(store.value, "element")
+            text = stored(store.dtype, value)
             name = self.made.store_names[number]
             if number in self.plan.staged:
                 lines.append(f"staged_{name}[{self.at.column()}] = {text};")
                 continue
-            pointer = self.made.write_pointer(number)
-            lines.append(f"{pointer}[{self.at.element_offset(store.atoms)}] = {text};")
+            pointer, offset = self.made.write_pointer(number), self.at.element_offset(store.atoms)
+            if store.dtype == "float16" and offset == "col" and self.made.widened is not None:
+                self.made.narrowed[f"wide_{name}"] = pointer
+                lines.append(f"wide_{name}[col - begin] = {value};")
+                continue
+            lines.append(f"{pointer}[{offset}] = {text};")
         return lines
 
     def _column_loops(self, body: list[str], gathered: dict[int, str], part: Part) -> list[str]:
@@ -109,7 +118,7 @@ class Sweeps:
             limit = "count"
         pragma = f"#pragma omp simd{self._clauses(gathered)}"
         ahead = self._prefetches(limit) if part.whole else []
-        if ahead:
+        if ahead or self.made.widened or self.made.narrowed:
             return self._in_blocks(index, limit, ahead, (pragma, body))
         begin, end = part.begin or "0", part.end or limit
         head = f"for (int64_t {index} = {begin}; {index} < {end}; ++{index}) {{"
@@ -155,16 +164,25 @@ class Sweeps:
     ) -> list[str]:
         pragma, body = loop
         size = PREFETCH_BLOCK
+        asked = f"for (int64_t ahead = 0; ahead < {size}; ahead += 16) {{"
+        widened, narrowed = self.made.widened or {}, self.made.narrowed
         return [
             f"for (int64_t begin = 0; begin < {limit}; begin += {size}) {{",
             f"    const int64_t end = {limit} - begin < {size} ? {limit} : begin + {size};",
-            f"    for (int64_t ahead = 0; ahead < {size}; ahead += 16) {{",
-            *indented(ahead, 2),
-            "    }",
+            *(indented([asked, *indented(ahead), "}"]) if ahead else []),
+            *(f"    float {name}[{size}];" for name in (*widened, *narrowed)),
+            *(
+                f"    widen_halves({row} + begin, end - begin, {name});"
+                for name, row in widened.items()
+            ),
             f"    {pragma}",
             f"    for (int64_t {index} = begin; {index} < end; ++{index}) {{",
             *indented(body, 2),
             "    }",
+            *(
+                f"    narrow_halves({name}, end - begin, {row} + begin);"
+                for name, row in narrowed.items()
+            ),
             "}",
         ]
 

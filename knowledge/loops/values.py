@@ -43,6 +43,10 @@ class Values:
         # the atoms of the innermost loop where it is cut at all its seams.
         self.assumed: dict[int, bool] = {}
         self.cut: tuple[int, ...] = ()
+        # Halves that the sweep under construction reads and writes a run at a time, by the name of
+        # their buffer: where the row lies. None where it takes them one by one.
+        self.widened: dict[str, str] | None = None
+        self.narrowed: dict[str, str] = {}
         self.operand_names = names_of([variable(operand.ref) for operand in loop.operands], "")
         self.spacings: list[Spacing] = [
             {group.name: f"{name}_{group.name}" for group in steps_of(loop, operand)}
@@ -155,10 +159,12 @@ class Values:
             if self.at.lanes:
                 terms.append(self.at.element_offset(operand.atoms, spacing))
             return loaded(operand.dtype, f"{name}[{sum_of(terms)}]")
-        return loaded(
-            operand.dtype,
-            f"{self.read_pointer(value.operand)}[{self.at.element_offset(operand.atoms, spacing)}]",
-        )
+        offset = self.at.element_offset(operand.atoms, spacing)
+        pointer = self.read_pointer(value.operand)
+        if operand.dtype == "float16" and offset == "col" and self.widened is not None:
+            self.widened[f"wide_{name}"] = pointer
+            return f"wide_{name}[col - begin]"
+        return loaded(operand.dtype, f"{pointer}[{offset}]")
 
     def _load_at(self, number: int) -> str:
         """An element of an operand that has extents, which are read at indices of their own."""
@@ -222,6 +228,7 @@ class Values:
         label = self.use(column, "row")
         outside = self.sweep, self.level, self.kept
         assumed = self.assumed, self.cut
+        widened, self.widened = self.widened, None
         # Evaluated anew, not read from what earlier sweeps kept: it is one element only.
         self.sweep, self.level, self.kept = Scope(), self.values[target].level, {}
         self.assumed, self.cut = {}, ()
@@ -231,6 +238,7 @@ class Values:
         body += [*self.sweep.lines, f"{{}} = {result};"]
         self.sweep, self.level, self.kept = outside
         self.assumed, self.cut = assumed
+        self.widened = widened
         limit = " * ".join(group.name for group in self.at.columns) or "1"
         place = f"{name}[lane]" if self.at.lanes else name
         empty = "NAN" if value.type in ("float", "double") else "0"

@@ -46,16 +46,31 @@ FORMS = {
 
 
 def attention(
-    name: str, rows: int = 70, keys: int = 70, depth: int = 8, width: int = 0, tiles: int = 8
+    name: str,
+    rows: int = 70,
+    keys: int = 70,
+    depth: int = 8,
+    width: int = 0,
+    tiles: int = 8,
+    dtype: str = "float32",
 ) -> Built:
-    """One of the forms, for these sizes."""
+    """One of the forms, for these sizes; a mask of numbers has the operands' type."""
     expression, mask = FORMS[name]
     shapes = [(2, 3, rows, depth), (2, 3, keys, depth), (2, 3, keys, width or depth)]
-    inputs = ", ".join(f"torch.randn({shape})" for shape in shapes)
+    inputs = ", ".join(f"torch.randn({shape}).to(torch.{dtype})" for shape in shapes)
     if mask is not None:
         inputs += ", " + mask.format(q=rows, k=keys)
+        inputs += f".to(torch.{dtype})" if name in ("add", "added") else ""
     source = function("q, k, v, m" if mask else "q, k, v", expression, inputs)
     return build(source, (Step(pattern="attention", parameters={"key_tiles": tiles}),))
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("name", ["causal", "add", "filled"])
+def test_halves_are_computed_in_float_and_rounded_once(name: str, dtype: str) -> None:
+    built = attention(name, 45, 70, 24, dtype=dtype)
+    assert len(built.program.kernels) == 1
+    assert complaints(built) == []
 
 
 @pytest.mark.parametrize("name", FORMS)

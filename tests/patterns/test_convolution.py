@@ -77,7 +77,7 @@ def compiled() -> None:
     sources = [windowed(name) for name in WINDOWS]
     sources += [followed(name, groups) for name in TAILS for groups in (1, 12)]
     kernels = [kernel for one in sources for kernel in build(one, OWN).program.kernels]
-    flags = ("-fno-unsafe-math-optimizations", "-fno-trapping-math")
+    flags = ("-fno-unsafe-math-optimizations", "-fno-trapping-math", "-fno-thread-jumps")
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda k: cpp_kernel(k.source, k.name, k.signature, flags), kernels))
 

@@ -6,6 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from knowledge.pattern import Refusal, Step, load_pattern
+from knowledge.program import Program
 from tests.patterns.workshop import SITUATION, Built, build, complaints, function, reference
 
 OWN = (Step(pattern="matmul"),)
@@ -214,8 +215,7 @@ def test_blocks_of_any_size_keep_the_result(tunable: str, value: int) -> None:
 @pytest.mark.parametrize(
     ("arguments", "expression", "inputs", "words"),
     [
-        ("a, b", "a @ b", "torch.randn(9, 9).double(), torch.randn(9, 9).double()", "float64"),
-        ("a, b", "a @ b", "torch.randn(9, 9).bfloat16(), torch.randn(9, 9).bfloat16()", "bfloat16"),
+        ("a, b", "a @ b", "torch.ones(9, 9).int(), torch.ones(9, 9).int()", "int32"),
         ("a", "torch.relu(a)", "torch.randn(9, 9)", "no matrix product"),
         ("a, b", "torch.einsum('ij,kj->ik', a, b[:1])", "torch.randn(9, 1), torch.randn(9, 9)",
          "broadcast"),
@@ -273,3 +273,55 @@ def test_unknown_tunable_is_an_error() -> None:
     program = product("a @ b").program
     with pytest.raises(ValueError, match="unknown tunables"):
         load_pattern("matmul").apply(program, Step(pattern="matmul", parameters={"engine": "gpu"}))
+
+
+# One for each way through the kernel: blocks, panels of both directions, thin ones, a fused row.
+TYPED = {
+    "blocks": ("a, b", "a @ b", [(70, 300), (300, 90)], 1),
+    "turned": ("a, b", "a.T @ b.T", [(130, 61), (77, 130)], 3),
+    "thin along": ("a, b", "a @ b.T", [(3, 700), (90, 700)], 2),
+    "thin across": ("a, b", "a @ b", [(3, 700), (700, 90)], 1),
+    "batched sum": (
+        "c, a, b", "torch.baddbmm(c, a, b, beta=0.3, alpha=1.7)",
+        [(3, 30, 20), (3, 30, 50), (3, 50, 20)], 1,
+    ),
+    "fused": ("a, b", "torch.softmax(a @ b, -1)", [(70, 40), (40, 90)], 2),
+    "kept and fused": ("a, b", "(lambda y: (y, F.gelu(y)))(a @ b)", [(70, 40), (40, 90)], 2),
+    "its own transpose": ("a", "a @ a.T", [(90, 40)], 2),
+    "triangle": ("a, b", "torch.tril(a) @ b", [(90, 90), (90, 40)], 2),
+    "diagonal": ("a, b", "torch.diag(a) @ b", [(90,), (90, 40)], 2),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", ["float64", "bfloat16", "float16"])
+@pytest.mark.parametrize("name", TYPED)
+def test_other_types_are_as_right_as_the_reference(name: str, dtype: str) -> None:
+    arguments, expression, shapes, calls = TYPED[name]
+    inputs = ", ".join(f"torch.randn({shape}).to(torch.{dtype})" for shape in shapes)
+    built = build(function(arguments, expression, inputs), OWN)
+    assert sum(len(kernel.nodes) for kernel in built.program.kernels) == calls
+    assert complaints(built) == []
+    if name == "blocks":
+        given = [tensor.clone() for tensor in built.inputs]
+        given[0][3, 5], given[1][7, 2] = float("inf"), float("nan")
+        assert complaints(built, given) == []
+
+
+def test_large_halves_are_finished_block_by_block() -> None:
+    inputs = "torch.randn(1500, 40).bfloat16(), torch.randn(40, 1000).bfloat16()"
+    built = build(function("a, b", "(lambda y: (y, torch.relu(y)))(a @ b)", inputs), OWN)
+    assert complaints(built) == []
+
+
+def test_operands_of_two_types_are_left_alone() -> None:
+    inputs = "torch.randn(8, 8), torch.randn(8, 8)"
+    built = build(function("a, b", "F.linear(a, b)", inputs), ())
+    nodes = [
+        node.model_copy(update={"result": node.spec.model_copy(update={"dtype": "bfloat16"})})
+        if node.kind == "call" else node
+        for node in built.graph.nodes
+    ]  # fmt: skip
+    graph = built.graph.model_copy(update={"nodes": tuple(nodes)})
+    answer = load_pattern("matmul").propose(Program.of(graph, built.source), SITUATION)
+    assert isinstance(answer, Refusal)
+    assert "bfloat16 and float32" in answer.reason

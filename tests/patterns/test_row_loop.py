@@ -20,7 +20,7 @@ def all_built() -> dict[str, Built]:
     """Every op, with its kernels compiled side by side."""
     built = {name: build(reference(*op)) for name, op in OPS.items()}
     kernels = [kernel for one in built.values() for kernel in one.program.kernels]
-    flags = ("-fno-unsafe-math-optimizations", "-fno-trapping-math")
+    flags = ("-fno-unsafe-math-optimizations", "-fno-trapping-math", "-fno-thread-jumps")
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda k: cpp_kernel(k.source, k.name, k.signature, flags), kernels))
     return built

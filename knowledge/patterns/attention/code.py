@@ -11,7 +11,7 @@ from typing import Literal
 
 from knowledge.loops.mathematics import helpers
 from knowledge.patterns.attention.cpp import BODY, CAUSAL, INCLUDES, NO_MASK, TENSOR
-from knowledge.tiles import TILE_CPP
+from knowledge.tiles import INTRINSICS, tile_cpp
 
 Masking = Literal["none", "causal", "add", "fill", "keep"]
 
@@ -36,6 +36,7 @@ class Form:
     empty_is_zero: bool = False
     rows_first: bool = False
     key_tiles: int = 8
+    dtype: str = "float32"
 
 
 _MAGNITUDES = "std::isfinite(step.value_size) && step.key_size * s.q_size * p.depth < 1e38f"
@@ -44,7 +45,7 @@ _MAGNITUDES = "std::isfinite(step.value_size) && step.key_size * s.q_size * p.de
 def source(form: Form, name: str) -> str:
     """The translation unit; its function takes q, k, v, the mask if any, out, sizes, strides."""
     has_tensor = form.mask in ("add", "fill", "keep")
-    kind = "float" if form.mask == "add" else "uint8_t"
+    kind = "element" if form.mask == "add" else "uint8_t"
     rows_first = "width, heads * width" if form.rows_first else "queries * width, width"
     values = {
         "MASKING": _masking(form),
@@ -54,17 +55,20 @@ def source(form: Form, name: str) -> str:
         "MASK_STRIDES": _MASK_STRIDES if has_tensor else "",
         "MASK_FIELDS": _MASK_FIELDS if has_tensor else "",
         "MASK_TYPE": kind,
+        "MASK_VALUE": f"value_of({_MASK_PLACE})" if form.mask == "add" else f"*({_MASK_PLACE})",
         "OUT_STRIDES": rows_first,
         "SCALE": "1.0f / std::sqrt(static_cast<float>(depth))"
         if form.factor is None else literal(form.factor),
     }  # fmt: skip
     flag = f"constexpr bool EMPTY_IS_ZERO = {str(form.empty_is_zero).lower()};"
-    text = f"{TILE_CPP}{flag}{BODY}"
+    text = f"{tile_cpp(form.dtype)}{flag}{BODY}"
     for key, value in values.items():
         text = text.replace(f"@{key}@", value)
-    return INCLUDES + helpers(text, inline=True) + text
+    includes = INCLUDES + (INTRINSICS if form.dtype == "float16" else "")
+    return includes + helpers(text, inline=True) + text
 
 
+_MASK_PLACE = "mask + i * p.at_mask.row + j * p.at_mask.column"
 _MASK_STRIDES = """,
         int64_t mask_batch, int64_t mask_head, int64_t mask_row, int64_t mask_column"""
 _MASK_FIELDS = """    p.mask = mask;
@@ -78,7 +82,8 @@ def _masking(form: Form) -> str:
     truth = "row[j] != 0"
     nothing, everything, hide = {
         "add": (
-            "row[j] == 0.0f", "row[j] == -INFINITY", f"score += {literal(form.mask_factor)} * m;"
+            "value_of(row + j) == 0.0f", "value_of(row + j) == -INFINITY",
+            f"score += {literal(form.mask_factor)} * m;",
         ),
         "fill": (
             f"({truth}) == {str(not form.fill_where).lower()}",

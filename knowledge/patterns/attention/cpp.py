@@ -20,9 +20,9 @@ struct Strides {
 };
 
 struct Problem {
-    const float *q, *k, *v;
+    const element *q, *k, *v;
     const @MASK_TYPE@* mask;
-    float* out;
+    element* out;
     int64_t batches, heads, kv_heads, queries, keys, depth, width;
     Strides at_q, at_k, at_v, at_mask, at_out;
     float scale;
@@ -48,12 +48,13 @@ static float magnitude(const float* values, int64_t count) {
 
 // out[j * wide + i] = scale * from[i * row + j * column] for i < rows, 0 up to `wide`; j < columns.
 static void pack(
-        const float* from, int64_t row, int64_t column, int64_t rows, int64_t columns,
+        const element* from, int64_t row, int64_t column, int64_t rows, int64_t columns,
         int64_t wide, float scale, float* out) {
     constexpr int64_t BLOCK = 16;
     if (row == 1) {
         for (int64_t j = 0; j < columns; ++j) {
-            for (int64_t i = 0; i < rows; ++i) out[j * wide + i] = scale * from[i + j * column];
+            for (int64_t i = 0; i < rows; ++i)
+                out[j * wide + i] = scale * value_of(from + i + j * column);
             for (int64_t i = rows; i < wide; ++i) out[j * wide + i] = 0.0f;
         }
         return;
@@ -62,7 +63,8 @@ static void pack(
         const int64_t j1 = std::min(columns, j0 + BLOCK);
         for (int64_t i = 0; i < wide; ++i)
             for (int64_t j = j0; j < j1; ++j)
-                out[j * wide + i] = i < rows ? scale * from[i * row + j * column] : 0.0f;
+                out[j * wide + i] =
+                    i < rows ? scale * value_of(from + i * row + j * column) : 0.0f;
     }
 }
 
@@ -74,8 +76,8 @@ struct Packed {
 
 static void pack_step(const Problem& p, int64_t batch, int64_t head, int64_t tile, Packed& to) {
     const int64_t first = tile * KEYS, count = std::min(KEYS, p.keys - first);
-    const float* k = p.k + batch * p.at_k.batch + head * p.at_k.head + first * p.at_k.row;
-    const float* v = p.v + batch * p.at_v.batch + head * p.at_v.head + first * p.at_v.row;
+    const element* k = p.k + batch * p.at_k.batch + head * p.at_k.head + first * p.at_k.row;
+    const element* v = p.v + batch * p.at_v.batch + head * p.at_v.head + first * p.at_v.row;
     for (int64_t key = 0; key < count; key += TILE_ROWS)
         pack(k + key * p.at_k.row, p.at_k.row, p.at_k.column, std::min(TILE_ROWS, count - key),
              p.depth, TILE_ROWS, 1.0f, to.keys + key * p.depth);
@@ -141,11 +143,11 @@ static void take_exponentials(const Problem& p, int64_t count, bool started, Scr
         for (int64_t i = 0; i < QUERIES; ++i) s.values[d * QUERIES + i] *= decay[i];
 }
 
-static void write_out(const Problem& p, float* out, int64_t rows, const Scratch& s) {
+static void write_out(const Problem& p, element* out, int64_t rows, const Scratch& s) {
     for (int64_t i = 0; i < rows; ++i) {
         const float share = EMPTY_IS_ZERO && s.sum[i] == 0.0f ? 0.0f : 1.0f / s.sum[i];
         for (int64_t d = 0; d < p.width; ++d)
-            out[i * p.at_out.row + d] = s.values[d * QUERIES + i] * share;
+            out[i * p.at_out.row + d] = rounded(s.values[d * QUERIES + i] * share);
     }
 }
 
@@ -219,7 +221,7 @@ static void run(const Problem& p) {
 }
 
 extern "C" void @NAME@(
-        const float* q, const float* k, const float* v, @MASK_PARAMETER@float* out,
+        const element* q, const element* k, const element* v, @MASK_PARAMETER@element* out,
         int64_t batches, int64_t heads, int64_t kv_heads, int64_t queries, int64_t keys,
         int64_t depth, int64_t width,
         int64_t q_batch, int64_t q_head, int64_t q_row, int64_t q_column,
@@ -326,7 +328,7 @@ static void hide(
     for (int64_t j0 = 0; j0 < count; j0 += 16)
         for (int64_t i = 0; i < rows; ++i)
             for (int64_t j = j0; j < std::min(count, j0 + 16); ++j) {
-                const @MASK_TYPE@ m = mask[i * p.at_mask.row + j * p.at_mask.column];
+                const auto m = @MASK_VALUE@;
                 float& score = scores[j * QUERIES + i];
                 @HIDE@
             }

@@ -77,7 +77,9 @@ def make_kernel(graph: OpGraph, anchor: Anchor, key_tiles: int) -> Kernel:
     sizes = _sizes(graph, anchor)
     return Kernel(
         name=name,
-        source=source(replace(anchor.form, key_tiles=key_tiles), name),
+        source=source(
+            replace(anchor.form, key_tiles=key_tiles, dtype=graph.spec_of(anchor.q).dtype), name
+        ),
         signature="p" * (len(reads) + 1) + "i" * len(sizes),
         nodes=anchor.nodes,
         reads=reads,

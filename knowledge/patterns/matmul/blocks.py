@@ -4,13 +4,13 @@
 PACKING_CPP = r"""
 // Memory kept between calls: fresh pages would be faulted in every time.
 struct Buffer {
-    float* data = nullptr;
+    real* data = nullptr;
     int64_t size = 0;
     ~Buffer() { std::free(data); }
-    float* at_least(int64_t wanted) {
+    real* at_least(int64_t wanted) {
         if (wanted > size) {
             std::free(data);
-            data = (float*)std::aligned_alloc(64, (wanted * 4 + 63) / 64 * 64);
+            data = (real*)std::aligned_alloc(64, (wanted * sizeof(real) + 63) / 64 * 64);
             size = data ? wanted : 0;
         }
         if (!data) std::abort();
@@ -19,11 +19,12 @@ struct Buffer {
 };
 
 #if !defined(__clang__)
-typedef int32_t lanes_t __attribute__((vector_size(VECTOR * 4)));
+typedef std::conditional<sizeof(real) == 8, int64_t, int32_t>::type lane_t;
+typedef lane_t lanes_t __attribute__((vector_size(VECTOR * sizeof(real))));
 
 static inline void transpose(vector_t (&rows)[VECTOR]) {
     lanes_t low, high;
-    for (int32_t i = 0; i < VECTOR; ++i) {
+    for (lane_t i = 0; i < VECTOR; ++i) {
         low[i] = i / 2 + (i % 2) * VECTOR;
         high[i] = low[i] + VECTOR / 2;
     }
@@ -42,11 +43,11 @@ static inline void transpose(vector_t (&rows)[VECTOR]) {
 #endif
 
 // Packs up to WIDTH lines of a matrix side by side, [depth][WIDTH], the missing ones as zeros. A
-// line's elements are neighbours (ALONG) or `step` apart. Writes up to VECTOR floats past the end.
+// line's elements are neighbours (ALONG) or `step` apart. Writes up to VECTOR numbers past the end.
 template <int64_t WIDTH, bool ALONG>
 static void pack_panel(
-        const float* __restrict__ from, int64_t step, int64_t lines, int64_t depth,
-        float* __restrict__ to) {
+        const element* __restrict__ from, int64_t step, int64_t lines, int64_t depth,
+        real* __restrict__ to) {
     int64_t k = 0;
     if constexpr (!ALONG) {
         if (lines == WIDTH)
@@ -54,11 +55,14 @@ static void pack_panel(
                 // Each line lies on another page, where the hardware foresees nothing.
                 for (int64_t i = 0; i < WIDTH; i += 16)
                     __builtin_prefetch(from + (k + 16) * step + i);
-                for (int64_t i = 0; i < WIDTH; ++i) to[k * WIDTH + i] = from[k * step + i];
+                int64_t i = 0;
+                for (; i + VECTOR <= WIDTH; i += VECTOR)
+                    *(vector_t*)(to + k * WIDTH + i) = vector_of(from + k * step + i);
+                for (; i < WIDTH; ++i) to[k * WIDTH + i] = value_of(from + k * step + i);
             }
         for (; k < depth; ++k)
             for (int64_t i = 0; i < WIDTH; ++i)
-                to[k * WIDTH + i] = i < lines ? from[k * step + i] : 0.0f;
+                to[k * WIDTH + i] = i < lines ? value_of(from + k * step + i) : 0;
         return;
     }
 #if !defined(__clang__)
@@ -70,7 +74,7 @@ static void pack_panel(
                 __builtin_prefetch(from + (first + i) * step + k + 128, 0, 2);
             for (int64_t i = 0; i < VECTOR; ++i)
                 rows[i] = i < held && first + i < lines
-                    ? *(const vector_t*)(from + (first + i) * step + k) : vector_t{};
+                    ? vector_of(from + (first + i) * step + k) : vector_t{};
             transpose(rows);
             // What a store writes past its panel's width, the next one overwrites.
             for (int64_t i = 0; i < VECTOR; ++i)
@@ -79,7 +83,7 @@ static void pack_panel(
 #endif
     for (; k < depth; ++k)
         for (int64_t i = 0; i < WIDTH; ++i)
-            to[k * WIDTH + i] = i < lines ? from[i * step + k] : 0.0f;
+            to[k * WIDTH + i] = i < lines ? value_of(from + i * step + k) : 0;
 }
 """
 
@@ -92,16 +96,16 @@ struct Block { int64_t i0, i1, j0, j1, k0, k1; };
 static inline int64_t ceiling(int64_t number, int64_t unit) { return (number + unit - 1) / unit; }
 
 static inline void pack_a(
-        const float* a, const Shape& s, int64_t i, int64_t lines, int64_t k, int64_t depth,
-        float* to) {
+        const element* a, const Shape& s, int64_t i, int64_t lines, int64_t k, int64_t depth,
+        real* to) {
     pack_panel<TILE_ROWS, A_ALONG>(
         A_ALONG ? a + i * s.depth + k : a + k * s.rows + i, A_ALONG ? s.depth : s.rows, lines,
         depth, to);
 $MASK_A}
 
 static inline void pack_b(
-        const float* b, const Shape& s, int64_t j, int64_t lines, int64_t k, int64_t depth,
-        float* to) {
+        const element* b, const Shape& s, int64_t j, int64_t lines, int64_t k, int64_t depth,
+        real* to) {
     pack_panel<TILE_COLUMNS, B_ALONG>(
         B_ALONG ? b + j * s.depth + k : b + k * s.columns + j, B_ALONG ? s.depth : s.columns, lines,
         depth, to);
@@ -109,17 +113,18 @@ $MASK_B}
 
 // Packs columns [j0, j1) of B, one panel after the other.
 static void pack_columns(
-        const float* b, const Shape& s, int64_t j0, int64_t j1, int64_t k, int64_t depth,
-        float* to) {
+        const element* b, const Shape& s, int64_t j0, int64_t j1, int64_t k, int64_t depth,
+        real* to) {
     int64_t j = j0;
     // Where columns are neighbours, several panels take their part of a row in passing.
     for (; WIDE_PACKING && j + 4 * TILE_COLUMNS <= j1; j += 4 * TILE_COLUMNS)
         for (int64_t at = 0; at < depth; ++at) {
-            const float* row = b + (k + at) * s.columns + j;
-            float* out = to + (j - j0) * depth + at * TILE_COLUMNS;
+            const element* row = b + (k + at) * s.columns + j;
+            real* out = to + (j - j0) * depth + at * TILE_COLUMNS;
             for (int64_t panel = 0; panel < 4; ++panel)
-                for (int64_t i = 0; i < TILE_COLUMNS; ++i)
-                    out[panel * TILE_COLUMNS * depth + i] = row[panel * TILE_COLUMNS + i];
+                for (int64_t i = 0; i < TILE_COLUMNS; i += VECTOR)
+                    *(vector_t*)(out + panel * TILE_COLUMNS * depth + i) =
+                        vector_of(row + panel * TILE_COLUMNS + i);
         }
     for (; j < j1; j += TILE_COLUMNS)
         pack_b(b, s, j, std::min(TILE_COLUMNS, j1 - j), k, depth, to + (j - j0) * depth);
@@ -127,11 +132,11 @@ static void pack_columns(
 
 // Asks for part `at` of `parts` of the next panel of A, while this one is multiplied.
 static inline void foresee(
-        const float* a, const Shape& s, int64_t i, int64_t k, int64_t depth, int64_t at,
+        const element* a, const Shape& s, int64_t i, int64_t k, int64_t depth, int64_t at,
         int64_t parts) {
     const int64_t length = A_ALONG ? TILE_ROWS : depth, step = A_ALONG ? s.depth : s.rows;
     const int64_t across = A_ALONG ? depth : TILE_ROWS;
-    const float* from = A_ALONG ? a + i * s.depth + k : a + k * s.rows + i;
+    const element* from = A_ALONG ? a + i * s.depth + k : a + k * s.rows + i;
     for (int64_t line = length * at / parts; line < length * (at + 1) / parts; ++line)
         for (int64_t x = 0; x < across; x += 16) __builtin_prefetch(from + line * step + x);
 }
@@ -140,12 +145,12 @@ static inline void foresee(
 // it panel after panel: what a block needs at a time lies together, and does not meet itself in the
 // sets of L2. Without it the block packs what it needs.
 static void multiply_block(
-        const float* a, const float* b, const float* packed, const Shape& s, const Block& t,
-        float* c, int64_t stride) {
+        const element* a, const element* b, const real* packed, const Shape& s, const Block& t,
+        real* c, int64_t stride) {
     static thread_local Buffer panel_a, panels_b;
-    float* pa = panel_a.at_least(DEPTH * TILE_ROWS + VECTOR);
+    real* pa = panel_a.at_least(DEPTH * TILE_ROWS + VECTOR);
     const int64_t padded = ceiling(s.columns, TILE_COLUMNS) * TILE_COLUMNS;
-    float* pb = packed ? nullptr : panels_b.at_least(DEPTH * (COLUMNS + TILE_COLUMNS) + VECTOR);
+    real* pb = packed ? nullptr : panels_b.at_least(DEPTH * (COLUMNS + TILE_COLUMNS) + VECTOR);
     for (int64_t jc = t.j0; jc < t.j1; jc += COLUMNS)
         for (int64_t k = t.k0; k == t.k0 || k < t.k1; k += DEPTH) {
             const int64_t end = std::min(jc + COLUMNS, t.j1), deep = std::min(DEPTH, t.k1 - k);
@@ -156,9 +161,9 @@ static void multiply_block(
                 pack_a(a, s, i, high, k, deep, pa);
                 for (int64_t j = jc; j < end; j += TILE_COLUMNS) {
                     const int64_t wide = std::min(TILE_COLUMNS, end - j);
-                    const float* panel = packed ? packed + k * padded + j * deep
+                    const real* panel = packed ? packed + k * padded + j * deep
                                                 : pb + (j - jc) * deep;
-                    float* tile = c + (i - t.i0) * stride + j - t.j0;
+                    real* tile = c + (i - t.i0) * stride + j - t.j0;
                     for (int64_t row = 0; row < high; ++row)
                         for (int64_t at = 0; at < wide; at += 16)
                             __builtin_prefetch(tile + row * stride + at, 1);
@@ -198,7 +203,7 @@ static Grid choose_grid(const Shape& s, int64_t matrices, int64_t threads) {
 
 MULTIPLY_CPP = r"""
 // All products of the batch into c, one after the other, densely.
-static void multiply(const Operands& o, const Shape& s, const Batch& batch, float* c) {
+static void multiply(const Operands& o, const Shape& s, const Batch& batch, real* c) {
     const int64_t threads = omp_get_max_threads(), matrices = batch.matrices();
     const Grid grid = choose_grid(s, matrices, threads);
     const int64_t ni = ceiling(s.rows, grid.high), nj = ceiling(s.columns, grid.wide);
@@ -209,8 +214,8 @@ static void multiply(const Operands& o, const Shape& s, const Batch& batch, floa
     const int64_t elements = matrices * s.rows * s.columns;
     const int64_t padded = ceiling(s.columns, TILE_COLUMNS) * TILE_COLUMNS;
     static thread_local Buffer all_of_b, sums;
-    float* packed = SHARED_B ? all_of_b.at_least(padded * s.depth + VECTOR) : nullptr;
-    float* partial = parts > 1 ? sums.at_least(parts * elements) : c;
+    real* packed = SHARED_B ? all_of_b.at_least(padded * s.depth + VECTOR) : nullptr;
+    real* partial = parts > 1 ? sums.at_least(parts * elements) : c;
 #pragma omp parallel
     {
         if (SHARED_B) pack_all_b(o.b, s, packed);
@@ -224,7 +229,7 @@ static void multiply(const Operands& o, const Shape& s, const Batch& batch, floa
                             i, std::min(i + grid.high, s.rows),
                             j, std::min(j + grid.wide, s.columns),
                             std::min(k, s.depth), std::min(k + part, s.depth)};
-                        float* block = partial + p * elements + (m * s.rows + i) * s.columns + j;
+                        real* block = partial + p * elements + (m * s.rows + i) * s.columns + j;
                         multiply_block(o.matrix_a(m, s, batch), o.matrix_b(m, s, batch), packed, s,
                                        t, block, s.columns);
                         if (parts == 1) finish(o, s, m, t, block, s.columns);
@@ -232,7 +237,7 @@ static void multiply(const Operands& o, const Shape& s, const Batch& batch, floa
         if (parts > 1) {
 #pragma omp for
             for (int64_t row = 0; row < matrices * s.rows; ++row) {
-                float* sum = c + row * s.columns;
+                real* sum = c + row * s.columns;
                 for (int64_t j = 0; j < s.columns; ++j) sum[j] = partial[row * s.columns + j];
                 for (int64_t p = 1; p < parts; ++p)
                     for (int64_t j = 0; j < s.columns; ++j)
@@ -247,7 +252,7 @@ static void multiply(const Operands& o, const Shape& s, const Batch& batch, floa
 
 PACK_ALL_CPP = r"""
 // Shares the packing of B among the threads of the region it is called in.
-static void pack_all_b(const float* b, const Shape& s, float* packed) {
+static void pack_all_b(const element* b, const Shape& s, real* packed) {
     const int64_t padded = ceiling(s.columns, TILE_COLUMNS) * TILE_COLUMNS;
     const int64_t wide = WIDE_PACKING ? 4 * TILE_COLUMNS : TILE_COLUMNS;
 #pragma omp for
@@ -261,19 +266,20 @@ static void pack_all_b(const float* b, const Shape& s, float* packed) {
 """
 
 WHOLE_CPP = r"""
-static bool has_non_finite(const float* values, int64_t count) {
+static bool has_non_finite(const element* values, int64_t count) {
     int64_t found = 0;
-    typedef int32_t bits_t __attribute__((may_alias));
-    const bits_t* bits = (const bits_t*)values;
 #pragma omp parallel for simd reduction(+ : found)
-    for (int64_t i = 0; i < count; ++i) found += (bits[i] & 0x7f800000) == 0x7f800000;
+    for (int64_t i = 0; i < count; ++i) {
+        const real value = value_of(values + i);
+        found += value - value != 0;
+    }
     return found > 0;
 }
 """
 
 MIRROR_CPP = r"""
 // Copies what lies below the diagonal of each symmetric matrix to above it.
-static void mirror(float* c, const Shape& s, int64_t matrices) {
+static void mirror(element* c, const Shape& s, int64_t matrices) {
     const int64_t side = s.rows;
 #pragma omp parallel for collapse(2) schedule(dynamic)
     for (int64_t m = 0; m < matrices; ++m)

@@ -6,6 +6,7 @@ from typing import Literal
 
 from knowledge.opgraph import Node, OpGraph, Ref
 from knowledge.program import Check, variable
+from knowledge.tiles import FLOATS
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,7 @@ class Contraction:
     offset: Offset | None = None
     keeps: Triangle | None = None
     diagonal: Literal["a", "b"] | None = None
+    dtype: str = "float32"
 
     @property
     def name(self) -> str:
@@ -154,7 +156,7 @@ def triangle_of(node: Node) -> Triangle | None:
 
 
 def _is_floating(graph: OpGraph, ref: Ref) -> bool:
-    return graph.spec_of(ref).dtype == "float32"
+    return graph.spec_of(ref).dtype in FLOATS
 
 
 def _swaps_last(node: Node, rank: int) -> bool:

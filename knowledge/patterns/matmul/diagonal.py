@@ -1,24 +1,24 @@
 """C++ of a product with a diagonal matrix: rows or columns scaled, in one sweep."""
 
+from knowledge.loops.mathematics import helpers
 from knowledge.patterns.matmul.contraction import Contraction
+from knowledge.tiles import elements_cpp
 
+HEADERS_CPP = "#include <cmath>\n#include <cstdint>\n#include <cstring>\n"
 DIAGONAL_CPP = r"""
-#include <cfloat>
-#include <cmath>
-#include <cstdint>
-
-static inline int64_t non_finite(float value) { return !(std::fabs(value) <= FLT_MAX); }
+static inline int64_t non_finite(real value) { return value - value != 0; }
 
 extern "C" void $NAME(
-        const float* a, const float* b, float* out, int64_t rows, int64_t columns, int64_t) {
-    const float *diagonal = $DIAGONAL, *matrix = $MATRIX;
+        const element* a, const element* b, element* out, int64_t rows, int64_t columns,
+        int64_t) {
+    const element *diagonal = $DIAGONAL, *matrix = $MATRIX;
     int64_t found = 0;
 #pragma omp parallel for reduction(+ : found)
     for (int64_t i = 0; i < rows; ++i)
 #pragma omp simd reduction(+ : found)
         for (int64_t j = 0; j < columns; ++j) {
-            const float value = matrix[i * columns + j];
-            out[i * columns + j] = diagonal[$LINE] * value;
+            const real value = value_of(matrix + i * columns + j);
+            out[i * columns + j] = rounded(value_of(diagonal + $LINE) * value);
             found += non_finite(value);
         }
     if (found == 0) return;
@@ -27,9 +27,9 @@ extern "C" void $NAME(
 #pragma omp parallel for
     for (int64_t line = 0; line < lines; ++line) {
         int64_t bad = 0;
-        for (int64_t at = 0; at < length; ++at) bad += non_finite(matrix[$PLACE]);
+        for (int64_t at = 0; at < length; ++at) bad += non_finite(value_of(matrix + $PLACE));
         for (int64_t at = 0; at < length; ++at)
-            if (bad > non_finite(matrix[$PLACE])) out[$PLACE] = NAN;
+            if (bad > non_finite(value_of(matrix + $PLACE))) out[$PLACE] = rounded(NAN);
     }
 }
 """
@@ -49,4 +49,5 @@ def print_diagonal(found: Contraction, name: str) -> str:
     text = DIAGONAL_CPP
     for word, meant in words.items():
         text = text.replace(word, meant)
-    return text
+    elements = elements_cpp(found.dtype)
+    return f"{HEADERS_CPP}{helpers(elements, inline=True)}{elements}{text}"

@@ -87,8 +87,10 @@ def efficiency(found: Contraction) -> float:
     if not is_blocked(found):
         return 1.0
     rows, columns = found.rows.traced, found.columns.traced
+    # The peak is that of float32: a vector holds half as many doubles.
+    peak = LARGE / 2 if found.dtype == "float64" else LARGE
     filled = rows / (-(-rows // 12) * 12) * columns / (-(-columns // 32) * 32)
-    return LARGE * filled / (1 + PACKING * (1 / rows + 1 / columns))
+    return peak * filled / (1 + PACKING * (1 / rows + 1 / columns))
 
 
 def _reads(found: Contraction) -> tuple[Ref, ...]:

@@ -17,6 +17,7 @@ from knowledge.patterns.matmul.contraction import (
 )
 from knowledge.patterns.matmul.equation import from_einsum
 from knowledge.program import Check, Program, variable
+from knowledge.tiles import FLOATS
 
 ANCHORS = ("linear", "mm", "matmul", "bmm", "addmm", "baddbmm", "addmv", "mv", "dot", "einsum")
 
@@ -31,8 +32,10 @@ def find_product(program: Program, node: Node) -> Contraction | str:
     """The product that an anchor computes, or one sentence on why no kernel takes it."""
     graph = program.graph
     specs = [node.spec, *(graph.spec_of(ref) for ref in node.refs)]
-    if any(spec.dtype != "float32" for spec in specs):
-        return f"{node.name} is in {specs[0].dtype}: the kernels multiply float32 alone"
+    dtypes = {spec.dtype for spec in specs}
+    if len(dtypes) > 1 or not dtypes <= set(FLOATS):
+        told = " and ".join(sorted(dtypes))
+        return f"{node.name} is in {told}: the kernels multiply numbers of one floating type alone"
     if any(spec.numel == 0 for spec in specs):
         return f"{node.name} has an empty operand"
     name = node.target.split(".")[1]
@@ -44,6 +47,7 @@ def find_product(program: Program, node: Node) -> Contraction | str:
         found = _plain(graph, node, name)
     if isinstance(found, str):
         return found
+    found = replace(found, dtype=node.spec.dtype)
     return _with_views(program, _with_triangle(program, found))
 
 

@@ -25,7 +25,8 @@ def to_onednn(program: Program, names: tuple[str, ...]) -> tuple[Program, tuple[
 def _call(graph: OpGraph, node: Node) -> list[Node]:
     """The nodes in place of a product; none where oneDNN has no such call."""
     name = node.target.split(".")[1]
-    if name not in ("linear", "mm", "matmul", "addmm"):
+    # Its routines for halves want instructions that not all processors have.
+    if name not in ("linear", "mm", "matmul", "addmm") or node.spec.dtype != "float32":
         return []
     given = [arg for arg in node.args if isinstance(arg, Ref)]
     bias = node.kwargs.get("bias")

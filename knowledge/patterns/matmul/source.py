@@ -5,6 +5,7 @@ from textwrap import fill
 from typing import Literal
 
 from knowledge.loops.epilogue import Epilogue
+from knowledge.loops.mathematics import helpers
 from knowledge.patterns.matmul.blocks import (
     BLOCKS_CPP,
     MIRROR_CPP,
@@ -15,9 +16,12 @@ from knowledge.patterns.matmul.blocks import (
 )
 from knowledge.patterns.matmul.contraction import Contraction, Triangle
 from knowledge.patterns.matmul.thin import ADD_PARTS_CPP, THIN_CPP
-from knowledge.tiles import TILE_CPP
+from knowledge.tiles import HALVES, INTRINSICS, real_of, tile_cpp
 
-HEADERS = "#include <algorithm>\n#include <cstdint>\n#include <cstdlib>\n#include <omp.h>\n"
+HEADERS = "".join(
+    f"#include <{name}>\n"
+    for name in ("algorithm", "cmath", "cstdint", "cstdlib", "cstring", "type_traits", "omp.h")
+)
 BUFFER_CPP, _, PANELS_CPP = PACKING_CPP.partition("#if !defined(__clang__)\ntypedef")
 
 
@@ -37,13 +41,19 @@ def print_source(
 ) -> str:
     """The translation unit of a kernel."""
     thin = blocking.thin != "no"
+    before = epilogue.source if epilogue else ""
+    tile = tile_cpp(found.dtype)
+    entry = _entry(found, name, blocking, epilogue)
     parts = [
-        epilogue.source if epilogue else "",
+        before,
         HEADERS,
-        TILE_CPP,
+        INTRINSICS if found.dtype == "float16" else "",
+        helpers(tile, inline=True, given=before),
+        tile,
         BUFFER_CPP if thin else PACKING_CPP,
         *(_thin(found, blocking) if thin else _blocked(found, blocking)),
-        _entry(found, name, blocking, epilogue),
+        STORE_CPP if "store_rounded(" in entry else "",
+        entry,
     ]
     return "\n".join(part.strip("\n") for part in parts if part) + "\n"
 
@@ -85,8 +95,8 @@ def _word(value: bool) -> str:
     return "true" if value else "false"
 
 
-def _number(value: float) -> str:
-    return f"{value!r}f"
+def _number(value: float, dtype: str) -> str:
+    return f"{value!r}{'' if real_of(dtype) == 'double' else 'f'}"
 
 
 def _mask(operand: str, triangle: Triangle | None) -> str:
@@ -101,7 +111,7 @@ def _mask(operand: str, triangle: Triangle | None) -> str:
     return (
         "    for (int64_t at = 0; at < depth; ++at)\n"
         f"        for (int64_t line = 0; line < {unit}; ++line)\n"
-        f"            if ({outside}) to[at * {unit} + line] = 0.0f;\n"
+        f"            if ({outside}) to[at * {unit} + line] = 0;\n"
     )
 
 
@@ -145,7 +155,7 @@ def _operands(found: Contraction, thin_is_a: bool | None = None) -> str:
     if thin_is_a is not None:
         names = ("thin", "big") if thin_is_a else ("big", "thin")
     accessors = [
-        f"    const float* {names[at]}(int64_t m, const Shape& s, const Batch& n) const {{\n"
+        f"    const element* {names[at]}(int64_t m, const Shape& s, const Batch& n) const {{\n"
         f"        return {letter}{_matrix(operand.spans, size)};\n    }}\n"
         for at, (letter, operand, size) in enumerate(
             (("a", found.a, "s.rows * s.depth"), ("b", found.b, "s.columns * s.depth"))
@@ -153,7 +163,7 @@ def _operands(found: Contraction, thin_is_a: bool | None = None) -> str:
     ]
     return (
         f"struct Batch {{ {sizes}int64_t matrices() const {{ return {total}; }} }};\n\n"
-        "struct Operands {\n    const float *a, *b, *offset;\n"
+        "struct Operands {\n    const element *a, *b, *offset;\n"
         f"{''.join(accessors)}}};\n"
     )
 
@@ -177,27 +187,29 @@ def _finish(found: Contraction) -> str:
     """What is done to a block once all of the depth is summed: scale, offset, triangle."""
     value = "row[j]"
     if found.scale != 1:
-        value = f"{_number(found.scale)} * {value}"
+        value = f"{_number(found.scale, found.dtype)} * {value}"
     if found.offset is not None:
         place = {
             "element": "(m * s.rows + i) * s.columns + t.j0 + j", "row": "i",
             "column": "t.j0 + j", "one": "0",
         }[found.offset.layout]  # fmt: skip
-        factor = "" if found.offset.factor == 1 else f"{_number(found.offset.factor)} * "
-        value = f"{value} + {factor}o.offset[{place}]"
+        factor = (
+            "" if found.offset.factor == 1 else f"{_number(found.offset.factor, found.dtype)} * "
+        )
+        value = f"{value} + {factor}value_of(o.offset + {place})"
     if found.keeps is not None:
         inside = f"t.j0 + j {'<=' if found.keeps.lower else '>='} i + {found.keeps.diagonal}"
-        value = f"{inside} ? {value} : 0.0f"
+        value = f"{inside} ? {value} : 0"
     head = (
         "static inline void finish(\n"
-        "        const Operands& o, const Shape& s, int64_t m, const Block& t, float* c,"
+        "        const Operands& o, const Shape& s, int64_t m, const Block& t, real* c,"
         " int64_t stride) {"
     )
     if value == "row[j]":
         return f"// Nothing is left to do to a sum.\n{head}}}\n"
     return (
         f"{head}\n    for (int64_t i = t.i0; i < t.i1; ++i) {{\n"
-        "        float* row = c + (i - t.i0) * stride;\n"
+        "        real* row = c + (i - t.i0) * stride;\n"
         f"        for (int64_t j = 0; j < t.j1 - t.j0; ++j) row[j] = {value};\n    }}\n}}\n"
     )
 
@@ -205,13 +217,13 @@ def _finish(found: Contraction) -> str:
 def _entry(found: Contraction, name: str, blocking: Blocking, epilogue: Epilogue | None) -> str:
     """The function that Python calls."""
     same = found.a.ref == found.b.ref
-    pointers = ["const float* a", *([] if same else ["const float* b"])]
-    pointers += ["const float* offset"] if found.offset else []
+    pointers = ["const element* a", *([] if same else ["const element* b"])]
+    pointers += ["const element* offset"] if found.offset else []
     given = epilogue.parameters.split(", ") if epilogue else []
     split = len(epilogue.reads) + len(epilogue.writes) if epilogue else 0
     pointers += given[:split]
     if epilogue is None or epilogue.keeps_anchor:
-        pointers.append("float* out")
+        pointers.append("element* out")
     sizes = [*given[split:], "int64_t rows", "int64_t columns", "int64_t depth"]
     sizes += [f"int64_t n{at}" for at in range(len(found.batch))]
     sizes += ["int64_t units"] if epilogue else []
@@ -231,7 +243,10 @@ def _entry(found: Contraction, name: str, blocking: Blocking, epilogue: Epilogue
         f"const Shape s{{rows, columns, depth{whole}}};",
     ]
     body.append("if (n.matrices() * rows * columns == 0) return;")
-    body += _with_epilogue(blocking, epilogue) if epilogue else ["multiply(o, s, n, out);"]
+    if epilogue or found.dtype in HALVES:
+        body += _with_epilogue(found, blocking, epilogue)
+    else:
+        body.append("multiply(o, s, n, out);")
     if found.symmetric:
         body.append("mirror(out, s, n.matrices());")
     lines = "".join(f"    {line}\n" for line in body)
@@ -241,30 +256,51 @@ def _entry(found: Contraction, name: str, blocking: Blocking, epilogue: Epilogue
     return f'extern "C" void {name}(\n{parameters}) {{\n{lines}}}\n'
 
 
-def _with_epilogue(blocking: Blocking, epilogue: Epilogue) -> list[str]:
-    """The whole product and then the epilogue where that stays in cache, else block by block."""
-    target = "float* c = out;"
-    if not epilogue.keeps_anchor:
+def _with_epilogue(found: Contraction, blocking: Blocking, epilogue: Epilogue | None) -> list[str]:
+    """The whole product and then what follows where that stays in cache, else block by block.
+
+    What follows is the epilogue, and for halves the rounding of what is kept of the product itself.
+    """
+    kept = epilogue is None or epilogue.keeps_anchor
+    in_place = kept and found.dtype not in HALVES
+    target = "real* c = out;"
+    if not in_place:
         target = (
-            "static thread_local Buffer product;\n    float* c = product.at_least(all * columns);"
+            "static thread_local Buffer product;\n    real* c = product.at_least(all * columns);"
         )
-    after = AFTER_CPP.replace("$CALL", epilogue.call("c", "first", "last", "units"))
+    calls, block_calls = [], []
+    if epilogue:
+        calls.append(epilogue.call("c", "first", "last", "units"))
+        block_calls.append(epilogue.call("block - at * columns", "at / each", "last", "units"))
+    if kept and not in_place:
+        calls.append(
+            "store_rounded(c + first * each * columns, (last - first) * each * columns,\n"
+            f"{' ' * 22}out + first * each * columns);"
+        )
+        block_calls.append("store_rounded(block, (t.i1 - t.i0) * columns, out + at * columns);")
+    after = AFTER_CPP.replace("$CALL", f"\n{' ' * 8}".join(calls))
     head = "const int64_t all = n.matrices() * rows, threads = omp_get_max_threads();"
-    if blocking.thin != "no":
+    head += "\n    const int64_t units = all;" if epilogue is None else ""
+    head += "\n    const int64_t each = all / units;"
+    if blocking.thin != "no" or found.symmetric:
         return [f"{head}\n    {target}\n{after.strip()}"]
-    place = "out + at * columns" if epilogue.keeps_anchor else "scratch.at_least(high * columns)"
-    rows = ROWS_CPP.replace("$PLACE", place).replace(
-        "$CALL",
-        epilogue.call("block - at * columns", "at / each", "last", "units"),
-    )
+    place = "out + at * columns" if in_place else "scratch.at_least(high * columns)"
+    rows = ROWS_CPP.replace("$PLACE", place).replace("$CALL", f"\n{' ' * 16}".join(block_calls))
     inside = after.strip().replace("\n", "\n    ").replace("\n    #", "\n#")
     target = target.replace("\n", "\n    ")
+    fits = f"all * columns * {8 if found.dtype == 'float64' else 4} <= (threads << 21)"
     return [
-        f"{head}\n    if (all * columns * 4 <= (threads << 21)) {{\n        {target}\n"
-        f"        {inside}"
+        f"{head}\n    if ({fits}) {{\n        {target}\n        {inside}"
         f"\n        return;\n    }}\n    {rows.strip()}"
     ]
 
+
+# Halves are multiplied and summed in float, and rounded once.
+STORE_CPP = """
+static inline void store_rounded(const real* from, int64_t count, element* to) {
+    for (int64_t i = 0; i < count; ++i) to[i] = rounded(from[i]);
+}
+"""
 
 AFTER_CPP = """
     multiply(o, s, n, c);
@@ -278,14 +314,14 @@ AFTER_CPP = """
 
 ROWS_CPP = """
     // Blocks of whole units, as many for each thread; 2 MiB of them stay in cache.
-    const int64_t each = all / units;
-    const int64_t most = std::clamp<int64_t>((2 << 20) / 4 / columns, 4 * TILE_ROWS, ROWS);
+    const int64_t fitting = (2 << 20) / sizeof(real) / columns;
+    const int64_t most = std::clamp<int64_t>(fitting, 4 * TILE_ROWS, ROWS);
     const int64_t blocks = ceiling(ceiling(all, most), threads) * threads;
     const int64_t tiles = ceiling(ceiling(all, blocks), TILE_ROWS) * TILE_ROWS;
     const int64_t high = each == 1 ? tiles : ceiling(tiles, each) * each;
     static thread_local Buffer all_of_b;
     const int64_t panels = ceiling(columns, TILE_COLUMNS);
-    float* packed = SHARED_B ? all_of_b.at_least(panels * TILE_COLUMNS * depth + VECTOR) : nullptr;
+    real* packed = SHARED_B ? all_of_b.at_least(panels * TILE_COLUMNS * depth + VECTOR) : nullptr;
 #pragma omp parallel
     {
         static thread_local Buffer scratch;
@@ -295,7 +331,7 @@ ROWS_CPP = """
             for (int64_t i = 0; i < rows; i += high) {
                 const Block t{i, std::min(i + high, rows), 0, columns, 0, depth};
                 const int64_t at = m * rows + i, last = (at + t.i1 - t.i0) / each;
-                float* block = $PLACE;
+                real* block = $PLACE;
                 multiply_block(o.matrix_a(m, s, n), o.matrix_b(m, s, n), packed, s, t, block,
                                columns);
                 finish(o, s, m, t, block, columns);

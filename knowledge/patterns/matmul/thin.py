@@ -8,8 +8,8 @@ static inline int64_t ceiling(int64_t number, int64_t unit) { return (number + u
 
 // Some lines of the thin operand and where their sums go; the last line fills up to LINES.
 template <int64_t LINES> struct Lines {
-    const float* line[LINES];
-    float* sum[LINES];
+    const real* line[LINES];
+    real* sum[LINES];
     int64_t count;
 };
 
@@ -17,12 +17,12 @@ template <int64_t LINES> struct Lines {
 // Adds the dot products of these lines with lines [j0, j1) of the big operand, at k0 <= k < k1.
 template <int64_t LINES>
 static void add_products(
-        const Lines<LINES>& thin, const float* big, int64_t step, int64_t j0, int64_t j1,
+        const Lines<LINES>& thin, const element* big, int64_t step, int64_t j0, int64_t j1,
         int64_t k0, int64_t k1) {
     constexpr int64_t WIDE = LINES > 4 ? 2 : 4, AHEAD = 512;
     for (int64_t j = j0; j < j1; j += WIDE) {
         vector_t sum[LINES][WIDE] = {};
-        const float* other[WIDE];
+        const element* other[WIDE];
 #pragma GCC unroll 4
         for (int64_t w = 0; w < WIDE; ++w) other[w] = big + std::min(j + w, j1 - 1) * step;
         int64_t k = k0;
@@ -30,7 +30,7 @@ static void add_products(
             vector_t loaded[WIDE];
 #pragma GCC unroll 4
             for (int64_t w = 0; w < WIDE; ++w) {
-                loaded[w] = *(const vector_t*)(other[w] + k);
+                loaded[w] = vector_of(other[w] + k);
                 // What comes later on this line, or on the one after WIDE others.
                 const int64_t left = k1 - k - AHEAD;
                 __builtin_prefetch(other[w] + (left > 0 ? k + AHEAD : WIDE * step + k0 - left));
@@ -43,10 +43,10 @@ static void add_products(
         }
         for (int64_t l = 0; l < thin.count; ++l)
             for (int64_t w = 0; w < std::min(WIDE, j1 - j); ++w) {
-                float total = 0.0f;
+                real total = 0;
                 for (int64_t lane = 0; lane < VECTOR; ++lane) total += sum[l][w][lane];
                 for (int64_t rest = k; rest < k1; ++rest)
-                    total += thin.line[l][rest] * other[w][rest];
+                    total += thin.line[l][rest] * value_of(other[w] + rest);
                 thin.sum[l][j + w] += total;
             }
     }
@@ -55,33 +55,34 @@ static void add_products(
 // Adds to columns [j0, j1) of these lines the big operand's rows k0 <= k < k1, each times a number.
 template <int64_t LINES>
 static void add_products(
-        const Lines<LINES>& thin, const float* big, int64_t step, int64_t j0, int64_t j1,
+        const Lines<LINES>& thin, const element* big, int64_t step, int64_t j0, int64_t j1,
         int64_t k0, int64_t k1) {
     int64_t k = k0;
     for (; k + 4 <= k1; k += 4) {
-        const float* row = big + k * step;
+        const element* row = big + k * step;
 #pragma GCC unroll 8
         for (int64_t l = 0; l < LINES; ++l) {
             if (l >= thin.count) break;
-            const float* by = thin.line[l] + k;
-            const float v0 = by[0], v1 = by[1], v2 = by[2], v3 = by[3];
-            float* __restrict__ sum = thin.sum[l];
+            const real* by = thin.line[l] + k;
+            const real v0 = by[0], v1 = by[1], v2 = by[2], v3 = by[3];
+            real* __restrict__ sum = thin.sum[l];
 #pragma omp simd
             for (int64_t j = j0; j < j1; ++j)
-                sum[j] += (v0 * row[j] + v1 * row[j + step])
-                    + (v2 * row[j + 2 * step] + v3 * row[j + 3 * step]);
+                sum[j] += (v0 * value_of(row + j) + v1 * value_of(row + j + step))
+                    + (v2 * value_of(row + j + 2 * step) + v3 * value_of(row + j + 3 * step));
         }
     }
     for (; k < k1; ++k)
         for (int64_t l = 0; l < thin.count; ++l)
-            for (int64_t j = j0; j < j1; ++j) thin.sum[l][j] += thin.line[l][k] * big[k * step + j];
+            for (int64_t j = j0; j < j1; ++j)
+                thin.sum[l][j] += thin.line[l][k] * value_of(big + k * step + j);
 }
 #endif
 
 template <int64_t LINES>
 static void add_lines(
-        const float* thin, int64_t first, int64_t few, int64_t depth, const float* big,
-        int64_t many, const Block& t, float* sums) {
+        const real* thin, int64_t first, int64_t few, int64_t depth, const element* big,
+        int64_t many, const Block& t, real* sums) {
     Lines<LINES> lines;
     lines.count = std::min(LINES, few - first);
     for (int64_t l = 0; l < LINES; ++l) {
@@ -94,8 +95,8 @@ static void add_lines(
 
 // All sums of one strip of the big operand over one part of the depth.
 static void add_strip(
-        const float* thin, int64_t few, int64_t depth, const float* big, int64_t many,
-        const Block& t, float* sums) {
+        const real* thin, int64_t few, int64_t depth, const element* big, int64_t many,
+        const Block& t, real* sums) {
     for (int64_t line = 0; line < few; ++line)
         for (int64_t j = t.j0; j < t.j1; ++j) sums[line * many + j] = 0.0f;
     // Long runs, but what several groups of lines read stays in L2.
@@ -114,7 +115,7 @@ static void add_strip(
 
 // All products of the batch into c, one after the other, densely. What order sums are added in
 // depends on the sizes alone, never on the number of threads.
-static void multiply(const Operands& o, const Shape& s, const Batch& batch, float* c) {
+static void multiply(const Operands& o, const Shape& s, const Batch& batch, real* c) {
     const int64_t matrices = batch.matrices();
     const int64_t few = THIN_IS_A ? s.rows : s.columns, many = THIN_IS_A ? s.columns : s.rows;
     const int64_t strip = BIG_ALONG ? 32 : 1024, strips = ceiling(many, strip);
@@ -122,9 +123,11 @@ static void multiply(const Operands& o, const Shape& s, const Batch& batch, floa
     const int64_t parts = std::clamp<int64_t>(wanted, 1, 64), elements = matrices * few * many;
     const int64_t part = ceiling(ceiling(s.depth, parts), 64) * 64;
     static thread_local Buffer sums, turned;
-    float* partial = sums.at_least(parts * elements);
-    // The thin operand, a line after the other.
-    float* lines = THIN_ALONG || few == 1 ? nullptr : turned.at_least(matrices * few * s.depth);
+    real* partial = sums.at_least(parts * elements);
+    // The thin operand, a line after the other, in the type that is computed in.
+    constexpr bool SAME = sizeof(element) == sizeof(real);
+    const bool as_it_lies = SAME && (THIN_ALONG || few == 1);
+    real* lines = as_it_lies ? nullptr : turned.at_least(matrices * few * s.depth);
     const int64_t high = THIN_IS_A ? 1 : 512, wide = THIN_IS_A ? 8192 : s.columns;
 #pragma omp parallel
     {
@@ -133,13 +136,16 @@ static void multiply(const Operands& o, const Shape& s, const Batch& batch, floa
             for (int64_t m = 0; m < matrices; ++m)
                 for (int64_t line = 0; line < few; ++line)
                     for (int64_t k = 0; k < s.depth; ++k)
-                        lines[(m * few + line) * s.depth + k] = o.thin(m, s, batch)[k * few + line];
+                        lines[(m * few + line) * s.depth + k] = value_of(
+                            o.thin(m, s, batch)
+                            + (THIN_ALONG ? line * s.depth + k : k * few + line));
         }
 #pragma omp for collapse(3) schedule(static)
         for (int64_t m = 0; m < matrices; ++m)
             for (int64_t p = 0; p < parts; ++p)
                 for (int64_t at = 0; at < strips; ++at) {
-                    const float* thin = lines ? lines + m * few * s.depth : o.thin(m, s, batch);
+                    const real* thin = lines ? lines + m * few * s.depth
+                                             : (const real*)o.thin(m, s, batch);
                     const int64_t j = at * strip, k = p * part;
                     const Block t{0, 0, j, std::min(j + strip, many),
                                   std::min(k, s.depth), std::min(k + part, s.depth)};
@@ -162,13 +168,13 @@ static void multiply(const Operands& o, const Shape& s, const Batch& batch, floa
 ADD_PARTS_CPP = r"""
 // Sums the parts of one block of the result.
 static void add_parts(
-        const float* partial, int64_t parts, int64_t elements, const Shape& s, int64_t m,
-        const Block& t, float* c) {
+        const real* partial, int64_t parts, int64_t elements, const Shape& s, int64_t m,
+        const Block& t, real* c) {
     const int64_t down = THIN_IS_A ? s.columns : 1, across = THIN_IS_A ? 1 : s.rows;
-    const float* from = partial + m * s.rows * s.columns;
+    const real* from = partial + m * s.rows * s.columns;
     for (int64_t i = t.i0; i < t.i1; ++i)
         for (int64_t j = t.j0; j < t.j1; ++j) {
-            float sum = from[i * down + j * across];
+            real sum = from[i * down + j * across];
             for (int64_t p = 1; p < parts; ++p) sum += from[p * elements + i * down + j * across];
             c[i * s.columns + j] = sum;
         }
