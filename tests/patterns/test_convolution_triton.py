@@ -1,18 +1,15 @@
 """Convolutions printed as Triton: interpreted against float64, and compiled for three generations."""
 
+from math import prod
+
 import pytest
 
-from knowledge.device import load_devices
-from knowledge.emit import emit
-from knowledge.pattern import Parameter, Refusal, Situation, Step, load_pattern
-from knowledge.program import Program
-from tests.patterns.workshop import SITUATION, build, function, reference
-from tools.backends.triton.compile import Compiled, CompiledKernel, compile_candidates
-from tools.backends.triton.interpret import Candidate, Interpreted, interpret
+from tests.patterns.triton_workshop import complaints
+from tests.patterns.workshop import function, reference
 
 pytest.importorskip("triton")
 
-DEVICES = [load_devices()[name] for name in ("a100-sxm4-80gb", "h100-sxm5", "b200")]
+NAME = "convolution"
 # Rank, batch, image, filters, channels of a group, window, further arguments; a path each.
 WINDOWS = {
     "by_channels": (2, 2, (9, 7), 40, 32, (3, 3), "padding=1"),
@@ -44,7 +41,7 @@ def windowed(name: str, kind: str = "") -> str:
     """A reference that convolves, with weight and bias as inputs."""
     rank, batch, image, filters, channels, window, more = WINDOWS[name]
     groups = int(more.rpartition("groups=")[2]) if "groups" in more else 1
-    depth = channels * int(__import__("math").prod(window))
+    depth = channels * prod(window)
     made = f"torch.randn{(batch, groups * channels, *image)}"
     inputs = ", ".join(
         f"({one}){kind}"
@@ -71,32 +68,9 @@ def followed(name: str) -> str:
     return reference(body, "torch.randn(2, 16, 9, 11)")
 
 
-def in_triton(source: str, parameters: dict[str, Parameter] | None = None) -> str:
-    """A reference whose convolutions, and what is left of it, are Triton."""
-    graph = build(source, ()).graph
-    program = Program.of(graph, source, "triton")
-    step = Step(pattern="convolution", parameters=parameters or {})
-    program = load_pattern("convolution").apply(program, step)
-    assert {kernel.language for kernel in program.kernels} == {"triton"}
-    if program.library_calls:
-        program = load_pattern("row_loop").apply(program, Step(pattern="row_loop"))
-    assert not program.library_calls
-    return emit(program)
-
-
-def checked(given: dict[str, tuple[str, dict[str, Parameter]]]) -> dict[str, object]:
-    """What is wrong with each candidate; all run in one interpreter."""
-    pairs = [
-        Candidate(candidate=in_triton(source, parameters), reference=source)
-        for source, parameters in given.values()
-    ]
-    answers = interpret(pairs, 500.0)
-    return {
-        name: answer
-        for name, answer in zip(given, answers, strict=True)
-        if answer != Interpreted(complaints=())
-    }
-
-
 def test_windows_of_every_form_and_shape_equal_float64() -> None:
-    assert checked({name: (windowed(name), {}) for name in WINDOWS}) == {}
+    assert complaints({name: windowed(name) for name in WINDOWS}, NAME) == {}
+
+
+def test_what_follows_is_done_on_the_tile() -> None:
+    assert complaints({name: followed(name) for name in TAILS}, NAME) == {}

@@ -239,14 +239,15 @@ class WindowPrinter:
             period, phase = stride // common, f"phase_{a}" if stride > 1 else "0"
             lines += [f"reach_{a} = {phase} + {before}"]
             inverse = pow(dilation // common, -1, period) if period > 1 else 0
-            first = f"reach_{a} // {common} * {inverse} % {period}" if period > 1 else "0"
+            first = f"reach_{a}" + (f" // {common}" if common > 1 else "")
+            first = f"{first}{_times(inverse)} % {period}" if period > 1 else "0"
             lines += [
                 f"tap_{a} = {first}",
                 f"taps_{a} = ({w.kernel[at] + period - 1} - tap_{a}) // {period}",
             ]
             if common > 1:
                 lines.append(f"taps_{a} = tl.where(reach_{a} % {common} == 0, taps_{a}, 0)")
-            lines.append(f"shift_{a} = (reach_{a} - tap_{a} * {dilation}) // {stride}")
+            lines.append(f"shift_{a} = (reach_{a} - tap_{a}{_times(dilation)}) // {stride}")
         return lines
 
     def _pixel(self, tap: str, side: str) -> tuple[list[str], str, str]:
@@ -257,7 +258,7 @@ class WindowPrinter:
         lines, mask = [], ["in_image"]
         for at, a in enumerate(w.letters):
             if w.transposed:
-                moved = f" - {self._tap_index(tap, at)} * {self._apart(at)}"
+                moved = f" - {self._tap_index(tap, at)}{_times(self._apart(at))}"
             elif w.kernel[at] > 1:
                 moved = f" + {self._tap_index(tap, at)}{_times(w.dilation[at])}"
                 moved = f" + ({moved[3:]}){side}" if side else moved
@@ -319,7 +320,7 @@ class WindowPrinter:
             self._load_taps(f"{tap}c{self.of_place}", f"c{self.of_place} < {w.channels}", uneven),
             self._dot(),
         ]
-        count = str(blocks) if single else f"{self._count()} * {blocks}"
+        count = str(blocks) if single else f"{self._count()}{_times(blocks)}"
         return [f"for step in range({count}):", *indented(lines)]
 
     def _by_window(self) -> list[str]:
