@@ -386,7 +386,17 @@ def _times(factor: int | str) -> str:
 
 def _term(text: str) -> str:
     """An expression that may stand in a product."""
-    return f"({text})" if " " in text and not text.startswith("((") else text
+    return text if text.isidentifier() or text.isdigit() or _enclosed(text) else f"({text})"
+
+
+def _enclosed(text: str) -> bool:
+    """Whether one pair of parentheses holds all of it."""
+    depth = 0
+    for position, letter in enumerate(text):
+        depth += (letter == "(") - (letter == ")")
+        if depth == 0:
+            return letter == ")" and position == len(text) - 1
+    return False
 
 
 def _all(masks: list[str]) -> str:
