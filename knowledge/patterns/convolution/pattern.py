@@ -3,6 +3,7 @@
 from knowledge.loops.cost import Machine, gains, only_of, program_ms
 from knowledge.pattern import Parameter, Proposal, Refusal, Situation, Step
 from knowledge.patterns.convolution import kernels, triton
+from knowledge.patterns.convolution.fixed_norms import norms_apart
 from knowledge.patterns.convolution.window import Call, is_convolution, read_call
 from knowledge.program import Kernel, Program
 
@@ -79,6 +80,8 @@ def _kernel(
 
 def _applied(program: Program, step: Step) -> Program:
     calls = [call for call in _calls(program)[0] if not step.only or call.name in step.only]
+    if program.backend == "triton":
+        program = norms_apart(program, tuple(call.name for call in calls))
     made: list[Kernel] = []
     for call in calls:
         so_far = program.changed(kernels=(*program.kernels, *made))

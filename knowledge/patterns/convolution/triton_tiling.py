@@ -49,12 +49,12 @@ def choose(windows: Windows, images: int, places: int, dtype: str, wish: Wish) -
     if form == "direct":
         return _direct(windows, images, places, wish)
     filters = wish.filters or _filters(windows.filters)
-    depth = wish.depth or _depth(windows, form, dtype)
     wanted = wish.places or 128
     while wanted > 64 and not wish.places:
         if _programs(windows, images * places, filters, wanted) >= PROGRAMS:
             break
         wanted //= 2
+    depth = wish.depth or _depth(windows, form, _most_depth(dtype, wish, filters * wanted))
     warps = wish.warps or (8 if filters * wanted >= 128 * 128 else 4)
     precision = wish.precision if dtype == "float32" else ""
     return Tiling(
@@ -101,9 +101,15 @@ def _filters(count: int) -> int:
     return min((128, 64, 32, 16), key=cost)
 
 
-def _depth(windows: Windows, form: Form, dtype: str) -> int:
+def _most_depth(dtype: str, wish: Wish, tile: int) -> int:
+    """The longest step that spills nothing: of three TF32 products, both halves are in registers."""
+    if dtype != "float32":
+        return 64
+    return 16 if wish.precision == "tf32x3" and tile > 64 * 64 else 32
+
+
+def _depth(windows: Windows, form: Form, most: int) -> int:
     whole = windows.channels if form == "channels" else windows.channels * windows.taps
-    most = 32 if dtype == "float32" else 64
     fitting = [depth for depth in (64, 32, 16) if depth <= most and depth <= max(whole, LEAST)]
     # A step that the channels fill beats a longer one that they don't.
     return min(fitting, key=lambda depth: (-(-whole // depth) * depth, -depth))

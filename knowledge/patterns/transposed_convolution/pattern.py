@@ -7,6 +7,7 @@ from knowledge.loops.cost import Machine, program_ms
 from knowledge.loops.epilogue import Epilogue, find_epilogue
 from knowledge.opgraph import Ref
 from knowledge.pattern import Parameter, Proposal, Refusal, Situation, Step
+from knowledge.patterns.convolution.fixed_norms import norms_apart
 from knowledge.patterns.convolution.triton import DEFAULTS, settings, variants
 from knowledge.patterns.convolution.triton_tiling import Wish
 from knowledge.patterns.transposed_convolution import triton
@@ -126,6 +127,8 @@ def _tunables(program: Program, step: Step) -> Tunables | Wish:
 
 
 def _applied(program: Program, found: list[Transposed], tunables: Tunables | Wish) -> Program:
+    if isinstance(tunables, Wish):
+        program = norms_apart(program, tuple(call.node.name for call in found))
     for call in found:
         if isinstance(tunables, Wish):
             kernel = triton.make_kernel(program, call, tunables)
