@@ -165,7 +165,7 @@ def can_run(
     reads: tuple[Ref, ...],
     writes: tuple[Written, ...],
 ) -> bool:
-    """Whether an anchor and what follows can be one kernel: neither waits for another in between."""
+    """Whether an anchor and what follows can be one kernel: no other must run in between."""
     graph: OpGraph = program.graph
     both = Kernel(
         name=NAME, source="", signature="", nodes=(anchor, *nodes),

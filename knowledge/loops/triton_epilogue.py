@@ -1,4 +1,4 @@
-"""Pointwise work on the tile that an anchor's Triton kernel holds: in registers, before it is stored.
+"""Pointwise work on the tile that an anchor's Triton kernel holds, before it is stored.
 
 An anchor (a convolution, a pooling, a product) says by `Grid` which names its kernel has for the
 indices of its result's dimensions; the loop that follows reads its other operands by them.
@@ -93,7 +93,6 @@ class TritonEpilogue:
     loop: Loop
     layout: Layout
     anchor: Ref
-    hardware: bool
     nodes: tuple[str, ...]
     reads: tuple[Ref, ...]
     writes: tuple[Written, ...]
@@ -117,7 +116,7 @@ class TritonEpilogue:
         The tile is in the type in which the loop computes: float32, or float64 for such a result.
         """
         tile = _AnchorTile(self.loop, self.layout, grid)
-        values = TritonValues(self.loop, tile, self.hardware)
+        values = TritonValues(self.loop, tile, hardware=False)
         values.operand_names = [
             "" if operand.ref == self.anchor else f"extra_{variable(operand.ref)}"
             for operand in self.loop.operands
@@ -140,15 +139,14 @@ class TritonEpilogue:
 
 
 def find_triton_epilogue(
-    program: Program, anchor: Ref, shape: tuple[str, ...], hardware: bool = False
+    program: Program, anchor: Ref, shape: tuple[str, ...]
 ) -> TritonEpilogue | None:
-    """The largest pointwise epilogue of an anchor, or None where nothing that reads it can be fused.
+    """The largest pointwise epilogue of an anchor, or None where nothing can be fused.
 
     Args:
         program: the op; calls that its kernels compute already are left alone.
         anchor: the value that the anchor makes.
         shape: Python expressions for its sizes, which need not come into being.
-        hardware: take the hardware's exponential, which is quicker and less exact.
     """
     graph = program.graph
     taken = (*(kernel.nodes for kernel in program.kernels), (anchor.ref,))
@@ -158,14 +156,14 @@ def find_triton_epilogue(
     ]
     for nodes in sorted(reading, key=len, reverse=True):
         for kept in range(len(nodes), 0, -1):
-            found = _attempt(program, anchor, shape, nodes[:kept], hardware)
+            found = _attempt(program, anchor, shape, nodes[:kept])
             if found is not None:
                 return found
     return None
 
 
 def _attempt(
-    program: Program, anchor: Ref, shape: tuple[str, ...], names: tuple[str, ...], hardware: bool
+    program: Program, anchor: Ref, shape: tuple[str, ...], names: tuple[str, ...]
 ) -> TritonEpilogue | None:
     graph = program.graph
     loop = lower(graph, tuple(graph.by_name[name] for name in names))
@@ -179,7 +177,7 @@ def _attempt(
     if layout is None:
         return None
     try:
-        found = _made(graph, loop, layout, anchor, shape, names, hardware)
+        found = _made(graph, loop, layout, anchor, shape, names)
         found.lines("made", _names(len(layout)))
     except Refused:
         return None
@@ -202,7 +200,7 @@ def _is_pointwise(loop: Loop, anchor: Operand) -> bool:
 
 def _made(
     graph: OpGraph, loop: Loop, layout: Layout, anchor: Ref, shape: tuple[str, ...],
-    names: tuple[str, ...], hardware: bool,
+    names: tuple[str, ...],
 ) -> TritonEpilogue:  # fmt: skip
     shapes = Shapes(graph, loop, {anchor: shape})
     writes = tuple(
@@ -210,7 +208,7 @@ def _made(
         for store in loop.stores
     )
     return TritonEpilogue(
-        loop=loop, layout=layout, anchor=anchor, hardware=hardware, nodes=names,
+        loop=loop, layout=layout, anchor=anchor, nodes=names,
         reads=tuple(operand.ref for operand in loop.operands if operand.ref != anchor),
         writes=writes, checks=shapes.checks(), operations=operations_of(loop),
         keeps_anchor=anchor in read_outside(graph, {anchor.ref, *names}),
@@ -218,6 +216,6 @@ def _made(
 
 
 def _names(rank: int) -> Grid:
-    """Any names at all: a trial run shows whether every operand lies as the anchor's result does."""
+    """Any names at all: a trial shows whether every operand lies as the anchor's result does."""
     index = {(dim,): f"index{dim}" for dim in range(rank)} | {tuple(range(rank)): "at"}
     return Grid(tuple(f"size{dim}" for dim in range(rank)), index, ())

@@ -1,4 +1,4 @@
-"""Column statistics printed as Triton: interpreted against float64, compiled, kept in buffers."""
+"""Column statistics printed as Triton: interpreted against float64, buffers too."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Convolutions printed as Triton: interpreted against float64, and compiled for three generations."""
+"""Convolutions printed as Triton, and what follows them: interpreted against float64."""
 
 from math import prod
 

@@ -1,4 +1,4 @@
-"""Poolings printed as Triton: interpreted against float64, compiled, and what is fused."""
+"""Poolings printed as Triton: interpreted against float64, with what follows them."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Transposed convolutions printed as Triton: interpreted against float64, compiled, refused."""
+"""Transposed convolutions printed as Triton: interpreted against float64."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Windows printed as Triton, compiled for three generations: tensor cores, no spills; and composed."""
+"""Windows as Triton, compiled for three generations: tensor cores, no spills; and composed."""
 
 import pytest
 

@@ -138,9 +138,7 @@ def _norm_kernel(program: Program, graph: OpGraph, norm: BatchNorm, node: Node) 
     reads, planes = node.refs, prod(spec.shape[2:]) > 1
     note = "batch norm: mean and scale of every channel, and the running statistics"
     if program.backend == "triton":
-        source = triton.print_statistics(
-            name, spec.dtype, triton.norm_formulas(norm), planes, note
-        )
+        source = triton.print_statistics(name, spec.dtype, triton.norm_formulas(norm), planes, note)
     else:
         source = print_statistics(name, spec.dtype, *_norm_formulas(norm), planes)
     return Kernel(

@@ -1,4 +1,4 @@
-"""Prints the statistics of columns as Triton: parts of every column, then one kernel that joins them.
+"""Prints the statistics of columns as Triton: parts of every column, then a kernel that joins them.
 
 A tensor is seen as outer x columns x inner. Deviations are taken from a first guess at each part's
 mean, in the tensor's own precision and in short chains; parts are joined in double by Chan's
@@ -46,10 +46,11 @@ def NAME_parts(
         once += apart
         twice += apart * apart
     count = (last - first).to(tl.float64)
-    total_once, total_twice = tl.sum(once.to(tl.float64), axis=0), tl.sum(twice.to(tl.float64), axis=0)
-    spread = total_twice - total_once * total_once / count
+    once_all = tl.sum(once.to(tl.float64), axis=0)
+    spread = tl.sum(twice.to(tl.float64), axis=0) - once_all * once_all / count
     spread = tl.maximum(spread, 0.0, propagate_nan=tl.PropagateNan.ALL)
-    tl.store(means + part * columns + column, guess.to(tl.float64) + total_once / count)
+    mean = guess.to(tl.float64) + once_all / count
+    tl.store(means + part * columns + column, mean)
     tl.store(squares + part * columns + column, spread)
 """
 
@@ -65,7 +66,9 @@ def NAME_parts(
     first = part.to(tl.int64) * total // parts
     last = (part.to(tl.int64) + 1) * total // parts
     inside = (first + row < last) & in_column[None, :]
-    value = tl.load(x + (first + row) * columns + column[None, :], mask=inside, other=0.0).to({type})
+    value = tl.load(
+        x + (first + row) * columns + column[None, :], mask=inside, other=0.0
+    ).to({type})
     # The deviations from a number near the mean have squares that cost no digits.
     guess = tl.sum(value, axis=0) / tl.minimum(last - first, BLOCK).to({type})
     guess = tl.where(tl.abs(guess) < float("inf"), guess, 0.0)
@@ -80,10 +83,11 @@ def NAME_parts(
         once += apart
         twice += apart * apart
     count = (last - first).to(tl.float64)
-    total_once, total_twice = tl.sum(once.to(tl.float64), axis=0), tl.sum(twice.to(tl.float64), axis=0)
-    spread = total_twice - total_once * total_once / count
+    once_all = tl.sum(once.to(tl.float64), axis=0)
+    spread = tl.sum(twice.to(tl.float64), axis=0) - once_all * once_all / count
     spread = tl.maximum(spread, 0.0, propagate_nan=tl.PropagateNan.ALL)
-    tl.store(means + part * columns + column, guess.to(tl.float64) + total_once / count, mask=in_column)
+    mean = guess.to(tl.float64) + once_all / count
+    tl.store(means + part * columns + column, mean, mask=in_column)
     tl.store(squares + part * columns + column, spread, mask=in_column)
 """
 
@@ -204,7 +208,10 @@ def _launched(name: str, planes: bool, taken: list[str]) -> list[str]:
             "total, strips = outer * inner, columns",
             f"block = min({TILE}, triton.next_power_of_2(total))",
         ]
-        arguments, constants = ["x", "means", "squares", "total", "columns"], ["inner", "BLOCK=block"]
+        arguments, constants = (
+            ["x", "means", "squares", "total", "columns"],
+            ["inner", "BLOCK=block"],
+        )
     else:
         lines = [
             f"lanes = min({LANES}, triton.next_power_of_2(columns))",

@@ -1,5 +1,7 @@
 """Writes batch norms with fixed statistics as the pointwise calls they are, so that they fuse."""
 
+from typing import Any
+
 from knowledge.opgraph import Node, OpGraph, Ref
 from knowledge.patterns.algebra.edit import Writer, operator, replace
 from knowledge.program import Program
@@ -32,8 +34,9 @@ def _apart(graph: OpGraph, node: Node) -> OpGraph:
     shape = (1, spec.shape[1], *([1] * (len(spec.shape) - 2)))
     w = Writer(graph)
 
-    def viewed(ref: object) -> Ref:
-        return w.call("aten.view.default", (ref, list(shape)), shape, spec.dtype)
+    def viewed(ref: Any) -> Ref:
+        sizes: Any = list(shape)
+        return w.call("aten.view.default", (ref, sizes), shape, spec.dtype)
 
     scale = w.call("aten.add.Tensor", (viewed(variance), epsilon), shape, spec.dtype)
     scale = w.call("aten.rsqrt.default", (scale,), shape, spec.dtype)

@@ -40,7 +40,9 @@ def propose(program: Program, situation: Situation) -> list[Proposal] | Refusal:
         tilings = [triton.tiling_for(program, call, wish) for call in calls]
         variants += [
             ({**first, **changed}, words, factor)
-            for changed, words, factor in triton.variants(tilings)
+            for changed, words, factor in triton.variants(
+                [tiling for tiling in tilings if not isinstance(tiling, str)]
+            )
         ]
     return [_proposal(program, machine, *variant) for variant in variants]
 
@@ -67,14 +69,17 @@ def _own(parameters: dict[str, Parameter]) -> dict[str, Parameter]:
     return {name: value for name, value in parameters.items() if name not in ("epilogue", "only")}
 
 
-def _kernel(
-    program: Program, call: Call, name: str, parameters: dict[str, Parameter]
-) -> Kernel:
+def _kernel(program: Program, call: Call, name: str, parameters: dict[str, Parameter]) -> Kernel:
     fused = bool(parameters.get("epilogue", True))
     if program.backend != "triton":
         return kernels.make_kernel(program, call, name, fused)
     return triton.make_kernel(
-        program, call, name, fused, kernels.checks_of(program, call), triton.settings(_own(parameters))
+        program,
+        call,
+        name,
+        fused,
+        kernels.checks_of(program, call),
+        triton.settings(_own(parameters)),
     )
 
 

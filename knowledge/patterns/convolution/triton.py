@@ -108,4 +108,3 @@ def variants(tilings: list[Tiling]) -> list[tuple[dict[str, Parameter], str, flo
     if any(tiling.precision for tiling in dense):
         found.append(({"precision": "ieee"}, ", in plain float32", MEND_PENALTY))
     return found
-

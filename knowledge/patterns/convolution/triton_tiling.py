@@ -102,7 +102,7 @@ def _filters(count: int) -> int:
 
 
 def _most_depth(dtype: str, wish: Wish, tile: int) -> int:
-    """The longest step that spills nothing: of three TF32 products, both halves are in registers."""
+    """The longest step that spills nothing: of three TF32 products the parts are in registers."""
     if dtype != "float32":
         return 64
     return 16 if wish.precision == "tf32x3" and tile > 64 * 64 else 32

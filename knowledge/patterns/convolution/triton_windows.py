@@ -1,12 +1,12 @@
 """Triton that multiplies filters with windows of an image: a tile of filters by places a program.
 
-Three forms, which differ in how the sum over channels and taps is walked. `channels`: tap by tap, so
-many channels at a time, on tensor cores; the weight is brought into that order first. `window`: so
-many products at a time, whatever their channel and tap, where there are few channels. `direct`: one
-by one, without tensor cores, where there are few of them or few filters to share what is read.
+Three forms, which differ in how the sum over channels and taps is walked. `channels`: tap by tap,
+so many channels at a time, on tensor cores; the weight is brought into that order first. `window`:
+so many products at a time, whatever their channel and tap, where there are few channels. `direct`:
+one by one, without tensor cores, where there are few of them or few filters to share what is read.
 
 A transposed convolution is computed by the *phase* of its results: o = t stride + phase takes the
-taps k with  o + before - k dilation  divisible by the stride, of the elements t + shift of the image.
+taps k with  o + before - k dilation  divisible by the stride, of the image's elements t + shift.
 """
 
 from dataclasses import dataclass
@@ -111,7 +111,9 @@ class WindowPrinter:
             lines.append(f"total += tl.load(bias + channel{mask}).to(tl.float32)")
         space = " * ".join(f"OUT_{a.upper()}" for a in self.windows.letters)
         all_filters = self.windows.groups * self.windows.filters
-        lines.append(f"at = number * ({all_filters} * {space}) + out_place + channel{_times(space)}")
+        lines.append(
+            f"at = number * ({all_filters} * {space}) + out_place + channel{_times(space)}"
+        )
         grid = self.grid()
         if kept:
             mask = grid.mask(tuple(range(len(grid.sizes))))
@@ -122,14 +124,16 @@ class WindowPrinter:
     def reordered(self) -> bool:
         """Whether the weight must lie [filter, tap, channel]: not as it is given."""
         by_channels = self.tiling.form == "channels"
-        return self.windows.transposed or (by_channels and 1 not in (self.windows.taps, self.windows.channels))
+        return self.windows.transposed or (
+            by_channels and 1 not in (self.windows.taps, self.windows.channels)
+        )
 
     def grid(self) -> Grid:
         """What the kernel calls the indices of the result."""
         w, letters = self.windows, self.windows.letters
         rank = len(letters)
         sizes = ("images", str(w.groups * w.filters), *(f"OUT_{a.upper()}" for a in letters))
-        index = {(0,): "number", (1,): "channel"}
+        index: dict[tuple[int, ...], str] = {(0,): "number", (1,): "channel"}
         index |= {(2 + at,): f"out_{a}" for at, a in enumerate(letters)}
         index |= {tuple(range(2, 2 + rank)): "out_place", tuple(range(2 + rank)): "at"}
         guarded = frozenset((*([0] if self.tiling.across else []), *range(2, 2 + rank)))

@@ -113,9 +113,7 @@ def is_convolution(node: Node) -> bool:
     return node.target.rpartition(".")[0] in _RANKS
 
 
-def read_call(
-    graph: OpGraph, node: Node, dtypes: tuple[str, ...] = ("float32",)
-) -> Call | str:
+def read_call(graph: OpGraph, node: Node, dtypes: tuple[str, ...] = ("float32",)) -> Call | str:
     """The convolution that a node calls, or a sentence on why it stays with the library.
 
     Its tensors must be of one of these types, all of them.

@@ -12,7 +12,9 @@ PAGES_IN_HUGE = 512
 def propose(program: Program, situation: Situation) -> list[Proposal] | Refusal:
     """Huge pages for the outputs, or why that would gain nothing here."""
     if program.backend != "cpp":
-        reason = "Outputs lie in the GPU's memory, which torch's allocator hands out without faults."
+        reason = (
+            "Outputs lie in the GPU's memory, which torch's allocator hands out without faults."
+        )
         return Refusal(pattern=NAME, reason=reason)
     if program.huge_pages:
         return Refusal(pattern=NAME, reason="The outputs are on huge pages already.")

@@ -98,9 +98,7 @@ def print_pool(wanted: Wanted) -> Printed:
             *first.launch({"source": "source", "result": "rows", "planes": "planes"}),
             "width = out_width",
         ]
-        second = replace(pool, window=(*pool.window[:2], 1), stride=(*pool.stride[:2], 1),
-                         padding=(*pool.padding[:2], 0), dilation=(*pool.dilation[:2], 1))  # fmt: skip
-        last = _Pass(wanted, second, wanted.name, wanted.epilogue, wanted.kept)
+        last = _Pass(wanted, _rows_after(pool), wanted.name, wanted.epilogue, wanted.kept)
         kernels += last.kernel()
         launcher += last.launch({"source": "rows"})
     else:
@@ -120,6 +118,17 @@ def _rows_first(pool: Pool) -> Pool:
         stride=(1, 1, pool.stride[2]),
         padding=(0, 0, pool.padding[2]),
         dilation=(1, 1, pool.dilation[2]),
+    )
+
+
+def _rows_after(pool: Pool) -> Pool:
+    """The part of a pooling that lies across rows."""
+    return replace(
+        pool,
+        window=(*pool.window[:2], 1),
+        stride=(*pool.stride[:2], 1),
+        padding=(*pool.padding[:2], 0),
+        dilation=(*pool.dilation[:2], 1),
     )
 
 
@@ -167,7 +176,9 @@ class _Pass:
         lines += self._loops(neutral)
         if self.lanes:
             fold = "tl.sum(total, axis=1)"
-            lines.append(f"total = {'tl.reduce(total, 1, nan_max)' if pool.kind == 'max' else fold}")
+            lines.append(
+                f"total = {'tl.reduce(total, 1, nan_max)' if pool.kind == 'max' else fold}"
+            )
         lines += self._mean() if pool.kind == "avg" else []
         if self.kept:
             lines.append("tl.store(result + flat, total, mask=inside)")
@@ -289,7 +300,7 @@ class _Pass:
         every = tuple(range(outer + len(axes)))
         sizes = [f"size{dim}" if dim else "planes" for dim in range(outer)]
         sizes += [f"OUT_{_SIZES[axis].upper()}" for axis in axes]
-        index = {(dim,): f"outer{dim}" for dim in range(outer)}
+        index: dict[tuple[int, ...], str] = {(dim,): f"outer{dim}" for dim in range(outer)}
         index |= {(outer + at,): f"out_{_LETTERS[axis]}" for at, axis in enumerate(axes)}
         if outer > 1:
             index[tuple(range(outer))] = "plane"
@@ -331,7 +342,9 @@ class _Pass:
             if self.rows_only and size != "width":
                 values[f"OUT_{size.upper()}"] = size
         if self.rows_only:
-            outputs = " * ".join(["planes", *(_SIZES[axis] for axis in self.axes[:-1]), "out_width"])
+            outputs = " * ".join(
+                ["planes", *(_SIZES[axis] for axis in self.axes[:-1]), "out_width"]
+            )
         arguments = [renamed.get(name, name) for name in names]
         arguments += [f"{one}={values[one]}" for one in constants]
         arguments.append(f"num_warps={self.wanted.warps}")

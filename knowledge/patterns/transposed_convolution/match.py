@@ -88,9 +88,7 @@ def find(
     return taken, reasons
 
 
-def read(
-    graph: OpGraph, node: Node, dtypes: tuple[str, ...] = ("float32",)
-) -> Transposed | str:
+def read(graph: OpGraph, node: Node, dtypes: tuple[str, ...] = ("float32",)) -> Transposed | str:
     """A call's arguments, or one sentence on why the library keeps it."""
     rank = TARGETS[node.target]
     names = ("input", "weight", "bias", "stride", "padding", "output_padding", "groups", "dilation")

@@ -8,7 +8,8 @@ from knowledge.loops.epilogue import Epilogue, find_epilogue
 from knowledge.opgraph import Ref
 from knowledge.pattern import Parameter, Proposal, Refusal, Situation, Step
 from knowledge.patterns.convolution.fixed_norms import norms_apart
-from knowledge.patterns.convolution.triton import DEFAULTS, settings, variants
+from knowledge.patterns.convolution.triton import DEFAULTS, settings
+from knowledge.patterns.convolution.triton import variants as triton_variants
 from knowledge.patterns.convolution.triton_tiling import Wish
 from knowledge.patterns.transposed_convolution import triton
 from knowledge.patterns.transposed_convolution.match import Transposed, find
@@ -90,7 +91,7 @@ def _variants(
     if program.backend == "triton":
         tilings = [triton.tiling_for(program, call, Wish()) for call in found]
         cut = [tiling for tiling in tilings if not isinstance(tiling, str)]
-        every = [({}, "", 1.0), *variants(cut)]
+        every = [({}, "", 1.0), *triton_variants(cut)]
         return [({**DEFAULTS, **changed}, words, factor) for changed, words, factor in every]
     first: dict[str, Parameter] = {"panels": PANELS[0], "merge": True}
     variants = [(first, "", 1.0)]

@@ -1,4 +1,4 @@
-"""Transposed convolutions as Triton: a program has results of one phase, which take the same taps."""
+"""Transposed convolutions as Triton: a program has results of one phase, which share taps."""
 
 from math import prod
 
