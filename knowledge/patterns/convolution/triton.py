@@ -4,9 +4,9 @@ from math import prod
 
 from knowledge.pattern import Parameter
 from knowledge.patterns.convolution import triton_tiling as tiling_of
+from knowledge.patterns.convolution.triton_forms import Tiling, Windows
 from knowledge.patterns.convolution.triton_kernel import Anchor, triton_kernel
 from knowledge.patterns.convolution.triton_tiling import Wish, choose, share
-from knowledge.patterns.convolution.triton_windows import Tiling, Windows
 from knowledge.patterns.convolution.window import Call
 from knowledge.program import Check, Kernel, Program, variable
 
@@ -94,7 +94,9 @@ def variants(tilings: list[Tiling]) -> list[tuple[dict[str, Parameter], str, flo
     dense = [tiling for tiling in tilings if tiling.form != "direct"]
     if any(tiling.precision for tiling in dense):
         found.append(({"precision": "bf16x3"}, ", in three bfloat16 products", 1.1))
-    for warps in (4, 8):
+    # Four warps of the largest tile would have 128 registers of sums in each thread.
+    largest = any(tiling.filters * tiling.places >= tiling_of.MOST_TILE for tiling in dense)
+    for warps in (8,) if largest else (4, 8):
         if dense and {tiling.warps for tiling in dense} != {warps}:
             found.append(({"warps": warps}, f", {warps} warps", VARIANT_PENALTY))
     for places in (64, 128, 256):

@@ -8,7 +8,8 @@ from knowledge.loops.spelling import indented
 from knowledge.loops.triton import call_lines
 from knowledge.loops.triton_epilogue import TritonEpilogue, find_triton_epilogue
 from knowledge.opgraph import Ref
-from knowledge.patterns.convolution.triton_windows import Tiling, WindowPrinter, Windows
+from knowledge.patterns.convolution.triton_forms import Tiling, Windows
+from knowledge.patterns.convolution.triton_windows import WindowPrinter
 from knowledge.program import Check, Kernel, Program, Size, Written
 
 
@@ -62,12 +63,24 @@ def triton_kernel(
         reads=reads,
         writes=writes,
         sizes=tuple(sizes),
-        checks=(*anchor.checks, *(epilogue.checks if epilogue else ())),
+        checks=(*anchor.checks, _small(anchor), *(epilogue.checks if epilogue else ())),
         note=anchor.note,
         moved_bytes=read_bytes(graph, reads) + sum(one.spec.nbytes for one in writes),
         operations=epilogue.operations if epilogue else 0,
         flops=anchor.flops,
         efficiency=anchor.share,
+    )
+
+
+def _small(anchor: Anchor) -> Check:
+    """Places within one image are counted in 32 bits."""
+    w = anchor.windows
+    image = " * ".join([str(w.groups * w.channels), *anchor.pixels])
+    result = " * ".join(anchor.shape[1:])
+    return Check(
+        left=f"(max({image}, {result}) < {2**31})",
+        right="True",
+        sentence="one image of this convolution has 2**31 elements or more",
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from math import prod
 
 from knowledge.loops.triton_tile import power_of_two
-from knowledge.patterns.convolution.triton_windows import Form, Tiling, Windows
+from knowledge.patterns.convolution.triton_forms import Form, Tiling, Windows
 
 PRECISIONS = ("tf32x3", "bf16x3", "ieee")
 FORMS = ("", "channels", "window", "direct")
@@ -24,6 +24,8 @@ PROGRAMS = 128
 # What a tile of a small image may waste before places are numbered through all images.
 WASTE = 1.15
 DIRECT_TILE = 1024
+# The largest tile of sums: 64 registers a thread of 8 warps.
+MOST_TILE = 128 * 128
 # Tensor cores do so many more products a second than others: of float32 in three parts, of halves.
 TENSOR_GAIN = {"float32": 2.5, "float16": 8.0, "bfloat16": 8.0}
 
@@ -49,7 +51,7 @@ def choose(windows: Windows, images: int, places: int, dtype: str, wish: Wish) -
     if form == "direct":
         return _direct(windows, images, places, wish)
     filters = wish.filters or _filters(windows.filters)
-    wanted = wish.places or 128
+    wanted = min(wish.places or 128, MOST_TILE // filters)
     while wanted > 64 and not wish.places:
         if _programs(windows, images * places, filters, wanted) >= PROGRAMS:
             break

@@ -3,9 +3,9 @@
 from math import prod
 
 from knowledge.patterns.convolution.triton import told
+from knowledge.patterns.convolution.triton_forms import Tiling, Windows
 from knowledge.patterns.convolution.triton_kernel import Anchor, triton_kernel
 from knowledge.patterns.convolution.triton_tiling import Wish, choose, share
-from knowledge.patterns.convolution.triton_windows import Tiling, Windows
 from knowledge.patterns.transposed_convolution.match import Transposed
 from knowledge.program import Check, Kernel, Program, variable
 
