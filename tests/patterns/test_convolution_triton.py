@@ -4,6 +4,7 @@ from math import prod
 
 import pytest
 
+from knowledge.pattern import Parameter
 from tests.patterns.triton_workshop import complaints
 from tests.patterns.workshop import function, reference
 
@@ -27,6 +28,13 @@ WINDOWS = {
     "3d": (3, 1, (5, 6, 7), 8, 3, (3, 3, 3), "padding=1, stride=(1, 2, 1)"),
     "3d_channels": (3, 1, (4, 5, 6), 16, 16, (2, 3, 1), "padding=(1, 0, 0)"),
 }
+# A form and a kind of index each; `slow` runs the rest.
+TELLING = ("by_channels_uneven", "plain_strided", "stride_3", "grouped", "depthwise", "3d")
+SETTINGS: tuple[dict[str, Parameter], ...] = (
+    {"form": "direct"},
+    {"form": "window", "depth": 16, "precision": "ieee"},
+    {"form": "channels", "filters": 64, "places": 32, "warps": 8, "stages": 2},
+)
 TAILS = {
     "scaled": "x + 0.1 * F.gelu(y)",
     "channelwise": "torch.clamp(y * self.scale, -1, 1) * x[:, :1] + x.mean((2, 3), keepdim=True)",
@@ -68,8 +76,22 @@ def followed(name: str) -> str:
     return reference(body, "torch.randn(2, 16, 9, 11)")
 
 
-def test_windows_of_every_form_and_shape_equal_float64() -> None:
-    assert complaints({name: windowed(name) for name in WINDOWS}, NAME) == {}
+def test_windows_of_every_form_equal_float64() -> None:
+    assert complaints({name: windowed(name) for name in TELLING}, NAME) == {}
+
+
+@pytest.mark.slow
+def test_windows_of_every_shape_equal_float64() -> None:
+    sources = {name: windowed(name) for name in WINDOWS if name not in TELLING}
+    sources |= {f"{name}_half": windowed(name, ".half()") for name in ("by_channels", "depthwise")}
+    assert complaints(sources, NAME) == {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+def test_every_tunable_keeps_the_result(settings: dict[str, Parameter]) -> None:
+    names = ("by_channels", "stride_3", "grouped")
+    assert complaints({name: windowed(name) for name in names}, NAME, settings) == {}
 
 
 def test_what_follows_is_done_on_the_tile() -> None:
