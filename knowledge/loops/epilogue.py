@@ -157,7 +157,8 @@ def _made(wanted: _Wanted, names: tuple[str, ...], loop: Loop) -> Epilogue | Non
         sizes=sizes, checks=shapes.checks(), operations=operations_of(loop),
         keeps_anchor=ref in read_outside(graph, {ref.ref, *names}), arguments=tuple(arguments),
     )  # fmt: skip
-    return found if _can_run(wanted.program, ref.ref, found) else None
+    fits = can_run(wanted.program, ref.ref, names, reads, writes)
+    return found if fits else None
 
 
 def _with_wide_anchor(loop: Loop, ref: Ref) -> Loop:
@@ -173,13 +174,18 @@ def _with_wide_anchor(loop: Loop, ref: Ref) -> Loop:
     )
 
 
-def _can_run(program: Program, anchor: str, epilogue: Epilogue) -> bool:
-    """Whether anchor and epilogue can run as one: nothing between them waits for another kernel."""
+def can_run(
+    program: Program,
+    anchor: str,
+    nodes: tuple[str, ...],
+    reads: tuple[Ref, ...],
+    writes: tuple[Written, ...],
+) -> bool:
+    """Whether an anchor and what follows can be one kernel: no other must run in between."""
     graph: OpGraph = program.graph
-    reads = (*graph.by_name[anchor].refs, *epilogue.reads)
     both = Kernel(
-        name=NAME, source="", signature="", nodes=(anchor, *epilogue.nodes), reads=reads,
-        writes=epilogue.writes,
+        name=NAME, source="", signature="", nodes=(anchor, *nodes),
+        reads=(*graph.by_name[anchor].refs, *reads), writes=writes,
     )  # fmt: skip
     try:
         list(program.changed(kernels=(*program.kernels, both)).schedule())

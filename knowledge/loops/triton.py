@@ -267,7 +267,7 @@ class TritonPrinter:
             return []
         text = "\n".join(lines)
         given = [f"{name}: tl.constexpr" for name in constants if re.search(rf"\b{name}\b", text)]
-        head = _call(f"def {self.name}_{what}", [*self._parameters(lines), *given], ":")
+        head = call_lines(f"def {self.name}_{what}", [*self._parameters(lines), *given], ":")
         return ["@triton.jit", *head, *indented(lines), "", ""]
 
     def _launcher(self, note: str, kernel: list[str], finish: list[str]) -> list[str]:
@@ -279,8 +279,8 @@ class TritonPrinter:
         if finish:
             given_parts = [f"PARTS={PROGRAMS}"] if self.plan.totals else []
             arguments = [*self._parameters(finish), *given_parts]
-            lines += _call(f"{self.name}_finish[(1,)]", arguments, "")
-        return [*_call(f"def _{self.name}", given, ":"), *indented(lines)]
+            lines += call_lines(f"{self.name}_finish[(1,)]", arguments, "")
+        return [*call_lines(f"def _{self.name}", given, ":"), *indented(lines)]
 
     def _launch(self, kernel: list[str]) -> list[str]:
         grid, lines = self._grid(), []
@@ -300,7 +300,7 @@ class TritonPrinter:
         constants = [f"{k}={v}" for k, v in meta.items() if re.search(rf"\b{k}\b", text)]
         arguments = [*self._parameters(kernel), *constants, f"num_warps={self.shape.warps}"]
         head = f"{self.name}_kernel[({', '.join(grid)}{',' if len(grid) == 1 else ''})]"
-        return [*lines, *_call(head, arguments, "")]
+        return [*lines, *call_lines(head, arguments, "")]
 
     def _grid(self) -> list[str]:
         rows = " * ".join(group.name for group in self.at.outer) or "1"
@@ -334,7 +334,7 @@ def _start(value: Value, kind: ValueType) -> str:
     return literal(start_of(value.fold, kind), kind)
 
 
-def _call(head: str, arguments: list[str], end: str) -> list[str]:
+def call_lines(head: str, arguments: list[str], end: str) -> list[str]:
     """A call or a definition's head, over several lines where one is too short."""
     line = f"{head}({', '.join(arguments)}){end}"
     if len(line) <= WIDTH:

@@ -6,9 +6,11 @@ from knowledge.loops.cost import compared
 from knowledge.loops.islands import find_islands
 from knowledge.loops.kernel import make_kernel
 from knowledge.loops.plan import Options
+from knowledge.loops.triton_tile import Wish
 from knowledge.opgraph import Node, OpGraph, Ref
 from knowledge.pattern import Proposal, Refusal, Situation, Step
 from knowledge.patterns.algebra.edit import argument, operator
+from knowledge.patterns.column_statistics import triton
 from knowledge.patterns.column_statistics.columns import (
     BatchNorm,
     Statistics,
@@ -17,7 +19,7 @@ from knowledge.patterns.column_statistics.columns import (
     statistics_of,
 )
 from knowledge.patterns.column_statistics.printing import print_statistics
-from knowledge.program import Kernel, Program, Size, Written, variable
+from knowledge.program import Backend, Kernel, Program, Size, Written, variable
 
 NAME = "column_statistics"
 # Conversion, difference, sum, and product and sum of squares, in double: half as many lanes.
@@ -51,11 +53,11 @@ def apply(program: Program, step: Step) -> Program:
     for one in found:
         if isinstance(one, BatchNorm):
             graph, name = split(program.graph, one)
-            kernel = norm_kernel(graph, one, graph.by_name[name], 1)
+            kernel = norm_kernel(graph, one, graph.by_name[name], 1, program.backend)
             kernels = (*program.kernels, kernel)
             program = _normalised(program.changed(graph=graph, kernels=kernels), name)
         else:
-            kernels = (*program.kernels, _kernel(program.graph, one))
+            kernels = (*program.kernels, _kernel(program, one))
             program = program.changed(kernels=kernels)
     return program.changed(steps=(*program.steps, _words(len(found))))
 
@@ -69,12 +71,19 @@ def _normalised(program: Program, name: str) -> Program:
     islands, _ = find_islands(graph, tuple(kernel.nodes for kernel in program.kernels))
     readers = {node.name for node in graph.users[name]}
     made = [
-        make_kernel(graph, island, f"{name}_normalised_{at}", Options())
+        make_kernel(graph, island, f"{name}_normalised_{at}", *_printed_as(program))
         for at, island in enumerate(islands)
         if readers & set(island.nodes)
     ]
     loops = [kernel for kernel in made if isinstance(kernel, Kernel)]
     return program.changed(kernels=(*program.kernels, *loops))
+
+
+def _printed_as(program: Program) -> tuple[Options, Wish | None]:
+    """How the loops that follow are printed: in the language of the program's kernels."""
+    if program.backend == "triton":
+        return Options(exp="libm"), Wish()
+    return Options(), None
 
 
 def _found(
@@ -110,18 +119,19 @@ def _sizes(source: Ref, first: int, last: int, rank: int) -> tuple[Size, ...]:
     )
 
 
-def norm_kernel(graph: OpGraph, norm: BatchNorm, node: Node, axis: int) -> Kernel:
+def norm_kernel(
+    graph: OpGraph, norm: BatchNorm, node: Node, axis: int, language: Backend = "cpp"
+) -> Kernel:
     """The statistics of a batch norm: mean, scale, bias, new running mean and variance.
 
     `node` gathers them; `axis` is the dimension of channels in what it reads.
     """
-    source = node.refs[0]
-    spec = graph.spec_of(source)
+    read = node.refs[0]
+    spec = graph.spec_of(read)
     rank, name = len(spec.shape), f"{node.name}_kernel"
     made = node.result
     assert isinstance(made, tuple)
-    parameters, results = _norm_formulas(norm)
-    channels = f"{variable(source)}.shape[{axis}]"
+    channels = f"{variable(read)}.shape[{axis}]"
     assert made[0] is not None
     ones = ", ".join(channels if size != 1 else "1" for size in made[0].shape)
     broadcast = f"({ones},)" if made[0].numel > 1 else f"{made[0].shape}"
@@ -134,18 +144,22 @@ def norm_kernel(graph: OpGraph, norm: BatchNorm, node: Node, axis: int) -> Kerne
         for at, one in enumerate(made)
         if one is not None
     )  # fmt: skip
-    reads = node.refs
+    reads, planes = node.refs, prod(spec.shape[axis + 1 :]) > 1
+    note = "batch norm: mean and scale of every channel, and the running statistics"
+    if language == "triton":
+        source = triton.print_statistics(name, spec.dtype, triton.norm_formulas(norm), planes, note)
+    else:
+        source = print_statistics(name, spec.dtype, *_norm_formulas(norm), planes)
     return Kernel(
         name=name,
-        source=print_statistics(
-            name, spec.dtype, parameters, results, prod(spec.shape[axis + 1 :]) > 1
-        ),
+        source=source,
+        language=language,
         signature="p" * (len(reads) + len(writes)) + "iii",
         nodes=(node.name,),
         reads=reads,
         writes=writes,
-        sizes=_sizes(source, axis, axis + 1, rank),
-        note="batch norm: mean and scale of every channel, and the running statistics",
+        sizes=_sizes(read, axis, axis + 1, rank),
+        note=note,
         moved_bytes=spec.nbytes,
         operations=spec.numel * OPERATIONS,
     )
@@ -176,8 +190,9 @@ def _norm_formulas(norm: BatchNorm) -> tuple[list[str], list[str]]:
     return [*inputs, *outputs], results
 
 
-def _kernel(graph: OpGraph, one: Statistics) -> Kernel:
+def _kernel(program: Program, one: Statistics) -> Kernel:
     """A reduction around columns."""
+    graph = program.graph
     node, spec = graph.by_name[one.node], graph.spec_of(one.source)
     rank, name = len(spec.shape), f"{one.node}_columns"
     several = isinstance(node.result, tuple)
@@ -195,19 +210,22 @@ def _kernel(graph: OpGraph, one: Statistics) -> Kernel:
     writes = tuple(
         Written(ref=ref, shape=f"({', '.join(sizes)},)", spec=graph.spec_of(ref)) for ref in refs
     )
-    outputs = [f"element* out{at}" for at in range(len(refs))]
-    inner = prod(spec.shape[one.last :])
+    planes, note = prod(spec.shape[one.last :]) > 1, f"{operator(node)} around columns"
+    if program.backend == "triton":
+        source = triton.print_statistics(name, spec.dtype, triton.formulas(one), planes, note)
+    else:
+        parameters = ["const element* x", *(f"element* out{at}" for at in range(len(refs)))]
+        source = print_statistics(name, spec.dtype, parameters, _formulas(one), planes)
     return Kernel(
         name=name,
-        source=print_statistics(
-            name, spec.dtype, ["const element* x", *outputs], _formulas(one), inner > 1
-        ),
+        source=source,
+        language=program.backend,
         signature="p" * (1 + len(writes)) + "iii",
         nodes=(node.name,),
         reads=(one.source,),
         writes=writes,
         sizes=_sizes(one.source, one.first, one.last, rank),
-        note=f"{operator(node)} around columns",
+        note=note,
         moved_bytes=spec.nbytes,
         operations=spec.numel * OPERATIONS,
     )

@@ -22,19 +22,12 @@ def best_epilogue(program: Program, call: Call) -> tuple[Epilogue | None, int]:
 
     Planes (2) where they are all that is needed, whole images (1) where that takes more calls in.
     """
-    shape = result_shape(call)
+    shape = call.result_shape()
     planes = find_epilogue(program, call.name, 2, shape)
     images = find_epilogue(program, call.name, 1, shape)
     if images is not None and (planes is None or len(images.nodes) > len(planes.nodes)):
         return images, 1
     return planes, 2 if planes is not None else 0
-
-
-def result_shape(call: Call) -> tuple[str, ...]:
-    """Python expressions for the sizes of a convolution's result."""
-    image, window = variable(call.image), call.window
-    filters = str(window.groups * window.filters)
-    return (f"{image}.shape[0]", filters, *window.output_sizes(image))
 
 
 def make_kernel(program: Program, call: Call, name: str, fused: bool) -> Kernel:
@@ -45,7 +38,7 @@ def make_kernel(program: Program, call: Call, name: str, fused: bool) -> Kernel:
     own = (call.image, call.weight, *((call.bias,) if call.bias else ()))
     writes: tuple[Written, ...] = ()
     if epilogue is None or epilogue.keeps_anchor:
-        shape = f"({', '.join(result_shape(call))})"
+        shape = f"({', '.join(call.result_shape())})"
         writes = (Written(ref=Ref(ref=call.name), shape=shape, spec=spec),)
     reads = own + (epilogue.reads if epilogue else ())
     written = (epilogue.writes if epilogue else ()) + writes
@@ -59,7 +52,7 @@ def make_kernel(program: Program, call: Call, name: str, fused: bool) -> Kernel:
         reads=reads,
         writes=written,
         sizes=sizes,
-        checks=(*_checks(program, call), *(epilogue.checks if epilogue else ())),
+        checks=(*checks_of(program, call), *(epilogue.checks if epilogue else ())),
         note=_note(program, nodes),
         moved_bytes=read_bytes(graph, reads) + sum(one.spec.nbytes for one in written),
         operations=epilogue.operations if epilogue else 0,
@@ -89,7 +82,8 @@ def _sizes(call: Call) -> tuple[Size, ...]:
     return tuple(sizes)
 
 
-def _checks(program: Program, call: Call) -> tuple[Check, ...]:
+def checks_of(program: Program, call: Call) -> tuple[Check, ...]:
+    """What must hold of a convolution's operands."""
     image, window = variable(call.image), call.window
     weight = program.graph.spec_of(call.weight).shape
     channels = window.groups * window.channels

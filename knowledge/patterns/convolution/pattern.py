@@ -2,7 +2,8 @@
 
 from knowledge.loops.cost import Machine, gains, only_of, program_ms
 from knowledge.pattern import Parameter, Proposal, Refusal, Situation, Step
-from knowledge.patterns.convolution.kernels import make_kernel
+from knowledge.patterns.convolution import kernels, triton
+from knowledge.patterns.convolution.fixed_norms import norms_apart
 from knowledge.patterns.convolution.window import Call, is_convolution, read_call
 from knowledge.program import Kernel, Program
 
@@ -22,17 +23,28 @@ def propose(program: Program, situation: Situation) -> list[Proposal] | Refusal:
     gaining = [
         call.name
         for call in calls
-        if gains(program, make_kernel(program, call, NAME, fused=True), (call.name,), machine)
+        if gains(program, _kernel(program, call, NAME, {}), (call.name,), machine)
     ]
     only = only_of(gaining, [call.name for call in calls])
     first: dict[str, Parameter] = {"epilogue": True, "only": only}
-    variants = [(first, "")]
+    first |= triton.DEFAULTS if program.backend == "triton" else {}
+    variants: list[tuple[dict[str, Parameter], str, float]] = [(first, "", 1.0)]
     if only:
-        variants.append(({**first, "only": ""}, ", those too that the library should do faster"))
+        words = ", those too that the library should do faster"
+        variants.append(({**first, "only": ""}, words, 1.0))
     fused = _applied(program, Step(pattern=NAME, parameters=first))
     if any(len(kernel.nodes) > 1 for kernel in fused.kernels[len(program.kernels) :]):
-        variants.append(({**first, "epilogue": False}, ", what follows apart"))
-    return [_proposal(program, machine, parameters, words) for parameters, words in variants]
+        variants.append(({**first, "epilogue": False}, ", what follows apart", APART_FACTOR))
+    if program.backend == "triton":
+        wish = triton.settings({})
+        tilings = [triton.tiling_for(program, call, wish) for call in calls]
+        variants += [
+            ({**first, **changed}, words, factor)
+            for changed, words, factor in triton.variants(
+                [tiling for tiling in tilings if not isinstance(tiling, str)]
+            )
+        ]
+    return [_proposal(program, machine, *variant) for variant in variants]
 
 
 def apply(program: Program, step: Step) -> Program:
@@ -41,7 +53,10 @@ def apply(program: Program, step: Step) -> Program:
     Raises:
         ValueError: no convolution is left to take, or a tunable has an unknown value.
     """
-    if set(step.parameters) - {"epilogue", "only"}:
+    own = _own(step.parameters)
+    if program.backend == "triton":
+        triton.settings(own)
+    elif own:
         raise ValueError(f"convolution: unknown tunables {step.parameters}")
     applied = _applied(program, step)
     if len(applied.kernels) == len(program.kernels):
@@ -49,13 +64,34 @@ def apply(program: Program, step: Step) -> Program:
     return applied
 
 
+def _own(parameters: dict[str, Parameter]) -> dict[str, Parameter]:
+    """The tunables that belong to one backend."""
+    return {name: value for name, value in parameters.items() if name not in ("epilogue", "only")}
+
+
+def _kernel(program: Program, call: Call, name: str, parameters: dict[str, Parameter]) -> Kernel:
+    fused = bool(parameters.get("epilogue", True))
+    if program.backend != "triton":
+        return kernels.make_kernel(program, call, name, fused)
+    return triton.make_kernel(
+        program,
+        call,
+        name,
+        fused,
+        kernels.checks_of(program, call),
+        triton.settings(_own(parameters)),
+    )
+
+
 def _applied(program: Program, step: Step) -> Program:
     calls = [call for call in _calls(program)[0] if not step.only or call.name in step.only]
+    if program.backend == "triton":
+        program = norms_apart(program, tuple(call.name for call in calls))
     made: list[Kernel] = []
-    fused = bool(step.parameters.get("epilogue", True))
     for call in calls:
         so_far = program.changed(kernels=(*program.kernels, *made))
-        made.append(make_kernel(so_far, call, f"convolution_{len(so_far.kernels)}", fused))
+        name = f"convolution_{len(so_far.kernels)}"
+        made.append(_kernel(so_far, call, name, step.parameters))
     inside = sum(len(kernel.nodes) - 1 for kernel in made)
     words = f"{_counted(len(made), 'convolution')} done by own kernels"
     words += f", {_counted(inside, 'call')} fused in" if inside else ""
@@ -67,7 +103,8 @@ def _calls(program: Program) -> tuple[list[Call], list[str]]:
     calls, reasons = [], []
     for node in program.library_calls:
         if is_convolution(node):
-            read = read_call(program.graph, node)
+            dtypes = triton.DTYPES if program.backend == "triton" else ("float32",)
+            read = read_call(program.graph, node, dtypes)
             if isinstance(read, str):
                 reasons.append(read)
             else:
@@ -76,7 +113,11 @@ def _calls(program: Program) -> tuple[list[Call], list[str]]:
 
 
 def _proposal(
-    program: Program, machine: Machine, parameters: dict[str, Parameter], words: str
+    program: Program,
+    machine: Machine,
+    parameters: dict[str, Parameter],
+    words: str,
+    factor: float,
 ) -> Proposal:
     """These parameters, with the speedup they should bring."""
     step = Step(pattern=NAME, parameters=parameters)
@@ -95,7 +136,7 @@ def _proposal(
     return Proposal(
         step=step,
         title=f"own kernels for {_counted(len(new), 'convolution')}{words}",
-        speedup=before / after * (1.0 if parameters["epilogue"] else APART_FACTOR),
+        speedup=before / after * factor,
         arithmetic=arithmetic,
     )
 

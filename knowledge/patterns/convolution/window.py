@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from knowledge.opgraph import Node, OpGraph, Ref
+from knowledge.program import variable
 
 _RANKS = {"aten.conv1d": 1, "aten.conv2d": 2, "aten.conv3d": 3}
 _AXES = "DHW"
@@ -100,14 +101,23 @@ class Call:
     bias: Ref | None
     window: Window
 
+    def result_shape(self) -> tuple[str, ...]:
+        """Python expressions for the sizes of its result."""
+        image = variable(self.image)
+        filters = str(self.window.groups * self.window.filters)
+        return (f"{image}.shape[0]", filters, *self.window.output_sizes(image))
+
 
 def is_convolution(node: Node) -> bool:
     """Whether a node is a convolution of any kind that is not transposed."""
     return node.target.rpartition(".")[0] in _RANKS
 
 
-def read_call(graph: OpGraph, node: Node) -> Call | str:
-    """The convolution that a node calls, or a sentence on why it stays with the library."""
+def read_call(graph: OpGraph, node: Node, dtypes: tuple[str, ...] = ("float32",)) -> Call | str:
+    """The convolution that a node calls, or a sentence on why it stays with the library.
+
+    Its tensors must be of one of these types, all of them.
+    """
     names = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
     given = {**dict(zip(names, node.args, strict=False)), **node.kwargs}
     image, weight, bias = given["input"], given["weight"], given.get("bias")
@@ -115,8 +125,9 @@ def read_call(graph: OpGraph, node: Node) -> Call | str:
     assert isinstance(weight, Ref)
     rank = _RANKS[node.target.rpartition(".")[0]]
     refs = (image, weight, *((bias,) if isinstance(bias, Ref) else ()))
-    if any(graph.spec_of(ref).dtype != "float32" for ref in refs):
-        return f"{node.name} is not in float32"
+    found = {graph.spec_of(ref).dtype for ref in refs}
+    if len(found) > 1 or not found <= set(dtypes):
+        return f"{node.name} is not in {' or '.join(dtypes)}"
     shape, of = graph.spec_of(image).shape, graph.spec_of(weight).shape
     if len(shape) != rank + 2:
         return f"{node.name} has no batch dimension"

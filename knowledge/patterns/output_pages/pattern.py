@@ -11,6 +11,11 @@ PAGES_IN_HUGE = 512
 
 def propose(program: Program, situation: Situation) -> list[Proposal] | Refusal:
     """Huge pages for the outputs, or why that would gain nothing here."""
+    if program.backend != "cpp":
+        reason = (
+            "Outputs lie in the GPU's memory, which torch's allocator hands out without faults."
+        )
+        return Refusal(pattern=NAME, reason=reason)
     if program.huge_pages:
         return Refusal(pattern=NAME, reason="The outputs are on huge pages already.")
     if situation.huge_pages:
@@ -52,8 +57,10 @@ def apply(program: Program, step: Step) -> Program:
     """The program with its large outputs on huge pages.
 
     Raises:
-        ValueError: no kernel writes an output.
+        ValueError: no kernel writes an output, or kernels run on a GPU.
     """
+    if program.backend != "cpp":
+        raise ValueError("output_pages: outputs lie in the GPU's memory")
     if not program.kernels:
         raise ValueError("output_pages: no kernel of our own writes an output")
     done = "large outputs on huge pages"

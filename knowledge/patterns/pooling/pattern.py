@@ -5,9 +5,11 @@ from math import prod
 
 from knowledge.loops.cost import compared
 from knowledge.loops.epilogue import find_epilogue
+from knowledge.loops.triton_epilogue import find_triton_epilogue
 from knowledge.opgraph import Node, OpGraph
-from knowledge.pattern import Proposal, Refusal, Situation, Step
+from knowledge.pattern import Parameter, Proposal, Refusal, Situation, Step
 from knowledge.patterns.algebra.edit import operator
+from knowledge.patterns.pooling import triton
 from knowledge.patterns.pooling.monotone import delayed
 from knowledge.patterns.pooling.printing import Fused, print_pool
 from knowledge.patterns.pooling.windows import Pool, output_size, pool_of
@@ -26,9 +28,23 @@ def propose(program: Program, situation: Situation) -> list[Proposal] | Refusal:
     if not pools:
         told = "; ".join(reasons) or "the op pools nothing"
         return Refusal(pattern=NAME, reason=f"No pooling can be done here: {told}.")
-    first = Step(pattern=NAME, parameters={"strip": STRIPS[0], "only": ""})
-    speedup, arithmetic = compared(program, apply(program, first), situation)
-    words = f"{len(pools)} pooling{'s' if len(pools) > 1 else ''} along rows, then columns"
+    first: dict[str, Parameter] = {"strip": STRIPS[0], "only": ""}
+    if program.backend == "triton":
+        first = {**triton.DEFAULTS, "only": ""}
+    step = Step(pattern=NAME, parameters=first)
+    speedup, arithmetic = compared(program, apply(program, step), situation)
+    words = f"{len(pools)} pooling{'s' if len(pools) > 1 else ''}"
+    if program.backend == "triton":
+        return [
+            Proposal(
+                step=Step(pattern=NAME, parameters={**first, "block": block}),
+                title=f"{words} by own kernels ({block} results a program)",
+                speedup=speedup * (1.0 if block == first["block"] else OTHER_STRIP),
+                arithmetic=arithmetic,
+            )
+            for block in triton.BLOCKS
+        ]
+    words += " along rows, then columns"
     return [
         Proposal(
             step=Step(pattern=NAME, parameters={"strip": strip, "only": ""}),
@@ -46,8 +62,11 @@ def apply(program: Program, step: Step) -> Program:
     Raises:
         ValueError: there is no such pooling, or the strip is no positive length.
     """
-    strip = step.parameters.get("strip", STRIPS[0])
-    if not isinstance(strip, int) or isinstance(strip, bool) or not 1 <= strip <= 1 << 16:
+    own = {name: value for name, value in step.parameters.items() if name != "only"}
+    strip = own.get("strip", STRIPS[0])
+    if program.backend == "triton":
+        triton.settings(own)
+    elif not isinstance(strip, int) or isinstance(strip, bool) or not 1 <= strip <= 1 << 16:
         raise ValueError(f"pooling: a strip of {strip} results")
     pools, _ = _pools(program, step.only)
     if not pools:
@@ -57,7 +76,11 @@ def apply(program: Program, step: Step) -> Program:
         node = program.graph.by_name[name]
         found = pool_of(program.graph, node)
         assert isinstance(found, Pool)
-        program = program.changed(kernels=(*program.kernels, _kernel(program, node, found, strip)))
+        if program.backend == "triton":
+            kernel = _triton_kernel(program, node, found, own)
+        else:
+            kernel = _kernel(program, node, found, int(strip))
+        program = program.changed(kernels=(*program.kernels, kernel))
     words = f"{len(pools)} pooling{'s' if len(pools) > 1 else ''} by rows and columns"
     return program.changed(steps=(*program.steps, words))
 
@@ -174,6 +197,47 @@ def _kernel(program: Program, node: Node, pool: Pool, strip: int) -> Kernel:
         moved_bytes=sum(graph.spec_of(ref).nbytes for ref in reads)
         + sum(written.spec.nbytes for written in writes),
         operations=_joins(graph, pool) + (epilogue.operations if epilogue is not None else 0),
+    )
+
+
+def _triton_kernel(
+    program: Program, node: Node, pool: Pool, parameters: dict[str, Parameter]
+) -> Kernel:
+    """The pooling as Triton, with the pointwise work on its results."""
+    graph, shape = program.graph, _output_shape(program.graph, pool)
+    indexed = pool.made.index is not None
+    epilogue = None if indexed else find_triton_epilogue(program, pool.made, shape)
+    spec, source = graph.spec_of(pool.made), graph.spec_of(pool.source)
+    outer, kept = len(spec.shape) - pool.dims, epilogue is None or epilogue.keeps_anchor
+    own = Written(ref=pool.made, shape=f"({', '.join(shape)},)", spec=spec)
+    writes = (*([own] if kept else []), *(epilogue.writes if epilogue else ()))
+    reads = (pool.source, *(epilogue.reads if epilogue else ()))
+    sizes = _sizes(graph, pool, shape)
+    sizes += tuple(Size(name=f"size{dim}", expression=shape[dim]) for dim in range(1, outer))
+    name = f"{operator(node)}_{node.name}" if operator(node) not in node.name else node.name
+    nodes = (node.name, *(epilogue.nodes if epilogue else ()))
+    note = ", ".join(_operators(graph, nodes))
+    block, warps = triton.settings(parameters)
+    ones = (1,) * (3 - pool.dims)
+    before, after = (*ones, *source.shape[-pool.dims :]), (*ones, *spec.shape[-pool.dims :])
+    printed = triton.print_pool(
+        triton.Wanted(pool, name, note, before, after, outer, epilogue, kept, block, warps)
+    )
+    return Kernel(
+        name=name,
+        source=printed.source,
+        language="triton",
+        helpers=printed.helpers,
+        signature="p" * (len(reads) + len(writes)) + "i" * len(sizes),
+        nodes=nodes,
+        reads=reads,
+        writes=writes,
+        sizes=sizes,
+        checks=(*_checks(graph, pool), *(epilogue.checks if epilogue else ())),
+        note=note,
+        moved_bytes=sum(graph.spec_of(ref).nbytes for ref in dict.fromkeys(reads))
+        + sum(written.spec.nbytes for written in writes),
+        operations=_joins(graph, pool) + (epilogue.operations if epilogue else 0),
     )
 
 

@@ -68,7 +68,9 @@ class Transposed:
 
 
 def find(
-    program: Program, only: frozenset[str] = frozenset()
+    program: Program,
+    only: frozenset[str] = frozenset(),
+    dtypes: tuple[str, ...] = ("float32",),
 ) -> tuple[list[Transposed], dict[str, str]]:
     """The calls that can be taken, and for each other transposed convolution why it is left."""
     taken: list[Transposed] = []
@@ -78,7 +80,7 @@ def find(
             continue
         if only and node.name not in only:
             continue
-        found = read(program.graph, node)
+        found = read(program.graph, node, dtypes)
         if isinstance(found, Transposed):
             taken.append(found)
         else:
@@ -86,7 +88,7 @@ def find(
     return taken, reasons
 
 
-def read(graph: OpGraph, node: Node) -> Transposed | str:
+def read(graph: OpGraph, node: Node, dtypes: tuple[str, ...] = ("float32",)) -> Transposed | str:
     """A call's arguments, or one sentence on why the library keeps it."""
     rank = TARGETS[node.target]
     names = ("input", "weight", "bias", "stride", "padding", "output_padding", "groups", "dilation")
@@ -95,8 +97,9 @@ def read(graph: OpGraph, node: Node) -> Transposed | str:
     if not isinstance(x, Ref) or not isinstance(weight, Ref):
         return "an operand is not a tensor"
     specs = [graph.spec_of(x), graph.spec_of(weight), node.spec]
-    if any(spec.dtype != "float32" for spec in specs):
-        return f"the register tile multiplies float32, not {specs[0].dtype}"
+    types = {spec.dtype for spec in specs}
+    if len(types) > 1 or not types <= set(dtypes):
+        return f"the register tile multiplies {' or '.join(dtypes)}, not {specs[0].dtype}"
     if len(specs[0].shape) != rank + 2:
         return "the image has no batch dimension"
     groups = given.get("groups", 1)

@@ -7,6 +7,11 @@ from knowledge.loops.cost import Machine, program_ms
 from knowledge.loops.epilogue import Epilogue, find_epilogue
 from knowledge.opgraph import Ref
 from knowledge.pattern import Parameter, Proposal, Refusal, Situation, Step
+from knowledge.patterns.convolution.fixed_norms import norms_apart
+from knowledge.patterns.convolution.triton import DEFAULTS, settings
+from knowledge.patterns.convolution.triton import variants as triton_variants
+from knowledge.patterns.convolution.triton_tiling import Wish
+from knowledge.patterns.transposed_convolution import triton
 from knowledge.patterns.transposed_convolution.match import Transposed, find
 from knowledge.patterns.transposed_convolution.phases import Layout, choose_layout
 from knowledge.patterns.transposed_convolution.source import print_source
@@ -28,16 +33,18 @@ class Tunables:
 
 def propose(program: Program, situation: Situation) -> list[Proposal] | Refusal:
     """One proposal for each setting of the tunables; all take every transposed convolution."""
-    found, reasons = find(program)
+    found, reasons = _find(program)
     if not found:
         told = "; ".join(dict.fromkeys(reasons.values())) or "the op has none"
         return Refusal(pattern=NAME, reason=f"No transposed convolution can be taken: {told}.")
     machine = Machine.of(situation)
     flops = sum(call.flops for call in found)
     before = program_ms(program, machine)
-    after = program_ms(_applied(program, found, Tunables()), machine)
+    applied = _applied(program, found, Wish() if program.backend == "triton" else Tunables())
+    after = program_ms(applied, machine)
+    new = applied.kernels[len(program.kernels) :]
     arithmetic = (
-        f"{flops / 1e9:.2f} GFLOP at {_shares(found)} of the {situation.peak_gflops:.0f} GFLOP/s "
+        f"{flops / 1e9:.2f} GFLOP at {_shares(new)} of the {situation.peak_gflops:.0f} GFLOP/s "
         f"of a matrix product: {after:.2f} ms in all against {before:.2f} ms, "
         f"{before / after:.2f}x."
     )
@@ -49,7 +56,7 @@ def propose(program: Program, situation: Situation) -> list[Proposal] | Refusal:
             speedup=before / after * factor,
             arithmetic=arithmetic,
         )
-        for parameters, words, factor in _variants(found)
+        for parameters, words, factor in _variants(program, found)
     ]
 
 
@@ -67,11 +74,25 @@ def efficiency(call: Transposed) -> float:
     return depth / (depth + 20) * uses / (uses + 6)
 
 
-def _shares(found: list[Transposed]) -> str:
-    return ", ".join(f"{efficiency(call):.0%}" for call in found)
+def _shares(kernels: tuple[Kernel, ...]) -> str:
+    return ", ".join(f"{kernel.efficiency:.0%}" for kernel in kernels)
 
 
-def _variants(found: list[Transposed]) -> list[tuple[dict[str, Parameter], str, float]]:
+def _find(
+    program: Program, only: frozenset[str] = frozenset()
+) -> tuple[list[Transposed], dict[str, str]]:
+    dtypes = triton.DTYPES if program.backend == "triton" else ("float32",)
+    return find(program, only, dtypes)
+
+
+def _variants(
+    program: Program, found: list[Transposed]
+) -> list[tuple[dict[str, Parameter], str, float]]:
+    if program.backend == "triton":
+        tilings = [triton.tiling_for(program, call, Wish()) for call in found]
+        cut = [tiling for tiling in tilings if not isinstance(tiling, str)]
+        every = [({}, "", 1.0), *triton_variants(cut)]
+        return [({**DEFAULTS, **changed}, words, factor) for changed, words, factor in every]
     first: dict[str, Parameter] = {"panels": PANELS[0], "merge": True}
     variants = [(first, "", 1.0)]
     variants += [
@@ -89,19 +110,31 @@ def apply(program: Program, step: Step) -> Program:
     Raises:
         ValueError: there is none that can be taken, or a tunable has an unknown value.
     """
+    tunables = _tunables(program, step)
+    found, reasons = _find(program, step.only)
+    if not found:
+        raise ValueError(f"{NAME}: nothing to take. {'; '.join(reasons.values())}")
+    return _applied(program, found, tunables)
+
+
+def _tunables(program: Program, step: Step) -> Tunables | Wish:
+    if program.backend == "triton":
+        return settings({name: v for name, v in step.parameters.items() if name != "only"})
     unknown = set(step.parameters) - {"panels", "merge", "only"}
     panels, merge = step.parameters.get("panels", PANELS[0]), step.parameters.get("merge", True)
     if unknown or panels not in PANELS or not isinstance(merge, bool):
         raise ValueError(f"{NAME}: unknown tunables {step.parameters}")
-    found, reasons = find(program, step.only)
-    if not found:
-        raise ValueError(f"{NAME}: nothing to take. {'; '.join(reasons.values())}")
-    return _applied(program, found, Tunables(int(panels), merge))
+    return Tunables(int(panels), merge)
 
 
-def _applied(program: Program, found: list[Transposed], tunables: Tunables) -> Program:
+def _applied(program: Program, found: list[Transposed], tunables: Tunables | Wish) -> Program:
+    if isinstance(tunables, Wish):
+        program = norms_apart(program, tuple(call.node.name for call in found))
     for call in found:
-        kernel = _kernel(program, call, tunables)
+        if isinstance(tunables, Wish):
+            kernel = triton.make_kernel(program, call, tunables)
+        else:
+            kernel = _kernel(program, call, tunables)
         program = program.changed(kernels=(*program.kernels, kernel))
     count = f"{len(found)} transposed convolution{'s' if len(found) != 1 else ''}"
     return program.changed(steps=(*program.steps, f"{count} by output phase"))
