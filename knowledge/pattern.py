@@ -40,7 +40,8 @@ class Situation(Frozen):
 
     `best_ms` is the fastest baseline; `fault_us` one minor page fault; `huge_pages` says that
     malloc already gives every process huge pages. `call_ms` is what a call takes in eager, by the
-    line that `line_of` makes of it: a call that a rewrite changed is another call.
+    line that `line_of` makes of it: a call that a rewrite changed is another call. `tensor_gflops`
+    are the peaks of a GPU's tensor cores by their arithmetic: `tf32`, `bf16`, `fp16`.
     """
 
     best_ms: float
@@ -50,6 +51,7 @@ class Situation(Frozen):
     cores: int
     huge_pages: bool
     call_ms: dict[str, float] = Field({})
+    tensor_gflops: dict[str, float] = Field({})
 
 
 class Proposal(Frozen):

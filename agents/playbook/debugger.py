@@ -40,6 +40,8 @@ class Mend:
 WIDER = Mend("accumulate", "double", "sums in double: the miss looks like lost low bits")
 EXACT = Mend("exp", "libm", "the library's exp instead of the inline polynomial")
 PLAIN_STORES = Mend("streaming", False, "plain stores instead of streaming ones")
+SPLIT = Mend("precision", "tf32x3", "products of three TF32 parts, as exact as float32")
+IEEE = Mend("precision", "ieee", "products in float32 itself, without tensor cores")
 APART = Mend("epilogue", False, "what follows the anchor in a loop of its own")
 LIBRARY = Mend("engine", "onednn", "oneDNN's routine instead of our own product")
 
@@ -48,7 +50,7 @@ def mends_for(verdict: Verdict) -> tuple[Mend, ...]:
     """Which tunables to make safer after a failure of this kind, likeliest cause first."""
     match verdict:
         case WrongOutput():
-            return (WIDER, EXACT, PLAIN_STORES, APART, LIBRARY)
+            return (WIDER, EXACT, PLAIN_STORES, SPLIT, IEEE, APART, LIBRARY)
         case BuildFailed():
             return (EXACT, PLAIN_STORES, APART)
         case Crashed() | TimedOut():

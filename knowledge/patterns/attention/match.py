@@ -10,9 +10,13 @@ from typing import Any
 
 from knowledge.opgraph import Node, OpGraph, Ref
 from knowledge.patterns.attention.code import Form
-from knowledge.program import Program
+from knowledge.program import Backend, Program
 
 CALL = "aten.scaled_dot_product_attention.default"
+# What kernels in each language compute in.
+KINDS: dict[Backend, tuple[str, ...]] = {
+    "cpp": ("float32",), "triton": ("float32", "float16", "bfloat16"), "cuda": (),
+}  # fmt: skip
 _PRODUCTS = ("aten.matmul.default", "aten.bmm.default")
 _PASSED_ON = ("aten.clone.", "aten.contiguous.", "aten.alias.", "aten.detach.")
 _SOFTMAX = ("aten.softmax.int", "aten._softmax.default")
@@ -63,8 +67,11 @@ def _checked(program: Program, anchor: Anchor) -> Anchor | str:
     if any(name in program.kernel_of for name in anchor.nodes):
         return "is computed by another kernel already"
     specs = [graph.spec_of(ref) for ref in (anchor.q, anchor.k, anchor.v)]
-    if any(spec.dtype != "float32" for spec in specs):
-        return f"computes in {specs[0].dtype}, and the kernel in float32 alone"
+    kinds = KINDS[program.backend]
+    if any(spec.dtype not in kinds for spec in specs):
+        return f"computes in {specs[0].dtype}, and the kernel in {' and '.join(kinds)} alone"
+    if len({spec.dtype for spec in specs}) > 1:
+        return "mixes types"
     ranks = {len(spec.shape) for spec in specs}
     if len(ranks) != 1 or not ranks <= {3, 4}:
         return "has operands that are not all of 3 or all of 4 dimensions"
@@ -98,7 +105,7 @@ def _library_call(program: Program, node: Node) -> Anchor | str:
         form = replace(form, mask="causal")
     if isinstance(mask, Ref):
         kind = graph.spec_of(mask).dtype
-        if kind not in ("bool", "float32"):
+        if kind not in ("bool", graph.spec_of(q).dtype):
             return f"has a mask of {kind}"
         form = replace(form, mask="keep" if kind == "bool" else "add")
     return Anchor(q, k, v, mask, form, False, (node.name,), node)
@@ -246,7 +253,7 @@ def _added(graph: OpGraph, node: Node, scores: _Scores) -> Ref | str:
     # The scores are the larger of the two; of two alike, those that come from a product.
     sides.sort(key=lambda ref: (graph.spec_of(ref).numel, _from_product(graph, ref)))
     mask, of = sides
-    if graph.spec_of(mask).dtype != "float32":
+    if graph.spec_of(mask).dtype != node.spec.dtype:
         return f"has a mask of {graph.spec_of(mask).dtype}"
     return scores.add_mask(mask, Form(mask="add")) or of
 

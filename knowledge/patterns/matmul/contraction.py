@@ -154,7 +154,7 @@ def triangle_of(node: Node) -> Triangle | None:
 
 
 def _is_floating(graph: OpGraph, ref: Ref) -> bool:
-    return graph.spec_of(ref).dtype == "float32"
+    return graph.spec_of(ref).dtype in ("float32", "float16", "bfloat16")
 
 
 def _swaps_last(node: Node, rank: int) -> bool:

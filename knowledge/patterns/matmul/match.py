@@ -27,12 +27,20 @@ def is_anchor(node: Node) -> bool:
     return node.kind == "call" and len(parts) == 3 and parts[0] == "aten" and parts[1] in ANCHORS
 
 
-def find_product(program: Program, node: Node) -> Contraction | str:
-    """The product that an anchor computes, or one sentence on why no kernel takes it."""
+def find_product(
+    program: Program, node: Node, kinds: tuple[str, ...] = ("float32",)
+) -> Contraction | str:
+    """The product that an anchor computes, or one sentence on why no kernel takes it.
+
+    `kinds` are the types that the kernels multiply.
+    """
     graph = program.graph
     specs = [node.spec, *(graph.spec_of(ref) for ref in node.refs)]
-    if any(spec.dtype != "float32" for spec in specs):
-        return f"{node.name} is in {specs[0].dtype}: the kernels multiply float32 alone"
+    if any(spec.dtype not in kinds for spec in specs):
+        told = f"{' and '.join(kinds)} alone"
+        return f"{node.name} is in {specs[0].dtype}: the kernels multiply {told}"
+    if len({spec.dtype for spec in specs}) > 1:
+        return f"{node.name} mixes types"
     if any(spec.numel == 0 for spec in specs):
         return f"{node.name} has an empty operand"
     name = node.target.split(".")[1]
