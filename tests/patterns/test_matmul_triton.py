@@ -2,18 +2,17 @@
 
 import pytest
 
-from knowledge.device import load_devices
 from knowledge.emit import emit
-from knowledge.pattern import Parameter, Refusal, Step, load_pattern
+from knowledge.pattern import Refusal, load_pattern
 from knowledge.program import Kernel, Program
+from tests.patterns import without_gpu
+from tests.patterns.without_gpu import Parameters, multiplies, spilling
 from tests.patterns.workshop import SITUATION, build, function
-from tools.backends.triton.compile import Compiled, CompileError, compile_candidates
 from tools.backends.triton.interpret import Candidate, Interpreted, interpret
 
 pytest.importorskip("triton")
 
 PATTERN = load_pattern("matmul")
-DEVICES = tuple(load_devices()[name] for name in ("a100-sxm4-80gb", "h100-sxm5", "b200"))
 LINEAR = function(
     "x, w, b", "F.linear(x, w, b)", "torch.randn(9, 33), torch.randn(20, 33), torch.randn(20)"
 )
@@ -39,10 +38,12 @@ CASES = {
                         "torch.randn(18, 9), torch.randn(9, 20)"),
     "halves": ("a, b, c", "torch.relu(a @ b + c)",
                "torch.randn(70, 40).half(), torch.randn(40, 70).half(), torch.randn(70).half()"),
-    "softmax": ("a, b", "torch.softmax(a @ b * 0.3, -1)", "torch.randn(70, 40), torch.randn(40, 90)"),
+    "softmax": ("a, b", "torch.softmax(a @ b * 0.3, -1)",
+                "torch.randn(70, 40), torch.randn(40, 90)"),
     "layer_norm": ("x, w, b, g", "F.layer_norm(F.linear(x, w, b), (100,), g) + 1",
-                   "torch.randn(3, 7, 40), torch.randn(100, 40), torch.randn(100), torch.randn(100)"),
-    "rms_norm": ("x, w", "(lambda y: y * torch.rsqrt(y.pow(2).mean(-1, keepdim=True) + 1e-6))(x @ w)",
+                   "torch.randn(3, 7, 40), torch.randn(100, 40), *torch.randn(2, 100)"),
+    "rms_norm": ("x, w",
+                 "(lambda y: y * torch.rsqrt(y.pow(2).mean(-1, keepdim=True) + 1e-6))(x @ w)",
                  "torch.randn(21, 40), torch.randn(40, 30)"),
     "sum_of_long_rows": ("x, w, b", "F.linear(x, w, b).sum(-1) * 2",
                          "torch.randn(21, 40), torch.randn(600, 40), torch.randn(600)"),
@@ -56,10 +57,12 @@ CASES = {
     "matrix_times_vector": ("a, v", "torch.mv(a, v).exp()", "torch.randn(37, 80), torch.randn(80)"),
     "matrix_times_column": ("c, a, v", "torch.addmm(c, a, v)",
                             "torch.randn(1), torch.randn(37, 80), torch.randn(80, 1)"),
-    "addmv": ("c, a, v", "torch.addmv(c, a, v)", "torch.randn(37), torch.randn(37, 9), torch.randn(9)"),
+    "addmv": ("c, a, v", "torch.addmv(c, a, v)",
+              "torch.randn(37), torch.randn(37, 9), torch.randn(9)"),
     "dot": ("a, b", "torch.dot(a, b)", "torch.randn(5000), torch.randn(5000)"),
     "rows_of_one": ("x, w", "F.linear(x, w)", "torch.randn(4, 1, 50), torch.randn(3, 50)"),
-    "lower_result": ("a, b", "torch.tril(a @ b, -1) + 1", "torch.randn(150, 20), torch.randn(20, 150)"),
+    "lower_result": ("a, b", "torch.tril(a @ b, -1) + 1",
+                     "torch.randn(150, 20), torch.randn(20, 150)"),
     "upper_operand": ("a, b", "torch.tril(a) @ torch.triu(b, 2)",
                       "torch.randn(40, 40), torch.randn(40, 40)"),
     "infinity": ("a, b", "torch.tril(a) @ b",
@@ -69,47 +72,45 @@ CASES = {
 SPLIT = {
     "split_depth": ("x, w, b", "F.gelu(F.linear(x, w, b))",
                     "torch.randn(3, 2100), torch.randn(33, 2100), torch.randn(33)"),
-    "split_rows": ("x, w", "torch.softmax(x @ w, -1)", "torch.randn(3, 2100), torch.randn(2100, 33)"),
+    "split_rows": ("x, w", "torch.softmax(x @ w, -1)",
+                   "torch.randn(3, 2100), torch.randn(2100, 33)"),
     "split_vector": ("v, a", "v @ a", "torch.randn(2, 1, 1100), torch.randn(2, 1100, 40)"),
 }  # fmt: skip
 # One for each form of a kernel, at sizes of real use; and the precisions of float32.
-COMPILED: tuple[tuple[str, dict[str, Parameter]], ...] = (
-    (function("x, w, b", "F.gelu(F.linear(x, w, b))",
-              "torch.randn(1024, 1024), torch.randn(2048, 1024), torch.randn(2048)"), {}),
-    (function("x, w, b", "F.gelu(F.linear(x, w, b))",
-              "torch.randn(1024, 1024), torch.randn(2048, 1024), torch.randn(2048)"),
-     {"precision": "bf16x3"}),
-    (function("a, b, c", "(a @ b + c).relu()", "torch.randn(2048, 1000).bfloat16(), "
-              "torch.randn(1000, 2048).bfloat16(), torch.randn(2048).bfloat16()"), {}),
-    (function("x, w, g", "F.layer_norm(F.linear(x, w), (256,), g)",
-              "torch.randn(4096, 512), torch.randn(256, 512), torch.randn(256)"), {}),
-    (function("x, w", "torch.softmax(x @ w, -1)",
-              "torch.randn(4096, 512).half(), torch.randn(512, 500).half()"), {}),
-    (function("x, w", "torch.logsumexp(x @ w, 1)", "torch.randn(1024, 512), torch.randn(512, 4096)"),
-     {}),
-    (function("x, w", "F.linear(x, w).relu()",
-              "torch.randn(16, 8192).half(), torch.randn(1024, 8192).half()"), {}),
+_GELU = function(
+    "x, w, b", "F.gelu(F.linear(x, w, b))",
+    "torch.randn(1024, 1024), torch.randn(2048, 1024), torch.randn(2048)",
 )  # fmt: skip
-VECTOR = function("v, a", "v @ a.t()", "torch.randn(1, 4096), torch.randn(4096, 4096)")
+_RELU = function(
+    "a, b, c", "(a @ b + c).relu()",
+    "*torch.randn(2, 2048, 2048).bfloat16(), torch.randn(2048).bfloat16()",
+)  # fmt: skip
+COMPILED: dict[str, tuple[str, Parameters]] = {
+    "tf32x3": (_GELU, {}),
+    "bf16x3": (_GELU, {"precision": "bf16x3"}),
+    "bf16": (_RELU, {}),
+    "irregular": (function("a, b", "torch.tril(a @ b)", "*torch.randn(2, 1001, 1001).half()"), {}),
+    "layer_norm": (function("x, w, g", "F.layer_norm(F.linear(x, w), (256,), g)",
+                            "torch.randn(4096, 512), torch.randn(256, 512), torch.randn(256)"), {}),
+    "softmax": (function("x, w", "torch.softmax(x @ w, -1)",
+                         "torch.randn(4096, 512).half(), torch.randn(512, 500).half()"), {}),
+    "logsumexp": (function("x, w", "torch.logsumexp(x @ w, 1)",
+                           "torch.randn(1024, 512), torch.randn(512, 4096)"), {}),
+    "split": (function("x, w", "F.linear(x, w).relu()",
+                       "torch.randn(16, 8192).half(), torch.randn(1024, 8192).half()"), {}),
+    "vector": (function("v, a", "v @ a.t()", "torch.randn(1, 4096), torch.randn(4096, 4096)"), {}),
+}  # fmt: skip
 
 
-def in_triton(source: str, parameters: dict[str, Parameter] | None = None) -> Program:
-    """A reference with its products in Triton kernels."""
-    program = Program.of(build(source, ()).graph, source, "triton")
-    return PATTERN.apply(program, Step(pattern="matmul", parameters=parameters or {}))
-
-
-def complaints(
-    cases: dict[str, tuple[str, str, str]], parameters: dict[str, Parameter]
-) -> dict[str, object]:
-    """What is wrong with each case's candidate; all run in one interpreter."""
+def complaints(cases: dict[str, tuple[str, str, str]], parameters: Parameters) -> dict[str, object]:
+    """What is wrong with each case's candidate."""
     sources = {name: function(*case) for name, case in cases.items()}
-    given = [
-        Candidate(candidate=emit(in_triton(source, parameters)), reference=source)
-        for source in sources.values()
-    ]
-    answers = zip(sources, interpret(given, 300.0), strict=True)
-    return {name: one for name, one in answers if one != Interpreted(complaints=())}
+    return without_gpu.complaints("matmul", sources, parameters)
+
+
+def in_triton(source: str, parameters: Parameters | None = None) -> Program:
+    """A reference with its products in Triton kernels."""
+    return without_gpu.in_triton("matmul", source, parameters)
 
 
 def only_kernel(source: str) -> Kernel:
@@ -148,27 +149,19 @@ def test_other_sizes_than_the_traced_ones_are_multiplied_too() -> None:
 
 
 def test_kernels_compile_for_three_generations_without_spills_and_use_tensor_cores() -> None:
-    pairs = [(emit(in_triton(source, given)), source) for source, given in COMPILED]
-    pairs.append((emit(in_triton(VECTOR)), VECTOR))
-    for (text, _), answer in zip(pairs, compile_candidates(pairs, DEVICES, 600.0), strict=True):
-        assert isinstance(answer, Compiled), answer
-        for kernel in answer.kernels:
-            assert kernel.spill_store_bytes == kernel.spill_load_bytes == 0, kernel
-            counts = kernel.tensor_core
-            if "tl.dot" in text and kernel.function.endswith("_kernel"):
-                assert counts.wgmma + counts.mma + counts.tcgen05 > 0, kernel
-    multiplied = [kernel for kernel in _of(pairs[0]) if kernel.capability != 80]
-    assert all(kernel.tensor_core.mma == 0 for kernel in multiplied)
-
-
-def _of(pair: tuple[str, str]) -> tuple[object, ...]:
-    (answer,) = compile_candidates([pair], DEVICES)
-    assert not isinstance(answer, CompileError)
-    return answer.kernels
+    kernels = without_gpu.compiled("matmul", COMPILED)
+    assert spilling(kernels) == []
+    for name, several in kernels.items():
+        main = [kernel for kernel in several if kernel.function.endswith("_kernel")]
+        assert all(multiplies(kernel) == (name != "vector") for kernel in main), name
+    # Full tiles are for Hopper's and Blackwell's own instructions.
+    for name in ("tf32x3", "bf16x3", "bf16", "irregular", "layer_norm", "softmax"):
+        for kernel in kernels[name]:
+            assert (kernel.tensor_core.mma > 0) == (kernel.capability == 80), kernel
 
 
 def test_proposals_can_all_be_applied_and_reckon_with_tensor_cores() -> None:
-    source = COMPILED[0][0]
+    source = COMPILED["tf32x3"][0]
     program = Program.of(build(source, ()).graph, source, "triton")
     peaks = {"tf32": 450.0, "bf16": 900.0}
     situation = SITUATION.model_copy(

@@ -150,15 +150,15 @@ class _Printer:
         return f"{index} * {side}_matrix + "
 
     def _from(self) -> str:
-        return "begin + deep" if self.split else "deep"
+        return "(begin + deep)" if self.split else "deep"
 
     def _tile_lines(self) -> list[str]:
         deep, end = self._from(), "end" if self.split else "depth"
         left, right = self._matrix("left", self.found.a), self._matrix("right", self.found.b)
         lines = [
-            f"deep_at = ({deep}).to(tl.int64)",
-            f"x_at = left + {left}line[:, None] * left_line + deep_at[None, :] * left_deep",
-            f"y_at = right + {right}deep_at[:, None] * right_deep + across[None, :] * right_line",
+            f"deep_at = {deep}.to(tl.int64)",
+            f"left_at = left + {left}line[:, None] * left_line + deep_at[None, :] * left_deep",
+            f"right_at = right + {right}deep_at[:, None] * right_deep + across[None, :] * right_line",
             "in_line = (line < height)[:, None]",
             "in_across = (across < width)[None, :]",
             "acc = tl.zeros((ROWS, COLUMNS), tl.float32)",
@@ -167,26 +167,26 @@ class _Printer:
         ]
         loads = [
             "if EVEN:",
-            "    x = tl.load(x_at, mask=in_line, other=0.0)",
-            "    y = tl.load(y_at, mask=in_across, other=0.0)",
+            "    left_tile = tl.load(left_at, mask=in_line, other=0.0)",
+            "    right_tile = tl.load(right_at, mask=in_across, other=0.0)",
             "else:",
-            f"    x = tl.load(x_at, mask=in_line & (deep[None, :] < {end} - start), other=0.0)",
-            f"    y = tl.load(y_at, mask=in_across & (deep[:, None] < {end} - start), other=0.0)",
+            f"    left_tile = tl.load(left_at, mask=in_line & (deep[None, :] < {end} - start), other=0.0)",
+            f"    right_tile = tl.load(right_at, mask=in_across & (deep[:, None] < {end} - start), other=0.0)",
         ]
         a, b = self.found.a.triangle, self.found.b.triangle
         if a is not None:
             kept = _keeps(a, "line[:, None]", "(start + deep)[None, :]")
-            loads.append(f"x = tl.where({kept}, x, 0.0)")
+            loads.append(f"left_tile = tl.where({kept}, left_tile, 0.0)")
         if b is not None:
             kept = _keeps(b, "(start + deep)[:, None]", "across[None, :]")
-            loads.append(f"y = tl.where({kept}, y, 0.0)")
+            loads.append(f"right_tile = tl.where({kept}, right_tile, 0.0)")
         precision = f', input_precision="{self.blocks.precision}"'
         precision = precision if self.product.is_float32 else ""
         body = [
             *loads,
-            f"acc = tl.dot(x, y, acc{precision})",
-            "x_at += DEPTH * left_deep",
-            "y_at += DEPTH * right_deep",
+            f"acc = tl.dot(left_tile, right_tile, acc{precision})",
+            "left_at += DEPTH * left_deep",
+            "right_at += DEPTH * right_deep",
         ]
         return [*lines, *indented(body)]
 
@@ -209,18 +209,18 @@ class _Printer:
         deep, end = self._from(), "end" if self.split else "depth"
         left, right = self._matrix("left", self.found.a), self._matrix("right", self.found.b)
         return [
-            f"deep_at = ({deep}).to(tl.int64)",
-            f"x_at = left + {left}line * left_line + deep_at * left_deep",
-            f"y_at = right + {right}across[:, None] * right_line + deep_at[None, :] * right_deep",
+            f"deep_at = {deep}.to(tl.int64)",
+            f"left_at = left + {left}line * left_line + deep_at * left_deep",
+            f"right_at = right + {right}across[:, None] * right_line + deep_at[None, :] * right_deep",
             "in_across = (across < width)[:, None]",
             "total = tl.zeros((COLUMNS, DEPTH), tl.float32)",
             f"for start in range({'begin' if self.split else '0'}, {end}, DEPTH):",
             f"    ahead = deep < {end} - start",
-            "    x = tl.load(x_at, mask=ahead, other=0.0).to(tl.float32)",
-            "    y = tl.load(y_at, mask=in_across & ahead[None, :], other=0.0).to(tl.float32)",
-            "    total += x[None, :] * y",
-            "    x_at += DEPTH * left_deep",
-            "    y_at += DEPTH * right_deep",
+            "    left_tile = tl.load(left_at, mask=ahead, other=0.0).to(tl.float32)",
+            "    right_tile = tl.load(right_at, mask=in_across & ahead[None, :], other=0.0).to(tl.float32)",
+            "    total += left_tile[None, :] * right_tile",
+            "    left_at += DEPTH * left_deep",
+            "    right_at += DEPTH * right_deep",
             "acc = tl.sum(total, axis=1)[None, :]",
         ]
 
