@@ -19,10 +19,10 @@ _TAKEN = {
     "row", "col", "lane", "start", "strips", "inside", "task", "tasks", "programs", "part",
     "triton", "torch", "libdevice", "product", "nan_max", "nan_min", "floor_divide", "range",
     "float", "min", "max", "tl", "grid", "block", "acc", "left", "right", "added", "line", "across",
-    "deep", "deep_at", "height", "width", "depth", "matrix", "tile", "tiles", "band", "wide", "high",
-    "tall", "first", "last", "begin", "end", "span", "here", "at", "partial", "everything", "columns",
-    "result", "total", "ahead", "left_at", "right_at", "left_tile", "right_tile", "n0", "n1", "n2",
-    "n3",
+    "deep", "deep_at", "height", "width", "depth", "matrix", "tile", "tiles", "band", "wide",
+    "high", "tall", "first", "last", "begin", "end", "span", "here", "at", "partial", "everything",
+    "columns", "result", "total", "ahead", "left_at", "right_at", "left_tile", "right_tile", "n0",
+    "n1", "n2", "n3",
 }  # fmt: skip
 
 

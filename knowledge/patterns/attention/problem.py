@@ -98,7 +98,7 @@ def _mask_check(graph: OpGraph, anchor: Anchor, dims: dict[str, str], rank: int)
     assert anchor.mask is not None
     mask, count = variable(anchor.mask), len(graph.spec_of(anchor.mask).shape)
     whole = [dims["heads"], dims["queries"], dims["keys"]]
-    whole = [dims["batches"], *scores] if rank == 4 else scores
+    whole = [dims["batches"], *whole] if rank == 4 else whole
     fits = [
         f"{mask}.shape[{dim}] in (1, {size})"
         for dim, size in zip(range(count - 1, -1, -1), reversed(whole), strict=False)

@@ -158,7 +158,8 @@ class _Printer:
         lines = [
             f"deep_at = {deep}.to(tl.int64)",
             f"left_at = left + {left}line[:, None] * left_line + deep_at[None, :] * left_deep",
-            f"right_at = right + {right}deep_at[:, None] * right_deep + across[None, :] * right_line",
+            f"right_at = right + {right}across[None, :] * right_line",
+            "right_at += deep_at[:, None] * right_deep",
             "in_line = (line < height)[:, None]",
             "in_across = (across < width)[None, :]",
             "acc = tl.zeros((ROWS, COLUMNS), tl.float32)",
@@ -170,8 +171,9 @@ class _Printer:
             "    left_tile = tl.load(left_at, mask=in_line, other=0.0)",
             "    right_tile = tl.load(right_at, mask=in_across, other=0.0)",
             "else:",
-            f"    left_tile = tl.load(left_at, mask=in_line & (deep[None, :] < {end} - start), other=0.0)",
-            f"    right_tile = tl.load(right_at, mask=in_across & (deep[:, None] < {end} - start), other=0.0)",
+            f"    ahead = deep < {end} - start",
+            "    left_tile = tl.load(left_at, mask=in_line & ahead[None, :], other=0.0)",
+            "    right_tile = tl.load(right_at, mask=in_across & ahead[:, None], other=0.0)",
         ]
         a, b = self.found.a.triangle, self.found.b.triangle
         if a is not None:
@@ -211,14 +213,15 @@ class _Printer:
         return [
             f"deep_at = {deep}.to(tl.int64)",
             f"left_at = left + {left}line * left_line + deep_at * left_deep",
-            f"right_at = right + {right}across[:, None] * right_line + deep_at[None, :] * right_deep",
+            f"right_at = right + {right}across[:, None] * right_line",
+            "right_at += deep_at[None, :] * right_deep",
             "in_across = (across < width)[:, None]",
             "total = tl.zeros((COLUMNS, DEPTH), tl.float32)",
             f"for start in range({'begin' if self.split else '0'}, {end}, DEPTH):",
             f"    ahead = deep < {end} - start",
             "    left_tile = tl.load(left_at, mask=ahead, other=0.0).to(tl.float32)",
-            "    right_tile = tl.load(right_at, mask=in_across & ahead[None, :], other=0.0).to(tl.float32)",
-            "    total += left_tile[None, :] * right_tile",
+            "    right_tile = tl.load(right_at, mask=in_across & ahead[None, :], other=0.0)",
+            "    total += left_tile[None, :] * right_tile.to(tl.float32)",
             "    left_at += DEPTH * left_deep",
             "    right_at += DEPTH * right_deep",
             "acc = tl.sum(total, axis=1)[None, :]",
