@@ -73,7 +73,9 @@ def choose(
     precision = cast(Precision, wished["precision"])
     if is_vector(found):
         return _vector(found, wish, precision)
-    least_rows, columns = 16, _side(found.columns.traced, 128)
+    # Splitting float32 operands takes registers: compiled for sm_80, tiles of 128 x 128 spill.
+    widest = 64 if width_bytes == 4 else 128
+    least_rows, columns = 16, _side(found.columns.traced, widest)
     rows = _side(found.rows.traced, 128)
     if whole_rows:
         columns = _side(found.columns.traced, 1 << 30)
@@ -90,7 +92,7 @@ def choose(
     rows = wish["block_rows"] or rows
     columns = columns if whole_rows else wish["block_columns"] or columns
     depth = wish["block_depth"] or _depth(found, width_bytes, rows, columns)
-    big = rows * columns >= 128 * 128
+    big = rows * columns >= (64 * 128 if width_bytes == 4 else 128 * 128)
     return Blocks(
         rows=rows, columns=columns, depth=depth, warps=wish["warps"] or (8 if big else 4),
         stages=wish["stages"] or 3, parts=_parts(found, rows, columns, wish["split"]),
@@ -117,7 +119,7 @@ def _depth(found: Contraction, width_bytes: int, rows: int, columns: int) -> int
     depth = 128 // width_bytes
     if rows * columns <= 64 * 64 and min(rows, columns) < 64:
         depth *= 2
-    if rows * columns >= 128 * 256 and width_bytes == 4:
+    if rows * columns >= 128 * 128 and width_bytes == 4:
         depth //= 2
     return min(depth, max(16, power_of_two(found.depth.traced)))
 

@@ -363,25 +363,27 @@ class _Printer:
     def _launch_second(self, second: list[str]) -> list[str]:
         if self.in_parts and not self.split:
             tiles = "triton.next_power_of_2(tiles)"
-            grid = f"triton.cdiv(everything, {self._joined_rows()})"
-            constants = {"ROWS": str(self._joined_rows()), "TILES": tiles}
+            rows = self._rows(power_of_two(-(-self.found.columns.traced // self.blocks.columns)))
+            grid = f"triton.cdiv(everything, {rows})"
+            constants = {"ROWS": str(rows), "TILES": tiles}
         elif self.tail is not None and self.tail.kind == "row":
             columns = "max(16, triton.next_power_of_2(width))"
-            rows = max(1, JOINED_TILE // power_of_two(self.found.columns.traced))
+            rows = self._rows(power_of_two(self.found.columns.traced))
             grid = f"triton.cdiv(everything, {rows})"
             constants = {"ROWS": str(rows), "COLUMNS": columns, "PARTS": str(self.blocks.parts)}
         else:
             columns_at = min(ADDED_COLUMNS, max(16, power_of_two(self.found.columns.traced)))
-            rows = max(1, JOINED_TILE // columns_at)
+            rows = self._rows(columns_at)
             grid = f"triton.cdiv(everything, {rows}) * triton.cdiv(width, {columns_at})"
             constants = {
                 "ROWS": str(rows), "COLUMNS": str(columns_at), "PARTS": str(self.blocks.parts),
             }  # fmt: skip
         return self._launch("finish", second, grid, constants, ["num_warps=4"])
 
-    def _joined_rows(self) -> int:
-        tiles = power_of_two(-(-self.found.columns.traced // self.blocks.columns))
-        return max(1, JOINED_TILE // tiles)
+    def _rows(self, columns: int) -> int:
+        """How many rows the second kernel takes at a time."""
+        rows = power_of_two(self.found.matrices * self.found.rows.traced)
+        return min(rows, max(1, JOINED_TILE // columns))
 
     def _launch(
         self, what: str, lines: list[str], grid: str, constants: dict[str, str], meta: list[str]
