@@ -93,7 +93,7 @@ COMPILED: dict[str, tuple[str, Parameters]] = {
     "layer_norm": (function("x, w, g", "F.layer_norm(F.linear(x, w), (256,), g)",
                             "torch.randn(4096, 512), torch.randn(256, 512), torch.randn(256)"), {}),
     "softmax": (function("x, w", "torch.softmax(x @ w, -1)",
-                         "torch.randn(4096, 512).half(), torch.randn(512, 500).half()"), {}),
+                         "torch.randn(4096, 512).half(), torch.randn(512, 248).half()"), {}),
     "logsumexp": (function("x, w", "torch.logsumexp(x @ w, 1)",
                            "torch.randn(1024, 512), torch.randn(512, 4096)"), {}),
     "split": (function("x, w", "F.linear(x, w).relu()",
@@ -148,16 +148,25 @@ def test_other_sizes_than_the_traced_ones_are_multiplied_too() -> None:
     assert interpret(given) == [Interpreted(complaints=())] * len(given)
 
 
-def test_kernels_compile_for_three_generations_without_spills_and_use_tensor_cores() -> None:
-    kernels = without_gpu.compiled("matmul", COMPILED)
+def checked(given: dict[str, tuple[str, Parameters]]) -> None:
+    """Compiles kernels: none spills, and their products are on tensor cores."""
+    kernels = without_gpu.compiled("matmul", given)
     assert spilling(kernels) == []
     for name, several in kernels.items():
         main = [kernel for kernel in several if kernel.function.endswith("_kernel")]
         assert all(multiplies(kernel) == (name != "vector") for kernel in main), name
-    # Full tiles are for Hopper's and Blackwell's own instructions.
-    for name in ("tf32x3", "bf16x3", "bf16", "irregular", "layer_norm", "softmax"):
-        for kernel in kernels[name]:
+        # Full tiles are for Hopper's and Blackwell's own instructions.
+        for kernel in main if name not in ("split", "vector") else []:
             assert (kernel.tensor_core.mma > 0) == (kernel.capability == 80), kernel
+
+
+def test_kernels_compile_for_three_generations_without_spills_and_use_tensor_cores() -> None:
+    checked({name: COMPILED[name] for name in ("tf32x3", "softmax", "split")})
+
+
+@pytest.mark.slow
+def test_every_form_compiles_for_three_generations_without_spills() -> None:
+    checked(COMPILED)
 
 
 def test_proposals_can_all_be_applied_and_reckon_with_tensor_cores() -> None:

@@ -96,7 +96,7 @@ def make_kernel(
     graph = program.graph
     dtype = graph.by_name[found.name].spec.dtype
     width_bytes = 4 if dtype == "float32" else 2
-    tail = _tail(program, found, width_bytes) if wished["epilogue"] else None
+    tail = _tail(program, found) if wished["epilogue"] else None
     blocks = choose(found, width_bytes, tail is not None and tail.kind == "row", wished)
     if tail is not None and tail.kind == "parts":
         blocks = replace(blocks, parts=1)
@@ -146,7 +146,7 @@ def _upright(found: Contraction) -> Contraction:
     )
 
 
-def _tail(program: Program, found: Contraction, width_bytes: int) -> Tail | None:
+def _tail(program: Program, found: Contraction) -> Tail | None:
     """The epilogue; a vector's tiles never hold whole rows.
 
     A loop knows nothing of sides of one element, which a tile pads.
@@ -155,7 +155,7 @@ def _tail(program: Program, found: Contraction, width_bytes: int) -> Tail | None
     if found.columns.traced == 1 or (lines == 1 and not is_vector(found)):
         return None
     shape = tuple(size.text for size in found.dims)
-    longest = 0 if is_vector(found) else LONGEST_ROW[width_bytes]
+    longest = 0 if is_vector(found) else LONGEST_ROW
     return find_tail(program, found.name, shape, found.columns.traced, longest)
 
 

@@ -29,9 +29,9 @@ ALLOWED: dict[str, tuple[Parameter, ...]] = {
 }
 # Multiprocessors to fill: an H100's and H200's; A100s have 108, B200s 148.
 MULTIPROCESSORS = 132
-# An accumulator of 64 x 512 takes 128 registers a thread in 8 warps, and so does one of 128 x 256.
-# Splitting float32 operands takes as many again.
-LONGEST_ROW = {4: 256, 2: 512}
+# An accumulator of 64 x 256 takes 64 registers a thread in 8 warps. Rows of 512, softmax on them,
+# spill on sm_80 and sm_90.
+LONGEST_ROW = 256
 MOST_PARTS = 32
 # A part of the depth that is shorter is not worth a pass over partial sums.
 LEAST_PART = 256
@@ -115,13 +115,26 @@ def _tiles(found: Contraction, rows: int, columns: int) -> int:
 
 
 def _depth(found: Contraction, width_bytes: int, rows: int, columns: int) -> int:
-    """128 bytes of a line at a time; of thin operands more, to keep enough loads under way."""
+    """128 bytes of a line at a time; of thin operands more, to keep enough loads under way.
+
+    Lines that don't start at multiples of 16 bytes come through registers, of which there are fewer.
+    """
     depth = 128 // width_bytes
+    if any(size % (16 // width_bytes) for size in _neighbours(found)):
+        return min(depth // 2, max(16, power_of_two(found.depth.traced)))
     if rows * columns <= 64 * 64 and min(rows, columns) < 64:
         depth *= 2
     if rows * columns >= 128 * 128 and width_bytes == 4:
         depth //= 2
     return min(depth, max(16, power_of_two(found.depth.traced)))
+
+
+def _neighbours(found: Contraction) -> tuple[int, int]:
+    """For each operand, how many elements are neighbours in memory."""
+    return (
+        found.depth.traced if found.a.along else found.rows.traced,
+        found.depth.traced if found.b.along else found.columns.traced,
+    )
 
 
 def _parts(found: Contraction, rows: int, columns: int, wished: int) -> int:
@@ -131,6 +144,9 @@ def _parts(found: Contraction, rows: int, columns: int, wished: int) -> int:
     if wished:
         return wished
     tiles, parts = _tiles(found, rows, columns), 1
+    # Half a machine is not worth a pass over partial sums.
+    if tiles * 4 > MULTIPROCESSORS:
+        return 1
     while (
         tiles * parts * 2 <= MULTIPROCESSORS
         and parts < MOST_PARTS
