@@ -117,7 +117,7 @@ def _tiles(found: Contraction, rows: int, columns: int) -> int:
 def _depth(found: Contraction, width_bytes: int, rows: int, columns: int) -> int:
     """128 bytes of a line at a time; of thin operands more, to keep enough loads under way.
 
-    Lines that don't start at multiples of 16 bytes come through registers, of which there are fewer.
+    Lines that don't start at multiples of 16 bytes come through registers: fewer of them.
     """
     depth = 128 // width_bytes
     if any(size % (16 // width_bytes) for size in _neighbours(found)):
