@@ -132,15 +132,15 @@ def choose(graph: OpGraph, anchor: Anchor, wished: dict[str, Parameter]) -> Bloc
     depth, width = (max(16, power_of_two(size)) for size in _widths(graph, anchor))
     is_float32 = graph.spec_of(anchor.q).dtype == "float32"
     widest = max(depth, width)
-    most = 64 if is_float32 or widest > 128 else 128
-    rows = min(most, max(16, power_of_two(graph.spec_of(anchor.q).shape[-2])))
-    keys = 32 if is_float32 and widest > 64 else 64
+    # Queries in float32 are held in two parts, for all keys: registers bound the tile.
+    most, keys = (64, 32 if widest <= 64 else 16) if is_float32 else (128, 64)
     if widest > 128:
-        rows, keys = min(rows, 32 if is_float32 else 64), 16 if is_float32 else 32
+        most, keys = (32, 16) if is_float32 else (64, 32)
+    rows = min(most, max(16, power_of_two(graph.spec_of(anchor.q).shape[-2])))
     rows, keys = wish["block_rows"] or rows, wish["block_keys"] or keys
     return Blocks(
         rows=rows, keys=keys, depth=depth, width=width,
-        warps=wish["warps"] or (8 if rows * widest >= 64 * 128 else 4),
+        warps=wish["warps"] or (8 if rows * widest >= (64 * 64 if is_float32 else 64 * 128) else 4),
         stages=wish["stages"] or 2, precision=str(wished["precision"]), is_float32=is_float32,
         skips=wished["hidden"] == "skip",
     )  # fmt: skip
