@@ -46,6 +46,8 @@ class Situation(Frozen):
     malloc already gives every process huge pages. `call_ms` is what a call takes in eager, by the
     line that `line_of` makes of it: a call that a rewrite changed is another call. `language` is
     that of new kernels. Where the device is not here, `best_ms` is reckoned, and no call is timed.
+    `tensor_gflops` are the peaks of a GPU's tensor cores by their arithmetic: `tf32`, `bf16`,
+    `fp16`.
     """
 
     best_ms: float
@@ -56,6 +58,7 @@ class Situation(Frozen):
     huge_pages: bool
     call_ms: dict[str, float] = Field({})
     language: Backend = "cpp"
+    tensor_gflops: dict[str, float] = Field({})
 
 
 class Proposal(Frozen):

@@ -76,6 +76,9 @@ class Kernel(Frozen):
     operations: int = Field(0, description="scalar operations, a transcendental function as many")
     flops: int = Field(0, description="multiply-adds of matrix products and the like, as two each")
     efficiency: float = Field(0.7, description="of the peak, that those multiply-adds reach")
+    arithmetic: str = Field(
+        "", description="of its products where tensor cores do them, as in tf32x3: three in TF32"
+    )
 
 
 class Precautions(Frozen):

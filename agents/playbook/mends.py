@@ -106,6 +106,8 @@ EXACT = Mend(_set("exp", "libm"), "the library's exp instead of the inline polyn
 PLAIN_STORES = Mend(_set("streaming", False), "plain stores instead of streaming ones")
 APART = Mend(_set("epilogue", False), "what follows the anchor in a loop of its own")
 LIBRARY = Mend(_set("engine", "onednn"), "oneDNN's routine instead of our own product")
+SPLIT = Mend(_set("precision", "tf32x3"), "products of three TF32 parts, as exact as float32")
+IEEE = Mend(_set("precision", "ieee"), "products in float32 itself, without tensor cores")
 TILES_DOWN = Mend(_smaller_tiles, "the smallest tiles: less stack, and other remainders")
 PLAIN_MATH = Mend(
     _beware("plain_math"), "no fast math: IEEE arithmetic and the scalar library functions"
@@ -162,7 +164,18 @@ def _for_wrong(verdict: WrongOutput) -> tuple[Mend, ...]:
     worst = verdict.cases[-1].worst if verdict.cases else 0.0
     if worst > ROUNDING:
         return (PLAIN_STORES, APART, TILES_DOWN, LIBRARY, ONE_THREAD, WIDER, EXACT, PLAIN_MATH)
-    return (WIDER, EXACT, APART, LIBRARY, PLAIN_MATH, PLAIN_STORES, TILES_DOWN, ONE_THREAD)
+    return (
+        WIDER,
+        EXACT,
+        SPLIT,
+        IEEE,
+        APART,
+        LIBRARY,
+        PLAIN_MATH,
+        PLAIN_STORES,
+        TILES_DOWN,
+        ONE_THREAD,
+    )
 
 
 def _another_class(got: str, wanted: str) -> bool:

@@ -20,6 +20,8 @@ FIRST, LAST = ("algebra",), ("row_loop", "output_pages")
 HOPELESS = 0.5
 # So many programs are carried from one pattern to the next, the fastest by arithmetic.
 CARRIED = 16
+# Figures of a device's page that are peaks of its tensor cores.
+TENSOR_CORES = ("tf32", "bf16", "fp16")
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,14 @@ def situation_of(brief: Brief) -> Situation:
     measured = situation_from(
         brief.facts, brief.baselines, brief.roofline, brief.device.cores, huge
     )
-    return measured.model_copy(update={"language": language_of(brief.task, brief.device, "task")})
+    language = language_of(brief.task, brief.device, "task")
+    if brief.device.kind == "cpu":
+        return measured
+    peaks = {name: one.value * 1e3 for name, one in brief.device.figures.items()}
+    tensor = {name: peaks[name] for name in TENSOR_CORES if name in peaks}
+    return measured.model_copy(
+        update={"language": language, "peak_gflops": peaks["fp32"], "tensor_gflops": tensor}
+    )
 
 
 def situation_from(

@@ -1,6 +1,6 @@
 """What a program should cost here, from bytes, operations and page faults: behind all proposals."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 
 from knowledge.opgraph import Node, OpGraph, Ref, TensorSpec, line_of
@@ -32,14 +32,24 @@ class Machine:
     fault_us: float
     huge_pages: bool
     call_ms: dict[str, float] = field(default_factory=dict)
+    tensor_gflops: dict[str, float] = field(default_factory=dict)
 
     @staticmethod
     def of(situation: Situation) -> "Machine":
         """The figures that were measured in a situation."""
         return Machine(
             situation.bandwidth_gbps, situation.peak_gflops, situation.fault_us,
-            situation.huge_pages, situation.call_ms,
+            situation.huge_pages, situation.call_ms, situation.tensor_gflops,
         )  # fmt: skip
+
+    def gflops(self, arithmetic: str) -> float:
+        """The peak of multiply-adds in an arithmetic such as bf16, or tf32x3: in three passes.
+
+        Where nothing is known of tensor cores, it is the peak that torch.mm reaches.
+        """
+        kind, _, passes = arithmetic.partition("x")
+        tensor = self.tensor_gflops.get(kind, 0.0) / int(passes or 1)
+        return tensor or self.peak_gflops
 
 
 @dataclass(frozen=True)
@@ -191,14 +201,36 @@ def program_ms(program: Program, machine: Machine) -> float:
 
     A call that was measured counts with its time, any other with what its bytes and operations say.
     """
-    total = sum(kernel_cost(k, program.huge_pages).milliseconds(machine) for k in program.kernels)
+    total = sum(kernel_ms(kernel, program.huge_pages, machine) for kernel in program.kernels)
     return total + sum(library_ms(program.graph, node, machine) for node in program.library_calls)
 
 
+def kernel_ms(kernel: Kernel, huge_pages: bool, machine: Machine) -> float:
+    """One kernel of our own, its products in the arithmetic that it does them in."""
+    cost = kernel_cost(kernel, huge_pages)
+    return _in_arithmetic(cost, kernel.arithmetic, machine).milliseconds(machine)
+
+
+def _in_arithmetic(cost: Cost, arithmetic: str, machine: Machine) -> Cost:
+    """Multiply-adds as so many of the peak's."""
+    if not arithmetic:
+        return cost
+    return replace(cost, flops=round(cost.flops * machine.peak_gflops / machine.gflops(arithmetic)))
+
+
+HALVES = {"float16": "fp16", "bfloat16": "bf16"}
+
+
 def library_ms(graph: OpGraph, node: Node, machine: Machine) -> float:
-    """One call as the library does it: measured, or else by its bytes and operations."""
+    """One call as the library does it: measured, or else by its bytes and operations.
+
+    Products of halves are done by tensor cores, where there are some.
+    """
     measured = machine.call_ms.get(line_of(node)) if machine.call_ms else None
-    return call_cost(graph, node).milliseconds(machine) if measured is None else measured
+    if measured is not None:
+        return measured
+    kind = HALVES.get(specs_of(node)[0].dtype, "") if specs_of(node) else ""
+    return _in_arithmetic(call_cost(graph, node), kind, machine).milliseconds(machine)
 
 
 def gains(program: Program, kernel: Kernel, anchors: tuple[str, ...], machine: Machine) -> bool:
@@ -215,7 +247,7 @@ def gains(program: Program, kernel: Kernel, anchors: tuple[str, ...], machine: M
         moved = read_bytes(graph, (result, *extra))
         moved += sum(written.spec.nbytes for written in kernel.writes)
         instead += Cost(moved, 0, kernel.operations, 0, 1).milliseconds(machine)
-    return kernel_cost(kernel, program.huge_pages).milliseconds(machine) < instead
+    return kernel_ms(kernel, program.huge_pages, machine) < instead
 
 
 def only_of(gaining: list[str], found: list[str]) -> str:

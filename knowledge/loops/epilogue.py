@@ -5,8 +5,10 @@ dimensions, say the rows of a product or the planes of an image. After each bloc
 calls the epilogue on them, which may be pointwise work and reductions within a unit.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import prod
+from typing import TypeVar
 
 from knowledge.loops.cpp import Printer
 from knowledge.loops.form import Loop, Refused
@@ -20,6 +22,7 @@ from knowledge.opgraph import OpGraph, Ref
 from knowledge.program import Check, Kernel, Program, Size, Written
 
 NAME = "epilogue"
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -74,17 +77,28 @@ def find_epilogue(
         shape: Python expressions for the sizes of its result, which need not come into being.
         options: the tunables of loops.
     """
+    ref = Ref(ref=anchor)
+    units = prod(program.graph.spec_of(ref).shape[:dims])
+    wanted = _Wanted(program, ref, units, shape, options or Options(prefetch=False))
+    return largest(program, anchor, lambda names: _attempt(wanted, names))
+
+
+def largest(
+    program: Program, anchor: str, attempt: Callable[[tuple[str, ...]], Found | None]
+) -> Found | None:
+    """What is made of the most calls that read an anchor's result, in one island, from its start.
+
+    Calls that the program's kernels compute already are left alone.
+    """
     graph, ref = program.graph, Ref(ref=anchor)
-    units = prod(graph.spec_of(ref).shape[:dims])
     taken = (*(kernel.nodes for kernel in program.kernels), (anchor,))
     islands, _ = find_islands(graph, taken, downstream(graph, anchor))
     reading = [
         island.nodes for island in islands if any(o.ref == ref for o in island.loop.operands)
     ]
-    wanted = _Wanted(program, ref, units, shape, options or Options(prefetch=False))
     for nodes in sorted(reading, key=len, reverse=True):
         for kept in range(len(nodes), 0, -1):
-            found = _attempt(wanted, nodes[:kept])
+            found = attempt(nodes[:kept])
             if found is not None:
                 return found
     return None
@@ -179,7 +193,7 @@ def can_run(
     anchor: str,
     nodes: tuple[str, ...],
     reads: tuple[Ref, ...],
-    writes: tuple[Written, ...],
+    writes: tuple[Written, ...] = (),
 ) -> bool:
     """Whether an anchor and what follows can be one kernel: no other must run in between."""
     graph: OpGraph = program.graph

@@ -292,20 +292,23 @@ def read_outside(graph: OpGraph, names: set[str]) -> list[Ref]:
     return list(found)
 
 
-def lower(graph: OpGraph, nodes: tuple[Node, ...]) -> Loop | str:
-    """The fused loop of these calls (in execution order), or why there is none, in one sentence."""
+def lower(graph: OpGraph, nodes: tuple[Node, ...], columns: int | None = None) -> Loop | str:
+    """The fused loop of these calls (in execution order), or why there is none, in one sentence.
+
+    With `columns`, a row is the last so many elements: the loop must fit rows that are given.
+    """
     try:
-        loop = _lower(graph, nodes)
+        loop = _lower(graph, nodes, columns)
         refuse_waste(loop)
     except Refused as refusal:
         return str(refusal)
     return loop
 
 
-def _lower(graph: OpGraph, nodes: tuple[Node, ...]) -> Loop:
+def _lower(graph: OpGraph, nodes: tuple[Node, ...], columns: int | None) -> Loop:
     works = {node.name: measure(graph, node) for node in nodes}
     try:
-        return _on(graph, nodes, list(works.values()))
+        return _on(graph, nodes, list(works.values()), columns)
     except Refused:
         # What is read in part only may be larger than what the loop makes.
         made = {ref.ref for ref in read_outside(graph, set(works))}
@@ -314,19 +317,21 @@ def _lower(graph: OpGraph, nodes: tuple[Node, ...]) -> Loop:
                  for some in (works.values(), kept)]  # fmt: skip
         if sizes[0] == sizes[1]:
             raise
-    return _on(graph, nodes, kept)
+    return _on(graph, nodes, kept, columns)
 
 
-def _on(graph: OpGraph, nodes: tuple[Node, ...], works: list[Work]) -> Loop:
-    """The loop over the largest of some works."""
+def _on(graph: OpGraph, nodes: tuple[Node, ...], works: list[Work], columns: int | None) -> Loop:
+    """The loop over the largest of some works, with rows of so many elements if that is given."""
     elements = max((prod(work.shape) for work in works), default=0)
     if elements == 0:
         raise Refused("there are no elements")
     largest = [work for work in works if prod(work.shape) == elements]
     shapes = tuple(dict.fromkeys(work.shape for work in largest))
     domain = _domain(largest, shapes)
+    if columns is not None:
+        domain = _with_columns(domain, columns)
     loop = _run(graph, nodes, domain, shapes)
-    if not domain.structured:
+    if not domain.structured and columns is None:
         split = _split(loop)
         if split != domain.first:
             loop = _run(graph, nodes, replace(domain, first=split), shapes)
@@ -371,6 +376,18 @@ def _run(
     return pruned(
         Loop(domain, tuple(build.values), tuple(build.operands), stores, frozenset(build.fixed))
     )
+
+
+def _with_columns(domain: Domain, columns: int) -> Domain:
+    """The domain with rows of so many elements."""
+    first = len(domain.sizes)
+    while first and prod(domain.sizes[first:]) < columns:
+        first -= 1
+    if prod(domain.sizes[first:]) != columns:
+        raise Refused("its dimensions don't end where a row does")
+    if domain.structured and (domain.first, domain.last) != (first, len(domain.sizes)):
+        raise Refused("it reduces over something else than whole rows")
+    return replace(domain, first=first, last=len(domain.sizes))
 
 
 def _split(loop: Loop) -> int:

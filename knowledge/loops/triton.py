@@ -22,7 +22,7 @@ from knowledge.loops.triton_mathematics import (
     reduced,
     start_of,
 )
-from knowledge.loops.triton_tile import Tile, Wish, choose
+from knowledge.loops.triton_tile import Shape, Tile, Wish, choose
 from knowledge.loops.triton_values import TritonValues
 from knowledge.loops.values import Scope
 
@@ -47,11 +47,19 @@ class TritonPrinter:
         self.loop, self.name, self.values = loop, name, loop.values
         self.at = Indices(loop)
         self.plan = Plan(loop, self.at, options)
-        self.shape = choose(loop, self.at, self.plan, wish)
-        self.tile = Tile(loop, self.at, self.shape)
+        self.shape = self.chosen(wish)
+        self.tile = self.tiled()
         self.made = TritonValues(loop, self.tile, options.exp == "inline")
         self.updates: list[str] = []
-        self.online = _online(loop) if self.shape.looped else {}
+        self.online = self.online_sums() if self.shape.looped else {}
+
+    def chosen(self, wish: Wish) -> Shape:
+        """The kind and sizes of a tile."""
+        return choose(self.loop, self.at, self.plan, wish)
+
+    def tiled(self) -> Tile:
+        """Where the elements of a tile lie."""
+        return Tile(self.loop, self.at, self.shape)
 
     def kernel_lines(self) -> list[str]:
         """The body of the kernel; empty where there is nothing to do but the finish."""
@@ -74,6 +82,22 @@ class TritonPrinter:
         if self.plan.totals:
             body = self._over_tasks(body)
         return [*self.made.unit.lines, *body]
+
+    def online_sums(self) -> dict[int, int]:
+        """Maxima over a row with the sum of exponentials below each, as a softmax has them."""
+        found: dict[int, int] = {}
+        for number, value in enumerate(self.values):
+            below = (
+                self.values[value.args[0]] if value.op == "fold" and value.fold == "sum" else None
+            )
+            shifted = self.values[below.args[0]] if below and below.op == "exp" else None
+            if shifted is None or shifted.op != "sub":
+                continue
+            element, maximum = shifted.args
+            top = self.values[maximum]
+            if top.op == "fold" and top.fold == "max" and top.args == (element,):
+                found.setdefault(maximum, number)
+        return found
 
     def _level(self, level: int) -> None:
         """Append what one sweep gathers and stores to the lines of the task."""
@@ -118,7 +142,7 @@ class TritonPrinter:
         if self.values[arg].type != kind:
             text = f"{text}.to({TYPES[kind]})"
         mask = self.tile.whole_mask(place == "element")
-        return f"tl.where({mask}, {text}, {_start(value, kind)})" if mask else text
+        return f"tl.where({mask}, {text}, {start_text(value, kind)})" if mask else text
 
     def _fold(self, number: int) -> list[str]:
         """Gather a row; returns what comes after the loop over its blocks."""
@@ -220,7 +244,7 @@ class TritonPrinter:
             value, name, kind = (
                 self.values[number], self.made.name_of(number), self._total_type(number),
             )  # fmt: skip
-            other = _start(value, kind)
+            other = start_text(value, kind)
             narrow = f".to({TYPES[value.type]})" if kind != value.type else ""
             lines += [
                 f"{name}_parts = tl.load(parts_{name} + part, mask=part < programs, other={other})",
@@ -315,22 +339,8 @@ class TritonPrinter:
         return [programs]
 
 
-def _online(loop: Loop) -> dict[int, int]:
-    """Maxima over a row with the sum of exponentials below each, as a softmax has them."""
-    found: dict[int, int] = {}
-    for number, value in enumerate(loop.values):
-        below = loop.values[value.args[0]] if value.op == "fold" and value.fold == "sum" else None
-        shifted = loop.values[below.args[0]] if below and below.op == "exp" else None
-        if shifted is None or shifted.op != "sub":
-            continue
-        element, maximum = shifted.args
-        top = loop.values[maximum]
-        if top.op == "fold" and top.fold == "max" and top.args == (element,):
-            found.setdefault(maximum, number)
-    return found
-
-
-def _start(value: Value, kind: ValueType) -> str:
+def start_text(value: Value, kind: ValueType) -> str:
+    """What a reduction starts from, as it is written."""
     return literal(start_of(value.fold, kind), kind)
 
 

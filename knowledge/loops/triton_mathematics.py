@@ -92,6 +92,13 @@ _HELPERS: dict[str, str] = {
 def product(a, b):
     """One step of a product over a block."""
     return a * b''',
+    "log_add": '''@triton.jit
+def log_add(top, total, other_top, other_total):
+    """Two sums of exponentials, total * exp(top) each, as one; equal infinities are no NaN."""
+    new = tl.maximum(top, other_top, propagate_nan=tl.PropagateNan.ALL)
+    left = tl.where(top == new, 1.0, tl.exp(top - new))
+    right = tl.where(other_top == new, 1.0, tl.exp(other_top - new))
+    return new, total * left + other_total * right''',
     "floor_divide": '''@triton.jit
 def floor_divide(a, b):
     """The quotient rounded down; Triton's own is rounded to zero."""

@@ -196,7 +196,7 @@ class Tile:
             ]
         found += self._unravelled(self.at.outer, "row")
         found += self._unravelled(self.at.inner, "lane")
-        return _needed(found, text)
+        return needed(found, text)
 
     def column_lines(self, task: str, text: str) -> list[str]:
         """Lines that find the columns of a block, as far as `text` needs them."""
@@ -213,12 +213,12 @@ class Tile:
             found.append(("inside", f"col < {self.columns}"))
         else:
             found += [("in_col", f"col < {self.columns}"), ("inside", "in_row & in_col")]
-        return _needed([*found, *self._unravelled(self.at.columns, "col")], text)
+        return needed([*found, *self._unravelled(self.at.columns, "col")], text)
 
     def label_lines(self, place: Place, text: str) -> list[str]:
         """Lines that split a column of its own into the indices that `text` needs."""
         found = self._unravelled(self.at.columns, place.column, place.suffix)
-        return _needed(found, text)
+        return needed(found, text)
 
     def _index(self, group: Group) -> str:
         return (
@@ -244,7 +244,7 @@ def _product(groups: tuple[Group, ...]) -> str:
     return " * ".join(group.name for group in groups) or "1"
 
 
-def _needed(definitions: list[tuple[str, str]], text: str) -> list[str]:
+def needed(definitions: list[tuple[str, str]], text: str) -> list[str]:
     """The definitions that a text uses, directly or through one another, in order."""
     kept: list[str] = []
     for name, meaning in reversed(definitions):

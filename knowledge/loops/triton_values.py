@@ -11,13 +11,18 @@ from knowledge.loops.triton_mathematics import (
 )
 from knowledge.loops.triton_tile import Place, Tile
 from knowledge.loops.values import Scope
+from knowledge.opgraph import Ref
 from knowledge.program import variable
 
 # Words of Python and Triton, and the names that the printer gives.
 _TAKEN = {
     "row", "col", "lane", "start", "strips", "inside", "task", "tasks", "programs", "part",
     "triton", "torch", "libdevice", "product", "nan_max", "nan_min", "floor_divide", "range",
-    "float", "min", "max", "tl", "grid", "block",
+    "float", "min", "max", "tl", "grid", "block", "acc", "left", "right", "added", "line", "across",
+    "deep", "deep_at", "height", "width", "depth", "matrix", "tile", "tiles", "band", "wide",
+    "high", "tall", "first", "last", "begin", "end", "span", "here", "at", "partial", "everything",
+    "columns", "result", "total", "ahead", "left_at", "right_at", "left_tile", "right_tile", "n0",
+    "n1", "n2", "n3",
 }  # fmt: skip
 
 
@@ -40,9 +45,13 @@ class TritonValues:
 
     `unit` comes before the tasks, `row` is one task's, `sweep` is the block's under construction
     (the task's own where a block holds a whole row), `final` belongs to the finishing kernel.
+    `held` are operands that are in registers already, by the names of their tiles.
     """
 
-    def __init__(self, loop: Loop, tile: Tile, hardware: bool) -> None:
+    def __init__(
+        self, loop: Loop, tile: Tile, hardware: bool, held: dict[Ref, str] | None = None
+    ) -> None:
+        self.held = held or {}
         self.loop, self.tile, self.values, self.hardware = loop, tile, loop.values, hardware
         self.unit, self.row, self.final, self.sweep = Scope(), Scope(), Scope(), Scope()
         self.place = Place()
@@ -106,6 +115,8 @@ class TritonValues:
 
     def _load(self, value: Value) -> str:
         operand = self.loop.operands[value.operand]
+        if operand.ref in self.held:
+            return self.held[operand.ref]
         element, place = (
             value.stage == "element",
             self.place if value.stage == "element" else Place(),

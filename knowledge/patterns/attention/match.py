@@ -10,10 +10,14 @@ from typing import Any
 
 from knowledge.opgraph import Node, OpGraph, Ref
 from knowledge.patterns.attention.code import Form
-from knowledge.program import Program
+from knowledge.program import Backend, Program
 from knowledge.tiles import HALVES
 
 CALL = "aten.scaled_dot_product_attention.default"
+# What kernels in each language compute in.
+KINDS: dict[Backend, tuple[str, ...]] = {
+    "cpp": ("float32", *HALVES), "triton": ("float32", *HALVES), "cuda": (),
+}  # fmt: skip
 _PRODUCTS = ("aten.matmul.default", "aten.bmm.default")
 _PASSED_ON = ("aten.clone.", "aten.contiguous.", "aten.alias.", "aten.detach.")
 _SOFTMAX = ("aten.softmax.int", "aten._softmax.default")
@@ -64,7 +68,8 @@ def _checked(program: Program, anchor: Anchor) -> Anchor | str:
     if any(name in program.kernel_of for name in anchor.nodes):
         return "is computed by another kernel already"
     specs = [graph.spec_of(ref) for ref in (anchor.q, anchor.k, anchor.v)]
-    if len({spec.dtype for spec in specs}) != 1 or specs[0].dtype not in ("float32", *HALVES):
+    kinds = KINDS[program.backend]
+    if len({spec.dtype for spec in specs}) != 1 or specs[0].dtype not in kinds:
         told = " and ".join(dict.fromkeys(spec.dtype for spec in specs))
         return f"computes in {told}, and the kernel in float32 or one half type alone"
     ranks = {len(spec.shape) for spec in specs}

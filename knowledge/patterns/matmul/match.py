@@ -28,12 +28,17 @@ def is_anchor(node: Node) -> bool:
     return node.kind == "call" and len(parts) == 3 and parts[0] == "aten" and parts[1] in ANCHORS
 
 
-def find_product(program: Program, node: Node) -> Contraction | str:
-    """The product that an anchor computes, or one sentence on why no kernel takes it."""
+def find_product(
+    program: Program, node: Node, kinds: tuple[str, ...] = FLOATS
+) -> Contraction | str:
+    """The product that an anchor computes, or one sentence on why no kernel takes it.
+
+    `kinds` are the types that the kernels multiply.
+    """
     graph = program.graph
     specs = [node.spec, *(graph.spec_of(ref) for ref in node.refs)]
     dtypes = {spec.dtype for spec in specs}
-    if len(dtypes) > 1 or not dtypes <= set(FLOATS):
+    if len(dtypes) > 1 or not dtypes <= set(kinds):
         told = " and ".join(sorted(dtypes))
         return f"{node.name} is in {told}: the kernels multiply numbers of one floating type alone"
     if any(spec.numel == 0 for spec in specs):

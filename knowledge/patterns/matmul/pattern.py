@@ -5,6 +5,7 @@ from typing import Literal, cast
 
 from knowledge.loops.cost import Machine, gains, moved_mb, only_of, program_ms
 from knowledge.pattern import Parameter, Proposal, Refusal, Situation, Step
+from knowledge.patterns.matmul import triton
 from knowledge.patterns.matmul.contraction import Contraction
 from knowledge.patterns.matmul.kernel import is_blocked, make_kernel
 from knowledge.patterns.matmul.match import find_product, is_anchor
@@ -37,6 +38,8 @@ class _Options:
 
 def propose(program: Program, situation: Situation) -> list[Proposal] | Refusal:
     """Own kernels, then oneDNN's routine, then own kernels in blocks of other sizes."""
+    if program.backend == "triton":
+        return triton.propose(program, situation)
     found, reasons = _products(program)
     if not found:
         told = "; ".join(reasons) or "the op has no matrix product"
@@ -125,6 +128,8 @@ def apply(program: Program, step: Step) -> Program:
     Raises:
         ValueError: no product fits, or a tunable has an unknown value.
     """
+    if program.backend == "triton":
+        return triton.apply(program, step)
     options = _options(step.parameters)
     found, reasons = _products(program, step.only)
     if not found:

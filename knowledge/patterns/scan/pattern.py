@@ -7,9 +7,11 @@ from knowledge.loops.epilogue import Epilogue, find_epilogue
 from knowledge.opgraph import OpGraph
 from knowledge.pattern import Proposal, Refusal, Situation, Step
 from knowledge.patterns.algebra.edit import operator
-from knowledge.patterns.scan.chain import Scan, scan_of
+from knowledge.patterns.scan import triton
+from knowledge.patterns.scan.chain import Scan
 from knowledge.patterns.scan.printing import print_scan
-from knowledge.program import Check, Kernel, Program, Size, Written, variable
+from knowledge.patterns.scan.problem import find_scans, inner_size, product_text, shape_checks
+from knowledge.program import Kernel, Program, Size, Written, variable
 
 NAME = "scan"
 STRIPS = (256, 64, 1024)
@@ -22,14 +24,16 @@ OPERATIONS = {"logcumsumexp": 40}
 
 def propose(program: Program, situation: Situation) -> list[Proposal] | Refusal:
     """All scans, with strips of several widths where they are not along rows."""
-    scans, reasons = _scans(program)
+    if program.backend == "triton":
+        return triton.propose(program, situation)
+    scans, reasons = find_scans(program)
     if not scans:
         told = "; ".join(reasons) or "the op scans nothing"
         return Refusal(pattern=NAME, reason=f"No scan can be done here: {told}.")
     first = Step(pattern=NAME, parameters={"strip": STRIPS[0], "only": ""})
     speedup, arithmetic = compared(program, apply(program, first), situation)
     words = f"{len(scans)} scan{'s' if len(scans) > 1 else ''} in vectors"
-    lanes = any(_inner(program.graph, scan) > 1 for scan in scans)
+    lanes = any(inner_size(program.graph, scan) > 1 for scan in scans)
     return [
         Proposal(
             step=Step(pattern=NAME, parameters={"strip": strip, "only": ""}),
@@ -47,38 +51,18 @@ def apply(program: Program, step: Step) -> Program:
     Raises:
         ValueError: there is no such scan, or the strip is no positive length.
     """
+    if program.backend == "triton":
+        return triton.apply(program, step)
     strip = step.parameters.get("strip", STRIPS[0])
     if not isinstance(strip, int) or isinstance(strip, bool) or not 1 <= strip <= 1 << 14:
         raise ValueError(f"scan: a strip of {strip} lanes")
-    scans, _ = _scans(program, step.only)
+    scans, _ = find_scans(program, step.only)
     if not scans:
         raise ValueError("scan: there is nothing to scan")
     for scan in scans:
         program = program.changed(kernels=(*program.kernels, _kernel(program, scan, strip)))
     words = f"{len(scans)} scan{'s' if len(scans) > 1 else ''} in vectors"
     return program.changed(steps=(*program.steps, words))
-
-
-def _scans(program: Program, only: frozenset[str] = frozenset()) -> tuple[list[Scan], list[str]]:
-    found: list[Scan] = []
-    reasons: list[str] = []
-    for node in program.library_calls:
-        if only and node.name not in only:
-            continue
-        scan = scan_of(program.graph, node)
-        if isinstance(scan, str):
-            reasons.append(scan)
-        elif scan is not None and not set(scan.nodes) & program.kernel_of.keys():
-            found.append(scan)
-    return found, reasons
-
-
-def _inner(graph: OpGraph, scan: Scan) -> int:
-    return prod(graph.spec_of(scan.made).shape[scan.dim + 1 :])
-
-
-def _product(source: str, dims: range) -> str:
-    return " * ".join(f"{source}.shape[{dim}]" for dim in dims) or "1"
 
 
 def _epilogue(program: Program, scan: Scan) -> Epilogue | None:
@@ -97,7 +81,7 @@ def _kernel(program: Program, scan: Scan, strip: int) -> Kernel:
     graph, source = program.graph, variable(scan.factors[0])
     spec = graph.spec_of(scan.made)
     rank = len(spec.shape)
-    along_rows = _inner(graph, scan) == 1
+    along_rows = inner_size(graph, scan) == 1
     epilogue = _epilogue(program, scan)
     own = Written(ref=scan.made, shape=f"{source}.shape", spec=spec)
     writes: tuple[Written, ...] = (own,)
@@ -105,11 +89,11 @@ def _kernel(program: Program, scan: Scan, strip: int) -> Kernel:
         writes = (*([own] if epilogue.keeps_anchor else []), *epilogue.writes)
     reads = (*scan.factors, *(epilogue.reads if epilogue is not None else ()))
     sizes = [
-        Size(name="outer", expression=_product(source, range(scan.dim))),
+        Size(name="outer", expression=product_text(source, range(scan.dim))),
         Size(name="length", expression=f"{source}.shape[{scan.dim}]"),
     ]
     if not along_rows:
-        inner = _product(source, range(scan.dim + 1, rank))
+        inner = product_text(source, range(scan.dim + 1, rank))
         sizes.append(Size(name="inner", expression=inner))
     every = (*(epilogue.sizes if epilogue is not None else ()), *sizes)
     name = f"{scan.node}_scan"
@@ -123,7 +107,7 @@ def _kernel(program: Program, scan: Scan, strip: int) -> Kernel:
         writes=writes,
         sizes=every,
         checks=(
-            *_checks(graph, scan, along_rows),
+            *shape_checks(graph, scan, along_rows),
             *(epilogue.checks if epilogue is not None else ()),
         ),
         note=_note(graph, scan, epilogue),
@@ -132,30 +116,6 @@ def _kernel(program: Program, scan: Scan, strip: int) -> Kernel:
         operations=spec.numel * OPERATIONS.get(scan.operation, 8)
         + (epilogue.operations if epilogue is not None else 0),
     )
-
-
-def _checks(graph: OpGraph, scan: Scan, along_rows: bool) -> tuple[Check, ...]:
-    """What must hold of shapes: the factors' are equal, and what has one element keeps it."""
-    source = variable(scan.factors[0])
-    found = [
-        Check(
-            left=f"{variable(other)}.shape",
-            right=f"{source}.shape",
-            sentence=f"{variable(other)} and {source} should have the same shape",
-        )
-        for other in scan.factors[1:]
-    ]
-    rank = len(graph.spec_of(scan.made).shape)
-    if along_rows and scan.dim != rank - 1:
-        found += [
-            Check(
-                left=f"{source}.shape[{dim}]",
-                right="1",
-                sentence=f"dimension {dim} of what is scanned should be 1",
-            )
-            for dim in range(scan.dim + 1, rank)
-        ]
-    return tuple(found)
 
 
 def _note(graph: OpGraph, scan: Scan, epilogue: Epilogue | None) -> str:
