@@ -67,7 +67,8 @@ static void pack_panel(
     }
 #if !defined(__clang__)
     for (; k + VECTOR <= depth; k += VECTOR)
-        for (int64_t first = 0; first < WIDTH; first += VECTOR) {
+        // Backwards: what a store writes past its panel's width, a later one overwrites.
+        for (int64_t first = (WIDTH - 1) / VECTOR * VECTOR; first >= 0; first -= VECTOR) {
             const int64_t held = std::min(VECTOR, WIDTH - first);
             vector_t rows[VECTOR];
             for (int64_t i = 0; i < held; ++i)
@@ -76,7 +77,6 @@ static void pack_panel(
                 rows[i] = i < held && first + i < lines
                     ? vector_of(from + (first + i) * step + k) : vector_t{};
             transpose(rows);
-            // What a store writes past its panel's width, the next one overwrites.
             for (int64_t i = 0; i < VECTOR; ++i)
                 *(vector_t*)(to + (k + i) * WIDTH + first) = rows[i];
         }
