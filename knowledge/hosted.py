@@ -5,6 +5,7 @@ The one place in this room that knows LangChain, imported only when somebody nam
 """
 
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from typing import TypeVar
 
@@ -49,7 +50,7 @@ class Hosted:
         vectors: list[list[float]] = []
         for start in range(0, len(texts), BATCH):
             batch = texts[start : start + BATCH]
-            made = self._patiently(lambda batch=batch: self._model.embed_documents(batch))
+            made = self._patiently(partial(self._model.embed_documents, batch))
             if len(made) != len(batch):
                 raise _failed(self._given, f"{len(made)} vectors for {len(batch)} texts")
             vectors += made
@@ -61,7 +62,7 @@ class Hosted:
         Raises:
             EmbeddingFailed: as `embed`.
         """
-        return self._patiently(lambda: self._model.embed_query(text))
+        return self._patiently(partial(self._model.embed_query, text))
 
     def _patiently(self, ask: Callable[[], Answer]) -> Answer:
         retrying = Retrying(

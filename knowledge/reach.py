@@ -117,22 +117,28 @@ def open_client(name: str, address: Address) -> Client:
     )
     # Chroma declares the protocol only, which lacks `close`.
     client = cast(Client, opened)
-    if (requests := _session(client)) is not None:
+    for requests in _sessions(client):
         requests.timeout = httpx.Timeout(ANSWER_S, connect=REACH_S)
     return client
 
 
 def close_client(client: Client) -> None:
     """Close it with its connections, which Chroma's own `close` leaves open."""
+    # Taken first: a closed client has let go of them.
+    opened = _sessions(client)
     client.close()
-    if (requests := _session(client)) is not None:
+    for requests in opened:
         requests.close()
 
 
-def _session(client: Client) -> httpx.Client | None:
-    """What a client sends its requests by: without a deadline, and there is no other way to it."""
-    found = getattr(client._server, "_session", None)
-    return found if isinstance(found, httpx.Client) else None
+def _sessions(client: Client) -> list[httpx.Client]:
+    """What a client sends requests by, itself and the one it asks for its database with.
+
+    They have no deadline, nobody closes them, and there is no other way to them.
+    """
+    servers = (client._server, getattr(client._admin_client, "_server", None))
+    found = (getattr(server, "_session", None) for server in servers)
+    return [session for session in found if isinstance(session, httpx.Client)]
 
 
 def _check(name: str, answer: httpx.Response, key: str) -> None:

@@ -18,6 +18,7 @@ from typing import NamedTuple, TypeVar
 
 import chromadb
 import httpx
+import numpy as np
 from chromadb.api.client import Client
 from chromadb.errors import (
     AuthorizationError,
@@ -48,6 +49,8 @@ BEAT_S = 2.0
 # So long is a writer's silence taken for its death; a laptop's sleep is no less.
 SILENCE_S = 12.0
 POLL_S = 0.1
+# Chroma wants a vector of whatever it keeps; these rows are found by their names.
+NOWHERE = np.ones((1, 1), dtype=np.float32)
 BATCH = 500
 
 Answer = TypeVar("Answer")
@@ -143,7 +146,7 @@ class ServerShelf:
             raise _superseded(self.name)
         edition = client.get_collection(_named(writer.number), embedding_function=None)
         entry = {"catalogue": finished.model_dump_json()}
-        edition.upsert(ids=[ENTRY], embeddings=[[1.0]], metadatas=[entry])
+        edition.upsert(ids=[ENTRY], embeddings=NOWHERE, metadatas=[entry])
         writer.say(done=True)
         if self._newest() != writer.number:
             raise _superseded(self.name)
@@ -196,7 +199,7 @@ class ServerShelf:
         """One record, which is written whole or not at all."""
         self._log().upsert(
             ids=[_log_id(lesson)],
-            embeddings=[[1.0]],
+            embeddings=NOWHERE,
             metadatas=[{"lesson": lesson.model_dump_json()}],
         )
 
@@ -288,8 +291,10 @@ class ServerShelf:
             number = collection.name.removeprefix(EDITION)
             if number != collection.name and number.isdigit():
                 facts = collection.metadata or {}
-                flags = (bool(facts.get(key)) for key in ("done", "begun", "left"))
-                found.append(_Edition(int(number), *flags, int(facts.get("beat", 0))))
+                done, begun, left = (bool(facts.get(key)) for key in ("done", "begun", "left"))
+                beat = facts.get("beat")
+                beats = beat if isinstance(beat, int) else 0
+                found.append(_Edition(int(number), done, begun, left, beats))
         return sorted(found)
 
     def _sweep(self, catalogue: Catalogue, number: int) -> None:
