@@ -17,7 +17,7 @@ _DIMENSIONAL = (
     "aten.cross_entropy", "aten.nll_loss", "aten.adaptive_", "aten.constant_pad_nd",
     "aten.instance_norm", "aten.batch_norm", "aten.cum", "aten.logcumsumexp", "aten.flip",
     "aten._native_batch_norm", "aten.native_batch_norm", "aten.arg", "aten.lstm", "aten.gru",
-    "aten.rnn_",
+    "aten.rnn_", "aten.upsample_",
 )  # fmt: skip
 
 
