@@ -19,7 +19,7 @@ _DIMENSIONAL = (
     "aten._native_batch_norm", "aten.native_batch_norm", "aten.arg", "aten.lstm", "aten.gru",
     "aten.rnn_", "aten.roll", "aten.embedding", "aten.index_select", "aten.gather", "aten.pad",
     "aten.take_along_dim", "aten.tril", "aten.triu", "aten.glu", "aten.reflection_pad",
-    "aten.replication_pad",
+    "aten.replication_pad", "aten.upsample_",
 )  # fmt: skip
 
 

@@ -352,7 +352,8 @@ class Rewriter:
         if not isinstance(norm, BatchNorm):
             return False
         last = self._last[source]
-        name = f"{node.name}_stats"
+        # A kernel's name that starts with two underscores is another one inside a class.
+        name = f"{node.name.strip('_')}_stats"
         made = statistics(self._graph, norm, name, last, self._spec(last).shape[3:])
         self._nodes.append(made)
         assert isinstance(made.result, tuple)
