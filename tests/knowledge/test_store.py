@@ -295,7 +295,7 @@ def test_nothing_is_downloaded_and_no_model_is_loaded(library: Library, project:
         "import socket; socket.socket.connect = None; socket.create_connection = None; "
         "socket.getaddrinfo = None; library.search('softmax'); "
         "print([name for name in sys.modules if name.split('.')[0] in "
-        "('onnxruntime', 'torch', 'sentence_transformers')])"
+        "('onnxruntime', 'torch', 'sentence_transformers', 'langchain')])"
     )
     told, complaint = in_another_process(library, project, code).communicate(timeout=120)
     assert (told, complaint) == ("[]\n", "")
