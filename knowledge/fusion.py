@@ -14,7 +14,8 @@ from knowledge.words import terms
 
 # How far down a ranking can still matter; what is further adds next to nothing to a fused score.
 DEEPEST = 100
-# Five sections of one page tell less than sections of three.
+# Five sections of one page tell less than sections of three; and on the queries to be tuned on, a
+# second one of a wrong page costs more than one of the right page helps.
 PASSAGES_OF_ONE_PAGE = 2
 
 Ranks = Mapping[int, int]
@@ -79,12 +80,18 @@ def merge(rankings: Sequence[tuple[float, Ranks]], k: int) -> dict[int, float]:
 
 
 def best_of_pages(scores: Iterable[int], index: WordIndex, k: int) -> list[int]:
-    """The first `k` of them, no page more often than `PASSAGES_OF_ONE_PAGE`."""
-    chosen: list[int] = []
+    """The best passage of each of the first `k` pages, in the order of `scores`.
+
+    Where there are fewer pages than that, second passages fill the places that are left.
+    """
+    ranked = list(scores)
     taken: Counter[int] = Counter()
-    for at in scores:
+    firsts: list[int] = []
+    more: list[int] = []
+    for at in ranked:
         subject = int(index.subjects[at])
         taken[subject] += 1
-        if len(chosen) < k and taken[subject] <= PASSAGES_OF_ONE_PAGE:
-            chosen.append(at)
-    return chosen
+        if taken[subject] <= PASSAGES_OF_ONE_PAGE:
+            (firsts if taken[subject] == 1 else more).append(at)
+    chosen = {*firsts[:k], *more[: max(0, k - len(firsts))]}
+    return [at for at in ranked if at in chosen]

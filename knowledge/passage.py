@@ -8,8 +8,8 @@ from knowledge.experience import Lesson, plain_op
 from knowledge.opgraph import Frozen
 from knowledge.pages import Page
 
-# A change of what a record holds, or is indexed by, makes every shelf that was built before stale.
-FORM = 2
+# A change of what a record holds, or of how it is indexed, makes every earlier shelf stale.
+FORM = 3
 
 TagGroup = tuple[str, ...]
 _SPELT = {"c++": "cpp", "cxx": "cpp", "cu": "cuda"}

@@ -40,6 +40,7 @@ from knowledge.reach import (
     open_client,
     refused,
 )
+from knowledge.shelf import EF_SEARCH
 
 PREFIX = "kernelwright-"
 EDITION = f"{PREFIX}edition-"
@@ -166,7 +167,9 @@ class ServerShelf:
                 client.get_collection(full, embedding_function=None)
                 if self._mine is None
                 else client.get_or_create_collection(
-                    full, embedding_function=None, configuration={"hnsw": {"space": "cosine"}}
+                    full,
+                    embedding_function=None,
+                    configuration={"hnsw": {"space": "cosine", "ef_search": EF_SEARCH}},
                 )
             )
         return self._collections[full]

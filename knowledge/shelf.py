@@ -22,6 +22,9 @@ from knowledge.lexical import WordIndex, open_index
 from knowledge.passage import Row
 
 Answer = TypeVar("Answer")
+# How many candidates Chroma's graph search keeps. With its own 100, of which we ask for 100, it
+# misses so many neighbours among 10,000 that dense recall@5 falls from 0.78 to 0.70.
+EF_SEARCH = 300
 
 
 class Shelf(Protocol):
@@ -132,7 +135,9 @@ class FolderShelf:
     def collection(self, catalogue: Catalogue, name: str) -> chromadb.Collection:
         """The collection, made if there is none."""
         return self._opened(catalogue).get_or_create_collection(
-            name, embedding_function=None, configuration={"hnsw": {"space": "cosine"}}
+            name,
+            embedding_function=None,
+            configuration={"hnsw": {"space": "cosine", "ef_search": EF_SEARCH}},
         )
 
     def empty(self, catalogue: Catalogue, name: str) -> None:

@@ -1,8 +1,6 @@
 """LangChain's embeddings by name: found, asked patiently, and clear about what they lack."""
 
 import json
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -160,12 +158,6 @@ def test_a_run_without_vectors_finds_pages_by_their_words(tmp_path: Path, projec
     with pytest.raises(EmbeddingFailed):
         Library.open(library.folder, project=project, embedding=embedding).search("running")
     library.close()
-
-
-def test_nobody_who_does_not_ask_for_langchain_imports_it() -> None:
-    code = "import sys, knowledge.store; print('langchain' in sys.modules)"
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert told.stdout == "False\n"
 
 
 class OpenAI(BaseHTTPRequestHandler):

@@ -188,6 +188,7 @@ def test_a_changed_page_reaches_the_others_and_nothing_is_left_behind(
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_two_writers_at_once_lose_nothing(
     member: Member, url: str, project: Path, tmp_path: Path
 ) -> None:
@@ -208,6 +209,7 @@ def test_two_writers_at_once_lose_nothing(
             assert found.source.endswith(f":{page}")
 
 
+@pytest.mark.slow
 def test_a_killed_writer_leaves_a_usable_library(
     member: Member, url: str, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -60,6 +60,12 @@ def test_one_page_fills_at_most_two_places(library: Library) -> None:
     assert pages.count("docs/cpu/softmax.md") == 2
 
 
+def test_a_second_passage_of_a_page_waits_until_each_page_has_one(library: Library) -> None:
+    found = library.search("softmax maximum denominator rows", 4)
+    assert len({passage.source.split("#")[0] for passage in found}) == 4
+    assert found == sorted(found, key=lambda passage: -passage.score)
+
+
 def test_a_search_narrowed_by_kind_finds_that_kind_only(library: Library) -> None:
     assert {p.kind for p in library.search("softmax", kind="repair")} == {"repair"}
 
@@ -295,7 +301,7 @@ def test_nothing_is_downloaded_and_no_model_is_loaded(library: Library, project:
         "import socket; socket.socket.connect = None; socket.create_connection = None; "
         "socket.getaddrinfo = None; library.search('softmax'); "
         "print([name for name in sys.modules if name.split('.')[0] in "
-        "('onnxruntime', 'torch', 'sentence_transformers')])"
+        "('onnxruntime', 'torch', 'sentence_transformers', 'langchain')])"
     )
     told, complaint = in_another_process(library, project, code).communicate(timeout=120)
     assert (told, complaint) == ("[]\n", "")
