@@ -177,17 +177,16 @@ def _choices_of_views(search: _Search, names: set[str], moving: bool) -> list[se
     reads it moves elements itself.
     """
     views = _views_before(search, names)
-    still = {name for name in views if not OPERATORS[_word(search, name)].moves}
+    still = _views_before(search, names, moving=False)
     tries = [views, still, set()] if moving else [still, views, set()]
     return [one for number, one in enumerate(tries) if one not in tries[:number]]
 
 
-def _word(search: _Search, name: str) -> str:
-    return search.graph.by_name[name].target.split(".")[1]
+def _views_before(search: _Search, names: set[str], moving: bool = True) -> set[str]:
+    """Views on the way into calls that nothing else reads: in a loop, mere index arithmetic.
 
-
-def _views_before(search: _Search, names: set[str]) -> set[str]:
-    """Views on the way into calls that nothing else reads: in a loop, mere index arithmetic."""
+    Those that take a part of a tensor count if `moving` says so.
+    """
     found: set[str] = set()
     stack = [search.graph.by_name[name] for name in names]
     while stack:
@@ -197,7 +196,8 @@ def _views_before(search: _Search, names: set[str]) -> set[str]:
             known = OPERATORS.get(parts[1]) if source.kind == "call" and len(parts) == 3 else None
             busy = any(source.name in nodes for nodes in search.taken)
             outside = source.name not in search.owner and source.name not in names
-            if known is None or not known.view or not outside or busy:
+            skipped = known is not None and known.moves and not moving
+            if known is None or not known.view or not outside or busy or skipped:
                 continue
             readers = {user.name for user in search.graph.users[source.name]}
             read_by_caller = any(out.ref == source.name for out in search.graph.outputs)

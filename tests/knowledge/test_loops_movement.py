@@ -112,7 +112,8 @@ def built_of(name: str) -> Built:
 def test_it_is_one_loop_and_right_however_its_inputs_lie(name: str) -> None:
     built = built_of(name)
     assert len(built.program.kernels) == 1
-    assert not built.program.library_calls
+    # A part of an input may be a view of the library's, which costs nothing.
+    assert {node.target for node in built.program.library_calls} <= {"aten.slice.Tensor"}
     assert complaints(built) == []
     pick = random.Random(name)
     assert complaints(built, [lain(value, pick) for value in built.inputs]) == []
