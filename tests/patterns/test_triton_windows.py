@@ -32,7 +32,7 @@ BLOCK = reference(
 
     def forward(self, x):
         y = F.max_pool2d(torch.relu(self.norm(self.conv(x))), 2)
-        return y.mean((2, 3)) * 2 / 2""",
+        return y.mean((2, 3)) * 2 * 3""",
     "torch.randn(2, 3, 8, 10)",
 )
 # A form each, with its pattern and its tunables; those with a product use tensor cores.
