@@ -112,7 +112,7 @@ def test_inputs_whose_elements_cannot_change_places_are_drawn_anew(tmp_path):
                 "return",
                 "key = x.data_ptr()\n"
                 "        self.calls = getattr(self, 'calls', 0) + 1\n"
-                "        if self.calls > 60:\n"
+                "        if self.calls > 10:\n"
                 "            return self.known.get(key, torch.zeros_like(x)).clone()\n"
                 "        self.known = getattr(self, 'known', {})\n"
                 "        self.known[key] =",
