@@ -4,7 +4,7 @@ TASK ?= examples/scale_gelu_sum.yaml
 BIN := .venv/bin
 TORCH := $(shell grep '^torch==' constraints.txt)
 
-.PHONY: run test check format clean
+.PHONY: run test test-all check format clean
 .DELETE_ON_ERROR:
 
 run: .venv/ready
@@ -13,9 +13,13 @@ run: .venv/ready
 # Tests that judge or time a kernel have the machine to themselves; the others share its cores, with
 # idle threads that sleep rather than spin on a core that another process could use.
 SHARING := $(addprefix tests/,agents benchmarks knowledge patterns tools/backends)
+SHARED := OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 test: .venv/ready-dev
-	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(SHARING)
+	$(SHARED) -m "not exhaustive" $(SHARING)
 	$(BIN)/python -m pytest $(SHARING:%=--ignore=%)
+
+test-all: test
+	$(SHARED) -m exhaustive $(SHARING)
 
 check: .venv/ready-dev
 	$(BIN)/ruff format --check .

@@ -105,7 +105,7 @@ def test_kernels_compile_for_three_generations_without_spills_and_use_tensor_cor
     assert all(multiplies(kernel) for several in kernels.values() for kernel in several)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_every_size_compiles_for_three_generations_halves_without_spills() -> None:
     kernels = without_gpu.compiled("attention", COMPILED)
     halves = {name: found for name, found in kernels.items() if not name.startswith("float32")}

@@ -166,7 +166,7 @@ def test_kernels_compile_for_three_generations_without_spills_and_use_tensor_cor
     checked({name: COMPILED[name] for name in ("tf32x3", "softmax", "split")})
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_every_form_compiles_for_three_generations_without_spills() -> None:
     checked(COMPILED)
 

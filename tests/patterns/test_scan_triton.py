@@ -68,7 +68,7 @@ def test_kernels_compile_for_three_generations_without_spills() -> None:
     assert len({kernel.function for kernel in kernels["parts"]}) == 2
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_every_form_compiles_for_three_generations_without_spills() -> None:
     assert spilling(without_gpu.compiled("scan", COMPILED)) == []
 

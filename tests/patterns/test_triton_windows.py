@@ -71,7 +71,7 @@ def test_kernels_compile_for_three_generations_without_spills_and_with_tensor_co
     compiles(("by channels", "pool"))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_kernels_of_every_form_compile_for_three_generations_without_spills() -> None:
     compiles(tuple(name for name in (*PRODUCTS, *OTHERS) if name not in ("by channels", "pool")))
 
