@@ -13,11 +13,13 @@ from tools.verdict import (
     CaseResult,
     Cheated,
     Comparison,
+    Compiled,
     ContractBroken,
     Correct,
     Crashed,
     Implausible,
     JudgeError,
+    KernelUse,
     Profile,
     TimedOut,
     TimerMismatch,
@@ -295,6 +297,23 @@ def every_verdict() -> tuple[Verdict, ...]:
         Implausible(candidate_ms=0.0004, floor_ms=3.46),
         TimerMismatch(detail="the judge's clock read 9.1 ms, the runner's 0.3 ms"),
         correct(timing(10.4)),
+        Compiled(
+            device="h200-sxm",
+            kernels=(
+                KernelUse(
+                    function="softmax_kernel",
+                    architecture="sm_90",
+                    registers=40,
+                    stack_bytes=0,
+                    spilled_bytes=0,
+                    shared_bytes=512,
+                    threads=128,
+                    occupancy=0.75,
+                    tensor_core=0,
+                ),
+            ),
+            logic="in Triton's interpreter, on small inputs, its outputs agree with float64",
+        ),
         JudgeError(log="the oracle's process was killed for want of memory, twice"),
     )
 
@@ -389,7 +408,9 @@ def nothing_faster() -> RunRecord:
 
 def all_failed() -> RunRecord:
     """A run whose every candidate was rejected, one for each way to be rejected."""
-    rejected = [verdict for verdict in every_verdict() if not isinstance(verdict, Correct)]
+    rejected = [
+        verdict for verdict in every_verdict() if not isinstance(verdict, Correct | Compiled)
+    ]
     return record(
         tuple(
             trial(number, verdict, repair=number % 2) for number, verdict in enumerate(rejected, 1)
