@@ -173,9 +173,11 @@ def variants(
     machine = Machine.of(situation)
     program = Program.of(graph, source, situation.language)
     answers: list[list[Proposal]] = []
+    stages: list[Program] = []
     for step in parent:
         answer = load_pattern(step.pattern).propose(program, situation)
         answers.append([] if isinstance(answer, Refusal) else answer)
+        stages.append(program)
         program = load_pattern(step.pattern).apply(program, step)
     expected = program_ms(program, machine)
     firsts = [_first(answer, step) for answer, step in zip(answers, parent, strict=True)]
@@ -188,9 +190,23 @@ def variants(
             if changed.step == parent[at]:
                 continue
             slower = answer[0].speedup / other.speedup
-            proposals = (*firsts[:at], changed, *firsts[at + 1 :])
-            found.append(Recipe(proposals, expected * slower, situation.best_ms))
+            rest = _that_apply(stages[at], (changed, *firsts[at + 1 :]))
+            if changed in rest:
+                proposals = (*firsts[:at], *rest)
+                found.append(Recipe(proposals, expected * slower, situation.best_ms))
     return found
+
+
+def _that_apply(program: Program, proposals: tuple[Proposal, ...]) -> tuple[Proposal, ...]:
+    """Those of some proposals that fit one after the other; a change may leave the next nothing."""
+    kept: list[Proposal] = []
+    for proposal in proposals:
+        try:
+            program = load_pattern(proposal.step.pattern).apply(program, proposal.step)
+        except ValueError:
+            continue
+        kept.append(proposal)
+    return tuple(kept)
 
 
 def _first(answer: list[Proposal], step: Step) -> Proposal:

@@ -4,12 +4,19 @@ import pytest
 
 from agents.brief import Brief, Plan
 from agents.playbook.planner import PATIENCE, PlaybookPlanner
-from agents.playbook.recipes import enumerate_recipes, pattern_order, situation_of, variants
+from agents.playbook.recipes import (
+    cook,
+    enumerate_recipes,
+    pattern_order,
+    situation_of,
+    variants,
+)
 from knowledge.loops.cost import Machine, program_ms
 from knowledge.opgraph import line_of
 from knowledge.program import Program
 from knowledge.store import Library
 from tests.graph import builders
+from tests.patterns.workshop import SITUATION, build, reference
 from tools.task import InputSpec, Task
 from tools.verdict import Comparison, Correct, Timing, Trial, WrongOutput
 
@@ -135,3 +142,27 @@ def test_variants_change_one_tunable_of_the_steps_that_were_taken() -> None:
     assert found
     again = variants(graph, builders.REFERENCE, situation, found[0].steps)
     assert all(one.steps != found[0].steps for one in again)
+
+
+def test_a_change_that_leaves_the_next_step_nothing_goes_without_it() -> None:
+    source = reference(
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.first = nn.Conv2d(16, 32, 3, stride=2, padding=1, bias=False)\n"
+        "        self.norm = nn.BatchNorm2d(32)\n"
+        "        self.second = nn.Conv2d(32, 32, 3, padding=1, bias=False)\n"
+        "        self.short = nn.Conv2d(16, 32, 1, stride=2, bias=False)\n"
+        "        self.eval()\n"
+        "    def forward(self, x):\n"
+        "        inner = torch.relu(self.norm(self.first(x)))\n"
+        "        return torch.relu(self.second(inner) + self.short(x))",
+        "torch.randn(2, 16, 24, 24)",
+    )
+    graph = build(source, ()).graph
+    recipes, _ = enumerate_recipes(graph, source, SITUATION)
+    shorter = 0
+    for recipe in recipes:
+        for variant in variants(graph, source, SITUATION, recipe.steps):
+            assert "class ModelNew" in cook(graph, source, variant.steps)
+            shorter += len(variant.steps) < len(recipe.steps)
+    assert shorter
