@@ -16,7 +16,8 @@ from graph.events import Event, NodeStarted, Note, Repaired, TrialJudged
 from graph.record import Repair
 from graph.state import AttemptOutput, AttemptState
 from graph.workbench import Workbench, Workbenches
-from tools.verdict import Compiled, Correct, Profile, Trial, Verdict
+from tools.candidate import Candidate
+from tools.verdict import BuildFailed, Compiled, Correct, Profile, Trial, Verdict
 
 # A disturbance (memory being compacted, another process) shows as an interval this wide.
 TOO_WIDE = 1.25
@@ -33,14 +34,20 @@ class AttemptNodes:
         bench, plan = self._bench(state), state["plan"]
         number = bench.folder.claim_trial()
         announce(NodeStarted(node="code", detail=f"#{number} {plan.title}"))
-        candidate = bench.crew.coder.write(state["brief"], plan)
+        verdict: Verdict | None = None
+        try:
+            candidate = bench.crew.coder.write(state["brief"], plan)
+        except ValueError as error:
+            # A plan that doesn't fit the op is one attempt's failure, not the run's.
+            candidate = Candidate(source=f"# It could not be written: {error}\n", backend="torch")
+            verdict = BuildFailed(log=f"the plan does not fit the op: {error}")
         return {
             "candidate": candidate,
             "number": number,
             "parent": plan.parent,
             "repair": 0,
             "began": time.time(),
-            "verdict": None,
+            "verdict": verdict,
         }
 
     def compile(self, state: AttemptState) -> AttemptState:
@@ -142,6 +149,11 @@ def accepted(verdict: Verdict | None) -> bool:
     return verdict is None or isinstance(verdict, Correct)
 
 
+def after_code(state: AttemptState) -> Literal["compile", "debug"]:
+    """On to the compiler, unless nothing could be written."""
+    return "compile" if accepted(state["verdict"]) else "debug"
+
+
 def after_compile(state: AttemptState) -> Literal["verify", "debug"]:
     """On to verification unless the build failed."""
     return "verify" if accepted(state["verdict"]) else "debug"
@@ -204,7 +216,7 @@ def build_attempt(
     graph.add_node("profile", nodes.profile)
     graph.add_node("debug", nodes.debug)
     graph.add_edge(START, "code")
-    graph.add_edge("code", "compile")
+    graph.add_conditional_edges("code", after_code)
     graph.add_conditional_edges("compile", after_compile)
     graph.add_conditional_edges("verify", after_verify)
     graph.add_conditional_edges("measure", after_measure)

@@ -22,6 +22,8 @@ HEADER = "import torch\n\nclass ModelNew(torch.nn.Module):\n    def forward(self
 RIGHT = HEADER + "return x0.clamp(min=0.0)\n"
 WRONG = HEADER + "return x0 * 0.5\n"
 BROKEN = HEADER + "return ((\n"
+# A plan that the coder finds no way to write.
+UNWRITABLE = ""
 RAISING = HEADER + "raise RuntimeError('boom')\n"
 
 
@@ -45,7 +47,10 @@ class ScriptedCrew:
         )
 
     def write(self, brief: Brief, plan: Plan) -> Candidate:
-        return Candidate(source=self._sources(plan)[0], backend="torch")
+        source = self._sources(plan)[0]
+        if source == UNWRITABLE:
+            raise ValueError("there is nothing to fuse")
+        return Candidate(source=source, backend="torch")
 
     def repair(self, brief: Brief, plan: Plan, trial: Trial) -> tuple[Plan, Candidate, str] | None:
         sources = self._sources(plan)[trial.repair + 1 :]

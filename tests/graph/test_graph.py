@@ -6,8 +6,9 @@ import pytest
 
 from graph.record import BASELINE_PLAN, RunRecord
 from graph.report.words import headline
-from tests.graph.conftest import BROKEN, RAISING, RIGHT, WRONG, Runs
+from tests.graph.conftest import BROKEN, RAISING, RIGHT, UNWRITABLE, WRONG, Runs
 from tools.task import Budget
+from tools.verdict import BuildFailed
 
 
 @pytest.fixture(scope="module")
@@ -64,18 +65,29 @@ def test_a_run_without_a_right_kernel_failed(hopeless: RunRecord) -> None:
     assert hopeless.document()["best"] is None
 
 
-def test_what_is_not_faster_is_not_called_faster(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def nothing_faster(tmp_path_factory: pytest.TempPathFactory) -> RunRecord:
+    """A plan that can't be written, and a kernel that is right and slow."""
     slow = RIGHT.replace("return", "torch.sort(x0.repeat(40, 1)); return")
-    record = Runs(tmp_path).run((slow,))
-    assert record.status == "correct"
-    slowest = next(trial for trial in record.trials if trial.plan != BASELINE_PLAN)
-    assert slowest.speedup is not None
-    assert slowest.speedup < 0.9
+    runs = Runs(tmp_path_factory.mktemp("nothing_faster"))
+    return runs.run((UNWRITABLE,), (slow,), width=2)
 
 
-def test_where_nothing_is_faster_the_op_itself_is_handed_over(tmp_path: Path) -> None:
-    slow = RIGHT.replace("return", "torch.sort(x0.repeat(40, 1)); return")
-    record = Runs(tmp_path).run((slow,))
+def test_what_is_not_faster_is_not_called_faster(nothing_faster: RunRecord) -> None:
+    assert nothing_faster.status == "correct"
+    speeds = [t.speedup for t in nothing_faster.trials if t.plan != BASELINE_PLAN and t.speedup]
+    assert len(speeds) == 1
+    assert speeds[0] < 0.9
+
+
+def test_a_plan_that_cannot_be_written_fails_alone(nothing_faster: RunRecord) -> None:
+    (failed,) = [t for t in nothing_faster.trials if isinstance(t.verdict, BuildFailed)]
+    assert "there is nothing to fuse" in failed.verdict.log
+    assert "could not be written" in failed.candidate.source
+
+
+def test_where_nothing_is_faster_the_op_itself_is_handed_over(nothing_faster: RunRecord) -> None:
+    record = nothing_faster
     assert record.winner is not None
     kept = record.trial(record.winner)
     assert kept.plan == BASELINE_PLAN
