@@ -10,10 +10,15 @@ _CPP = r"""
 #include <cstring>
 #include <limits>
 
+// As wide as the machine's vectors: wider ones are compared element by element (30 ms for 1.4).
+#if defined(__AVX512F__)
 constexpr int64_t LANES = 16, BLOCK = 64;
-typedef float lanes __attribute__((vector_size(64)));
-typedef double wide __attribute__((vector_size(64)));
-typedef float half __attribute__((vector_size(32)));
+#else
+constexpr int64_t LANES = 8, BLOCK = 64;
+#endif
+typedef float lanes __attribute__((vector_size(LANES * 4)));
+typedef double wide __attribute__((vector_size(LANES * 4)));
+typedef float half __attribute__((vector_size(LANES * 2)));
 
 // Vectors lie anywhere; a type that says so is forgotten by templates.
 template <typename T>
