@@ -34,17 +34,24 @@ static inline Moments joined(Moments a, Moments b) {{
 _PLANES = """
 // Columns side by side until their planes fill this many elements, so that reads run on.
 constexpr int64_t RUN = 4096, MOST = 64;
-typedef double vector __attribute__((vector_size(64)));
-typedef element eight __attribute__((vector_size(8 * sizeof(element)), aligned(sizeof(element)),
-                                     may_alias));
+// As wide as the machine's vectors: wider ones are converted element by element.
+#if defined(__AVX512F__)
+constexpr int64_t LANES = 8;
+#else
+constexpr int64_t LANES = 4;
+#endif
+typedef double vector __attribute__((vector_size(LANES * 8)));
+typedef element some __attribute__((vector_size(LANES * sizeof(element)),
+                                    aligned(sizeof(element)), may_alias));
 struct Sums { vector once, twice; };
 
 static inline void add_plane(const element* plane, int64_t inner, double guess, Sums& sums) {
     vector once = sums.once, twice = sums.twice, other = {}, more = {};
     int64_t i = 0;
-    for (; i + 16 <= inner; i += 16) {
-        const vector a = __builtin_convertvector(*(const eight*)(plane + i), vector) - guess;
-        const vector b = __builtin_convertvector(*(const eight*)(plane + i + 8), vector) - guess;
+    for (; i + 2 * LANES <= inner; i += 2 * LANES) {
+        const vector a = __builtin_convertvector(*(const some*)(plane + i), vector) - guess;
+        const vector b =
+            __builtin_convertvector(*(const some*)(plane + i + LANES), vector) - guess;
         once += a;
         other += b;
         if (SQUARES) twice += a * a;
@@ -52,15 +59,17 @@ static inline void add_plane(const element* plane, int64_t inner, double guess, 
     }
     for (; i < inner; ++i) {
         const double a = plane[i] - guess;
-        once[i % 8] += a;
-        if (SQUARES) twice[i % 8] += a * a;
+        once[i % LANES] += a;
+        if (SQUARES) twice[i % LANES] += a * a;
     }
     sums.once = once + other;
     sums.twice = twice + more;
 }
 
 static inline double total(vector x) {
-    return ((x[0] + x[4]) + (x[1] + x[5])) + ((x[2] + x[6]) + (x[3] + x[7]));
+    double sum = 0;
+    for (int64_t lane = 0; lane < LANES; ++lane) sum += x[lane];
+    return sum;
 }
 
 // The mean of the first few elements, as what to take deviations from.

@@ -28,9 +28,15 @@ template <typename T> static inline T joined(T a, T b) {{ return {joined}; }}
 """
 
 _PREFIX = """
-constexpr int LANES = 64 / sizeof(wide);
-typedef wide vector __attribute__((vector_size(64)));
-typedef {mask} mask __attribute__((vector_size(64)));
+// As wide as the machine's vectors: wider ones are shuffled element by element.
+#if defined(__AVX512F__)
+constexpr int WIDTH = 64;
+#else
+constexpr int WIDTH = 32;
+#endif
+constexpr int LANES = WIDTH / sizeof(wide);
+typedef wide vector __attribute__((vector_size(WIDTH)));
+typedef {mask} mask __attribute__((vector_size(WIDTH)));
 
 // Lanes moved up by `by`; neutral elements come in from below.
 template <int by> static inline vector shifted(vector x) {{
@@ -46,7 +52,7 @@ static inline void scan_block(wide* block, int64_t vectors, vector& carry) {{
         vector x = *here;
         x = joined(shifted<1>(x), x);
         x = joined(shifted<2>(x), x);
-        x = joined(shifted<4>(x), x);
+        if (LANES > 4) x = joined(shifted<4>(x), x);
         if (LANES > 8) x = joined(shifted<8>(x), x);
         *here = joined(carry, EXCLUSIVE ? shifted<1>(x) : x);
         carry = joined(carry, vector{{}} + x[LANES - 1]);
