@@ -56,13 +56,13 @@ def test_a_rejected_trial_is_never_ranked() -> None:
 
 
 def test_greedy_builds_on_the_fastest_alone() -> None:
-    assert Greedy().parents(TRIALS, width=3) == (2,)
+    assert Greedy().parents(TRIALS, (), width=3) == (2,)
 
 
 @pytest.mark.parametrize(("width", "expected"), [(1, (2,)), (2, (2, 3)), (9, (2, 3, 5))])
 def test_beam_keeps_the_best_of_each_pattern(width: int, expected: tuple[int, ...]) -> None:
-    assert Beam().parents(TRIALS, width) == expected
+    assert Beam().parents(TRIALS, (), width) == expected
 
 
 def test_without_a_timed_trial_there_is_nothing_to_build_on() -> None:
-    assert Beam().parents([TRIALS[3]], width=2) == ()
+    assert Beam().parents([TRIALS[3]], (), width=2) == ()
