@@ -97,7 +97,8 @@ def work(
                 raise _stopped(graph, config, folder, "interrupted") from stop
             except Unreachable as error:
                 raise _stopped(graph, config, folder, f"parked: {redact(str(error))}") from error
-            except BadInput:
+            except BadInput as error:
+                _stopped(graph, config, folder, str(error))
                 if fresh and "facts" not in graph.get_state(config).values:
                     benches.close_all()
                     shutil.rmtree(folder.path, ignore_errors=True)

@@ -147,6 +147,7 @@ class RunNodes:
 
     def select(self, state: RunState) -> RunState:
         """Choose which trials the next plans build on."""
+        announce(NodeStarted(node="select"))
         task, trials = state["task"], list(state.get("trials", {}).values())
         diagnoses = state.get("diagnoses", ())
         return {"parents": strategy_for(task).parents(trials, diagnoses, task.width)}
