@@ -60,7 +60,10 @@ class DeadlyBenches(Workbenches):
 def stretch(folder: RunFolder, task: Task, entry: RunInput | None, node: str) -> None:
     """Work on the run until its end or until the process is killed in `node`."""
     base = folder.path.parent
-    crew = speaking_crew(base / "paid", (WRONG, RIGHT), dies_as=ROLES.get(node, ""))
+    mortal = ROLES.get(node)
+    crew = speaking_crew(
+        base / "paid", (WRONG, RIGHT), after=lambda role, plan: die() if role == mortal else None
+    )
     benches = DeadlyBenches(base / "library", crew, LIMITS, price_of=price)
     benches.request = REQUESTS.get(node, "")
     if node == "select":

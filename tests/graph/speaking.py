@@ -1,15 +1,13 @@
 """A scripted crew that asks an imagined model through the run's journal, and pays for each call."""
 
-import os
-import signal
-import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 
 from agents.brief import Brief, Diagnosis, Plan, Planning
 from agents.crew import Crew
-from agents.llm.exchange import Exchange, Journal, Role, Unreachable, Usage
+from agents.llm.exchange import Exchange, Journal, Role, Usage
 from graph.workbench import CrewMaker
 from tests.graph.conftest import ScriptedCrew
 from tools.candidate import Candidate
@@ -18,6 +16,12 @@ from tools.verdict import Trial
 MODEL = "test:imagined"
 TOKENS_IN, TOKENS_OUT = 100, 20
 USD = 0.001
+
+Listener = Callable[[Role, str], None]
+
+
+def ignore(role: Role, plan: str) -> None:
+    """Nothing happens."""
 
 
 def price(model: str, input_tokens: int, output_tokens: int) -> float | None:
@@ -32,8 +36,8 @@ class Speaking(ScriptedCrew):
         journal: of the run.
         paid: gets one line for every call that a provider would have billed.
         attempts: the script.
-        dies_as: the role in which the process is killed, right after it paid.
-        unreachable_as: the role whose model can't be reached.
+        before: is told role and plan before a call that is not paid yet.
+        after: is told them once the answer is kept or found.
     """
 
     def __init__(
@@ -41,14 +45,14 @@ class Speaking(ScriptedCrew):
         journal: Journal,
         paid: Path,
         attempts: tuple[tuple[str, ...], ...],
-        dies_as: str = "",
-        unreachable_as: str = "",
+        before: Listener = ignore,
+        after: Listener = ignore,
     ) -> None:
         super().__init__(*attempts)
         self.journal = journal
         self.paid = paid
-        self.dies_as = dies_as
-        self.unreachable_as = unreachable_as
+        self.before = before
+        self.after = after
 
     def plan(self, brief: Brief) -> Planning:
         eager = brief.baselines.rows[0].median_ms
@@ -73,16 +77,13 @@ class Speaking(ScriptedCrew):
         key = sha256(f"{role} {text}".encode()).hexdigest()
         found = self.journal.find(key)
         if found is None:
-            if role == self.unreachable_as:
-                raise Unreachable("the model does not answer")
+            self.before(role, plan)
             self.journal.admit(MODEL, TOKENS_IN, TOKENS_OUT)
             with self.paid.open("a") as bills:
                 bills.write(f"{role} {text}\n")
             found = exchange(key, role, plan, text)
             self.journal.keep(found)
-        if role == self.dies_as:
-            os.kill(os.getpid(), signal.SIGKILL)
-            time.sleep(60)
+        self.after(role, plan)
         return str(found.reply["data"]["content"])
 
 
@@ -101,12 +102,12 @@ def exchange(key: str, role: Role, plan: str, text: str, usd: float | None = USD
 
 
 def speaking_crew(
-    paid: Path, *attempts: tuple[str, ...], dies_as: str = "", unreachable_as: str = ""
+    paid: Path, *attempts: tuple[str, ...], before: Listener = ignore, after: Listener = ignore
 ) -> CrewMaker:
     """Makes the crew for `Workbenches`."""
 
     def make(task: object, library: object, journal: Journal) -> Crew:
-        crew = Speaking(journal, paid, attempts, dies_as, unreachable_as)
+        crew = Speaking(journal, paid, attempts, before, after)
         return Crew(crew, crew, crew, crew)
 
     return make
