@@ -175,7 +175,7 @@ def measure(attempts: int, base: Path) -> tuple[float, float]:
                         time.monotonic(),
                         benches.clock.seconds if benches.clock else 0.0,
                     )
-                if isinstance(event, NodeStarted) and event.node == "conclude" and benches.clock:
+                if isinstance(event, NodeStarted) and event.node == "confirm" and benches.clock:
                     total = time.monotonic() - began
                     in_judge = benches.clock.seconds - judged
     finally:

@@ -135,10 +135,8 @@ def _stopped(graph: Any, config: RunnableConfig, folder: RunFolder, why: str) ->
     """Write the report of what there is so far, if the reference was ever measured."""
     state = state_so_far(graph.get_state(config, subgraphs=True))
     if "facts" in state:
-        record = record_of({**state, "ended": why}, exchanges_in(folder, state["task"])).model_copy(
-            update={"finished": False}
-        )
-        write_report(record, folder.path)
+        stopped: RunState = {**state, "ended": why, "concluded": False}
+        write_report(record_of(stopped, exchanges_in(folder, state["task"])), folder.path)
     return Interrupted(folder, why)
 
 

@@ -114,10 +114,11 @@ class Estimated(Happening):
 
 
 class Spending(Happening):
-    """What models and the device took so far, restarts and all."""
+    """What the run took so far, restarts and all: `seconds` worked, models and device."""
 
     kind: Literal["spending"] = "spending"
     usage: Usage
+    seconds: float
 
 
 class Note(Happening):

@@ -107,7 +107,6 @@ class RunNodes:
         bench = self._bench(state)
         clock = _clock(bench)
         brief = brief_of({**state, **clock})
-        _tell(bench)
         ended = state.get("spent", "") or budget_spent(brief) or _roof_reached(brief)
         if ended:
             return {"next_plans": (), "ended": ended, **clock}
@@ -152,34 +151,39 @@ class RunNodes:
         diagnoses = state.get("diagnoses", ())
         return {"parents": strategy_for(task).parents(trials, diagnoses, task.width)}
 
-    def conclude(self, state: RunState) -> RunState:
-        """Confirm the winner anew, export it, write the report, remember what was learned."""
-        bench = self._bench(state)
-        announce(NodeStarted(node="conclude"))
-        winner, confirmation, notes = confirm_winner(bench, list(state.get("trials", {}).values()))
+    def confirm(self, state: RunState) -> RunState:
+        """Measure the winner anew; where nothing is faster, the fastest baseline takes its place."""
+        bench, trials = self._bench(state), list(state.get("trials", {}).values())
+        announce(NodeStarted(node="confirm"))
+        winner, confirmation, notes = confirm_winner(bench, trials)
         if winner is None:
-            winner = most_promising(list(state.get("trials", {}).values()), state.get("plans", ()))
+            winner = most_promising(trials, state.get("plans", ()))
         kept: RunState = {}
-        right = ranked(list(state.get("trials", {}).values()))
-        if right and not is_no_slower(confirmation):
+        if ranked(trials) and not is_no_slower(confirmation):
             found = keep_baseline(bench, state["facts"].source, state["baselines"])
             if found is not None:
                 plan, trial, confirmation = found
                 winner = trial.number
                 kept = {"plans": (plan,), "trials": {trial.number: trial}}
                 announce(TrialJudged.of(trial))
-        final: RunState = {
+        return {
+            **kept,
             "winner": winner,
             "confirmation": confirmation,
-            **_clock(bench),
             "ended": "; ".join((state["ended"], *notes)),
+            **_clock(bench),
         }
-        stored: RunState = {
-            "plans": (*state.get("plans", ()), *kept.get("plans", ())),
-            "trials": {**state.get("trials", {}), **kept.get("trials", {})},
-        }
-        record = record_of({**state, **stored, **final}, bench.journal.exchanges())
-        verdict = confirmation or (record.trial(winner).verdict if winner is not None else None)
+
+    def conclude(self, state: RunState) -> RunState:
+        """Export the winner, write the report, remember what was learned."""
+        bench = self._bench(state)
+        announce(NodeStarted(node="conclude"))
+        final: RunState = {"concluded": True, **_clock(bench)}
+        record = record_of({**state, **final}, bench.journal.exchanges())
+        winner = record.winner
+        verdict = record.confirmation or (
+            record.trial(winner).verdict if winner is not None else None
+        )
         if winner is not None and isinstance(verdict, Correct | Compiled):
             export(
                 record.trial(winner).candidate,
@@ -201,7 +205,7 @@ class RunNodes:
             )
         )
         self._benches.close(state["run_dir"])
-        return {**final, **kept}
+        return final
 
     def _bench(self, state: RunState) -> Workbench:
         return self._benches.of(state["run_dir"], state["task"])
@@ -217,9 +221,8 @@ def _tell(bench: Workbench) -> None:
     """What a person should know that no other event says, and what models took so far."""
     for sentence in bench.complaints():
         announce(Note(text=sentence))
-    exchanges = bench.journal.exchanges()
-    if exchanges or bench.meter.device_seconds:
-        announce(Spending(usage=usage_of(exchanges, bench.meter.device_seconds, None)))
+    usage = usage_of(bench.journal.exchanges(), bench.meter.device_seconds, None)
+    announce(Spending(usage=usage, seconds=bench.meter.wall_seconds))
 
 
 def promises_enough(plan: Plan, brief: Brief) -> bool:

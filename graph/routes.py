@@ -8,10 +8,10 @@ from graph.nodes import brief_of
 from graph.state import RunState
 
 
-def after_plan(state: RunState) -> list[Send] | Literal["approve", "conclude"]:
+def after_plan(state: RunState) -> list[Send] | Literal["approve", "confirm"]:
     """To a person, if one has a say, else to the attempts; with no plan, the end."""
     if not state["next_plans"]:
-        return "conclude"
+        return "confirm"
     return "approve" if state.get("approve") else attempts(state)
 
 

@@ -113,6 +113,9 @@ class Screen:
         """Show one event."""
         with self._lock:
             self._events.append(event)
+            if isinstance(event, Spending):
+                # What was worked before a restart counts as well.
+                self._began = time.monotonic() - event.seconds
         if not self._quiet and not self._animated:
             line = Text(f"{duration(self._seconds())} {plain_line(event)}")
             self._console.print(line, soft_wrap=True)
@@ -147,8 +150,9 @@ def plain_line(event: Event) -> str:
             return f"concluded: {status}, {trials} trials, {_one_line(ended)}"
         case Estimated():
             return f"estimate: {estimate_text(event.estimate, event.budget)}"
-        case Spending(usage=usage):
-            return f"spent: {spending_text(usage)}"
+        case Spending(usage=usage, seconds=seconds):
+            device = f"{usage.device_seconds:.0f} s on the device"
+            return f"spent: {duration(seconds)}, {device}, models {spending_text(usage)}"
         case Note(text=text):
             return _one_line(text)
         case _:

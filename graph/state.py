@@ -104,6 +104,7 @@ class RunState(TypedDict, total=False):
     ended: str
     winner: int | None
     confirmation: Correct | None
+    concluded: bool
 
 
 class AttemptOutput(TypedDict, total=False):

@@ -38,7 +38,7 @@ def record_of(state: RunState, exchanges: Iterable[Exchange] = ()) -> RunRecord:
         usage=usage_of(exchanges, state.get("device_seconds", 0.0), state.get("estimate")),
         unspent=state.get("unspent", ()),
         hints=state.get("hints", ()),
-        finished="winner" in state,
+        finished=state.get("concluded", False),
     )
 
 

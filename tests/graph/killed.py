@@ -25,7 +25,7 @@ REQUESTS = {
     "compile": "build",
     "verify": "verify",
     "measure": "measure",
-    "conclude": "confirm",
+    "confirm": "confirm",
 }
 
 
@@ -68,6 +68,8 @@ def stretch(folder: RunFolder, task: Task, entry: RunInput | None, node: str) ->
     benches.request = REQUESTS.get(node, "")
     if node == "select":
         nodes.strategy_for = die  # type: ignore[assignment]
+    if node == "conclude":
+        nodes.remember = die
     work(folder, task, entry, quiet=True, benches=benches)
 
 

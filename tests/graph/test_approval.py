@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
 from typer.testing import CliRunner
 
@@ -14,6 +13,8 @@ from agents.brief import Plan
 from agents.crew import Crew
 from graph.approval import Request, answer_to, edited_plan
 from graph.build import build_graph
+from graph.drive import checkpointer
+from graph.folder import RunFolder
 from graph.run import app
 from graph.state import RunInput
 from graph.workbench import Workbenches
@@ -92,11 +93,14 @@ def dialogue(tmp_path_factory: pytest.TempPathFactory) -> tuple[Editable, list[A
     config: Any = {"configurable": {"thread_id": "relu"}}
     asked = []
     try:
-        graph = build_graph(benches, folder / "runs", InMemorySaver())
-        state: Any = graph.invoke(RunInput(task=task, approve=True), config)
-        while waiting := state.get("__interrupt__"):
-            asked.append(Request.model_validate(waiting[0].value))
-            state = graph.invoke(Command(resume=next(answers, {"do": "refuse"})), config)
+        run = RunFolder.create(folder, task)
+        with checkpointer(run) as saver:
+            graph = build_graph(benches, checkpointer=saver)
+            entry = RunInput(task=task, run_dir=str(run.path), approve=True)
+            state: Any = graph.invoke(entry, config)
+            while waiting := state.get("__interrupt__"):
+                asked.append(Request.model_validate(waiting[0].value))
+                state = graph.invoke(Command(resume=next(answers, {"do": "refuse"})), config)
     finally:
         benches.close_all()
     return crew, asked, state
