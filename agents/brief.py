@@ -76,6 +76,7 @@ class Brief(Frozen):
     hints: tuple[str, ...] = Field((), description="what a person told the planner on the way")
     trials_left: int
     seconds_left: float
+    device_seconds_left: float | None = Field(None, description="None where no cap is set")
 
 
 class Planning(Frozen):

@@ -78,7 +78,7 @@ class Budget(Section):
     repairs: int = Field(3, ge=0, description="repairs of one attempt")
     minutes: float = Field(15.0, gt=0, description="wall time")
     device_seconds: float | None = Field(
-        None, gt=0, description="time of the judge at work; None is no cap beside `minutes`"
+        None, gt=0, description="time for which the judge has the device; null for no cap"
     )
     usd: float = Field(2.0, ge=0, description="money for models")
     tokens: int = Field(400_000, ge=0, description="tokens for models")
@@ -171,6 +171,7 @@ class Task(Section):
     prices: Path | None = Field(None, description="a TOML file with prices of your own")
     cache: bool = Field(False, description="use answers to the same question from earlier runs")
     strategy: Literal["greedy", "beam", "evolve"] = "beam"
+    seed: int = Field(0, description="of what a strategy leaves to chance; evolve does")
     width: int = Field(2, ge=1, le=16, description="plans that are tried per round")
     pages: Literal["machine", "huge"] = Field(
         "machine", description="huge: judge, baselines and candidate all get huge pages from malloc"

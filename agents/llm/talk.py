@@ -125,6 +125,8 @@ class Talk:
 
     def _invoke(self, messages: list[BaseMessage], offer: Offer, way: str, plan: str) -> Exchange:
         model = self.model
+        if model.chat is None:
+            raise Unreachable(f"{model.id} is not there to be asked")
         self.journal.admit(model.id, _most_tokens(messages, offer), model.max_tokens)
         began = time.monotonic()
         try:
