@@ -48,12 +48,12 @@ class Device(Frozen):
     `caches` holds bytes: `l1d`, `l2`, `l3` on a CPU; `l2`, `l1_per_sm`, `shared_per_sm`,
     `shared_per_block` and `registers_per_sm` on a GPU. `figures` are clocks, bandwidths and
     peaks; sparse peaks have a key of their own. `detected_as` are the names under which the
-    vendor's driver reports the device.
+    vendor's driver reports the device. No backend prints for `hip`, whose pages are documents.
     """
 
     name: str
     title: str
-    kind: Literal["cpu", "cuda"]
+    kind: Literal["cpu", "cuda", "hip"]
     architecture: str
     cores: int = Field(ge=1)
     memory_gib: float

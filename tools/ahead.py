@@ -133,20 +133,7 @@ class AheadOfTime:
         (answer,) = triton.compile_candidates([pair], [self._device])
         if isinstance(answer, triton.CompileError):
             return BuildFailed(log=answer.told("kernel.py"))
-        return tuple(
-            KernelUse(
-                function=kernel.function,
-                architecture=f"sm_{kernel.capability}",
-                registers=kernel.registers,
-                stack_bytes=kernel.stack_bytes,
-                spilled_bytes=kernel.spill_store_bytes + kernel.spill_load_bytes,
-                shared_bytes=kernel.shared_bytes,
-                threads=32 * kernel.warps,
-                occupancy=triton.occupancy(kernel, self._device),
-                tensor_core=sum(kernel.tensor_core.model_dump().values()),
-            )
-            for kernel in answer.kernels
-        )
+        return uses_of(answer, self._device)
 
     def _compile_cuda(self, candidate: Candidate) -> tuple[KernelUse, ...] | BuildFailed:
         texts = extract_sources(candidate.source, "cuda_kernel")
@@ -173,6 +160,24 @@ class AheadOfTime:
             threads=kernel.threads,
             occupancy=share,
         )
+
+
+def uses_of(answer: triton.Compiled, device: Device) -> tuple[KernelUse, ...]:
+    """What each of a candidate's Triton kernels takes of a device that it was compiled for."""
+    return tuple(
+        KernelUse(
+            function=kernel.function,
+            architecture=f"sm_{kernel.capability}",
+            registers=kernel.registers,
+            stack_bytes=kernel.stack_bytes,
+            spilled_bytes=kernel.spill_store_bytes + kernel.spill_load_bytes,
+            shared_bytes=kernel.shared_bytes,
+            threads=32 * kernel.warps,
+            occupancy=triton.occupancy(kernel, device),
+            tensor_core=sum(kernel.tensor_core.model_dump().values()),
+        )
+        for kernel in answer.kernels
+    )
 
 
 def roofline_of(device: Device, facts: ReferenceFacts) -> Roofline:
