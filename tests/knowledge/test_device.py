@@ -16,12 +16,13 @@ EXPECTED = {
     "rtx-4090", "rtx-5090", "t4", "v100-sxm2",
 }  # fmt: skip
 NVIDIA = sorted(EXPECTED - {"mi300x"})
-# Floating-point operations (two a multiply-add) of one multiprocessor in one clock, dense, by NVIDIA's
+# Floating-point operations (two a multiply-add) of one multiprocessor in one clock, dense, by the
 # architecture whitepapers; GeForce does half of its bf16 where it accumulates in fp32.
 RATES = {
     "sm_70": {"fp32": 128, "fp16": 1024},
     "sm_75": {"fp32": 128, "fp16": 1024},
-    "sm_80": {"fp32": 128, "fp64": 64, "fp64_tensor": 128, "tf32": 1024, "bf16": 2048, "fp16": 2048},
+    "sm_80": {"fp32": 128, "fp64": 64, "fp64_tensor": 128, "tf32": 1024, "bf16": 2048,
+              "fp16": 2048},
     "sm_86": {"fp32": 256, "tf32": 512, "bf16": 1024, "fp16": 1024},
     "sm_89": {"fp32": 256, "tf32": 512, "bf16": 1024, "fp16": 1024, "fp8": 2048},
     "sm_90": {"fp32": 256, "fp64": 128, "fp64_tensor": 256, "tf32": 2048, "bf16": 4096,
