@@ -17,10 +17,13 @@ from graph.record import Repair
 from graph.state import AttemptOutput, AttemptState
 from graph.workbench import Workbench, Workbenches
 from tools.candidate import Candidate
+from tools.profile.ladder import Subject, climb
 from tools.verdict import BuildFailed, Compiled, Correct, Profile, Trial, Verdict
 
 # A disturbance (memory being compacted, another process) shows as an interval this wide.
 TOO_WIDE = 1.25
+# With less of a run's time left, it is spent on trials.
+INSTRUMENT_SECONDS = 30.0
 
 
 class AttemptNodes:
@@ -67,11 +70,13 @@ class AttemptNodes:
         assert best is not None, "what is not timed is not measured"
         judge = self._bench(state).judge
         to_beat = _to_beat(state["brief"].trials)
-        timed = judge.measure(state["candidate"], (best.name,), to_beat)
+        with self._bench(state).quiet:
+            timed = judge.measure(state["candidate"], (best.name,), to_beat)
         if _undecided(timed, to_beat):
             # Replaced, never the better of the two: the second reading stands whatever it says.
             announce(Note(text=f"#{state['number']} is measured again: its interval is too wide"))
-            timed = judge.measure(state["candidate"], (best.name,))
+            with self._bench(state).quiet:
+                timed = judge.measure(state["candidate"], (best.name,))
         if isinstance(timed, Correct) and isinstance(verified, Correct):
             timed = timed.model_copy(
                 update={"cases": verified.cases, "deterministic": verified.deterministic}
@@ -83,6 +88,8 @@ class AttemptNodes:
         announce(NodeStarted(node="profile", detail=_what(state)))
         bench = self._bench(state)
         profile = bench.judge.profile(state["candidate"])
+        if profile is not None and bench.instruments and _worth_instruments(state):
+            profile = _read_instruments(bench, state, profile)
         trial = self._record(bench, state, profile)
         if profile is None:
             return {"trials": {trial.number: trial}}
@@ -192,6 +199,26 @@ def _to_beat(trials: Sequence[Trial]) -> float:
     """
     lows = [trial.timing.against_best.low for trial in trials if trial.timing is not None]
     return max([1.0, *lows])
+
+
+def _worth_instruments(state: AttemptState) -> bool:
+    """Whether a trial leads, and there is time: reading instruments takes some seconds."""
+    verdict, brief = state["verdict"], state["brief"]
+    if not isinstance(verdict, Correct) or verdict.timing is None or verdict.timing.stopped_early:
+        return False
+    speeds = [trial.speedup or 0.0 for trial in brief.trials]
+    leads = verdict.timing.against_best.speedup > max(speeds, default=0.0)
+    return leads and brief.seconds_left > INSTRUMENT_SECONDS
+
+
+def _read_instruments(bench: Workbench, state: AttemptState, profile: Profile) -> Profile:
+    """The judge's profile with what the best instrument of this machine says."""
+    facts = state["brief"].facts
+    subject = Subject(
+        candidate=state["candidate"], reference=facts.source, moved_bytes=facts.moved_bytes
+    )
+    with bench.quiet:
+        return climb(subject, state["brief"].device).added_to(profile)
 
 
 def announce(event: Event) -> None:

@@ -26,6 +26,7 @@ from graph.summary import record_of
 from graph.workbench import Workbenches
 from knowledge.device import resolve
 from knowledge.errors import BadInput
+from tools.profile.present import ensure_described
 from tools.task import Task, language_of, load_task
 
 # What was compiled and not timed is not known to be faster.
@@ -101,13 +102,15 @@ def _open_run(
             "For example: python -m graph.run examples/softmax.yaml",
         )
     task = load_task(task_file, overrides)
+    if told := ensure_described(task.target):
+        raise BadInput(f"{task_file}: target", f"{told}.")
     language_of(task, resolve(task.target, f"{task_file}: target"), str(task_file))
     return RunFolder.create(out, task), task, True
 
 
 def _work(folder: RunFolder, task: Task, *, fresh: bool, quiet: bool) -> RunRecord:
     """Run the graph to its end, or from where it stopped, showing and keeping every event."""
-    benches = Workbenches()
+    benches = Workbenches(instruments=True)
     config: RunnableConfig = {
         "configurable": {"thread_id": folder.path.name},
         "recursion_limit": 1000,

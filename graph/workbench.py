@@ -42,13 +42,19 @@ class Stopwatch:
 
 @dataclass(frozen=True)
 class Workbench:
-    """The tools of one run; for a device that is not here, what works without it judges."""
+    """The tools of one run; for a device that is not here, what works without it judges.
+
+    `instruments`: the profiler's ladder is climbed for trials that lead. `quiet` is held by whoever
+    measures and by whoever profiles, so that neither disturbs the other.
+    """
 
     folder: RunFolder
     judge: Judge | AheadOfTime
     library: Library
     crew: Crew
+    instruments: bool = False
     watch: Stopwatch = field(default_factory=Stopwatch)
+    quiet: threading.Lock = field(default_factory=threading.Lock)
 
 
 def playbook_crew(library: Library) -> Crew:
@@ -72,6 +78,7 @@ class Workbenches:
         library_folder: where the library is kept; None for the user's own.
         crew: replaces the playbook crew, e.g. by a scripted one.
         limits: the judge's deadlines and time for measuring; None for its own.
+        instruments: climb the profiler's ladder, which takes seconds, for trials that lead.
     """
 
     def __init__(
@@ -79,7 +86,10 @@ class Workbenches:
         library_folder: Path | None = None,
         crew: Crew | None = None,
         limits: JudgeLimits | None = None,
+        *,
+        instruments: bool = False,
     ) -> None:
+        self._instruments = instruments
         self._library_folder = library_folder
         self._crew = crew
         self._limits = limits
@@ -95,9 +105,8 @@ class Workbenches:
                 library = Library.open(self._library_folder, for_run=True)
                 library.refresh()
                 judge = _judge_of(task, folder, self._limits)
-                self._open[run_dir] = Workbench(
-                    folder, judge, library, self._crew or playbook_crew(library)
-                )
+                crew = self._crew or playbook_crew(library)
+                self._open[run_dir] = Workbench(folder, judge, library, crew, self._instruments)
             return self._open[run_dir]
 
     def close(self, run_dir: str) -> None:

@@ -88,7 +88,7 @@ def _notes(timing: Timing, roofline: Roofline, fault_ms: float) -> list[str]:
     return notes
 
 
-def _best_seconds(work: Callable[[], object], budget_s: float = SAMPLE_SECONDS) -> float:
+def best_seconds(work: Callable[[], object], budget_s: float = SAMPLE_SECONDS) -> float:
     """The fastest of as many repetitions as fit: neighbours can only ever add to a time."""
     work()
     best = float("inf")
@@ -104,8 +104,8 @@ def bandwidth_gbps(footprint: int) -> tuple[float, float]:
     buffer = torch.ones(footprint // 4)
     half = buffer.numel() // 2
     source, target = buffer[:half], buffer[half : 2 * half]
-    read = 4 * buffer.numel() / _best_seconds(buffer.sum)
-    copy = 8 * half / _best_seconds(lambda: target.copy_(source))
+    read = 4 * buffer.numel() / best_seconds(buffer.sum)
+    copy = 8 * half / best_seconds(lambda: target.copy_(source))
     return read / 1e9, copy / 1e9
 
 
@@ -113,10 +113,10 @@ def matmul_gflops(size: int) -> float:
     """The faster of torch's two libraries: MKL is slow on other makers' processors."""
     left, right = torch.ones(size, size), torch.ones(size, size)
     out = torch.empty(size, size)
-    best = _best_seconds(lambda: torch.mm(left, right, out=out), 0.15)
+    best = best_seconds(lambda: torch.mm(left, right, out=out), 0.15)
     if hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         linear = torch.ops.mkldnn._linear_pointwise
-        best = min(best, _best_seconds(lambda: linear(left, right, None, "none", [], ""), 0.15))
+        best = min(best, best_seconds(lambda: linear(left, right, None, "none", [], ""), 0.15))
     return 2 * size**3 / best / 1e9
 
 
