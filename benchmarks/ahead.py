@@ -7,7 +7,6 @@ nothing here says how fast anything is.
 
 import json
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,10 +20,12 @@ from agents.playbook.recipes import cook, enumerate_recipes, situation_of, varia
 from knowledge.device import Device, resolve
 from knowledge.errors import BadInput
 from knowledge.pattern import Situation, Step
-from tools.ahead import AheadOfTime, uses_of
+from tools.ahead import ABSENT, roofline_of, uses_of
 from tools.backends.triton import compile as triton
-from tools.facts import ReferenceFacts
-from tools.judge.client import Judge
+from tools.examine import examine
+from tools.facts import Baseline, Baselines, ReferenceFacts
+from tools.materialise import materialise
+from tools.reference import load
 from tools.task import load_task
 from tools.verdict import KernelUse
 
@@ -71,22 +72,22 @@ def compile_example(task_file: Path, devices: Sequence[Device], most: int) -> It
     """The rows of one example, device by device.
 
     Raises:
-        BadInput: the task is not one, or its op can't be traced.
+        BadInput: the task is not one, or its op can't be run or traced.
     """
-    for device in devices:
-        task = load_task(task_file, (f"target=cuda:{device.name}", "backend=triton"))
-        with tempfile.TemporaryDirectory(prefix="ahead-", ignore_cleanup_errors=True) as folder:
-            bench = AheadOfTime(Judge(task, Path(folder)), device, "triton")
-            try:
-                facts = bench.examine()
-                baselines, roofline = bench.survey()
-            finally:
-                bench.close()
-        if facts.graph is None:
-            raise BadInput(str(task_file), f"cannot be traced: {facts.untraceable}")
+    asked = [(one, (f"target=cuda:{one.name}", "backend=triton")) for one in devices]
+    tasks = [(one, load_task(task_file, settings)) for one, settings in asked]
+    facts = examine(load(materialise(tasks[0][1]), str(task_file)), tasks[0][1])
+    if facts.graph is None:
+        raise BadInput(str(task_file), f"cannot be traced: {facts.untraceable}")
+    eager, compiled = (
+        Baseline(name="eager", median_ms=None, failed=ABSENT),
+        Baseline(name="compile", median_ms=None, failed=ABSENT),
+    )
+    baselines = Baselines(rows=(eager, compiled), noise=0.0)
+    for device, task in tasks:
         brief = Brief(
-            task=task, device=device, facts=facts, baselines=baselines, roofline=roofline,
-            trials_left=1, seconds_left=1.0,
+            task=task, device=device, facts=facts, baselines=baselines,
+            roofline=roofline_of(device, facts), trials_left=1, seconds_left=1.0,
         )  # fmt: skip
         found = candidates_of(facts, situation_of(brief))
         yield from _compile(task.name, facts.source, dict(list(found.items())[:most]), device)

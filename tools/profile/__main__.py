@@ -6,7 +6,6 @@ one. Nothing is judged: whether the kernel is right, and how fast, `python -m to
 
 import json
 import sys
-import tempfile
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, assert_never
 
@@ -19,11 +18,13 @@ from knowledge.device import Device, present_gpu, resolve
 from knowledge.errors import BadInput
 from tools.ahead import roofline_of
 from tools.candidate import Backend, Candidate
+from tools.examine import examine
 from tools.facts import ReferenceFacts, Roofline
-from tools.judge.client import Judge
 from tools.judge.source import parse_candidate
+from tools.materialise import materialise
 from tools.profile.ladder import Climb, Subject, climb
 from tools.profile.roofline import measure_roofline
+from tools.reference import load
 from tools.task import parse_task
 from tools.told import printable
 from tools.verdict import CounterReadings, ReportReadings, TimeReadings
@@ -35,6 +36,10 @@ LOADERS: tuple[tuple[str, Backend], ...] = (
 )  # fmt: skip
 
 
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
 def run(
     reference: Annotated[Path, typer.Argument(help="file with Model, get_inputs, get_init_inputs")],
     candidate: Annotated[Path, typer.Argument(help="file with ModelNew")],
@@ -82,11 +87,7 @@ def _read_candidate(path: Path) -> Candidate:
 def _facts(reference: Path) -> ReferenceFacts:
     raw = {"name": reference.stem or "op", "reference": str(reference), "target": "cpu"}
     task = parse_task(raw, str(reference), Path.cwd())
-    with (
-        tempfile.TemporaryDirectory(prefix="profile-", ignore_cleanup_errors=True) as scratch,
-        Judge(task, Path(scratch)) as judge,
-    ):
-        return judge.examine()
+    return examine(load(materialise(task), str(reference)), task)
 
 
 def forward_ms(found: Climb) -> float | None:
@@ -177,7 +178,7 @@ def _table(headings: tuple[str, ...], rows: list[list[str]]) -> Table:
 
 def main() -> None:
     """The command."""
-    typer.run(run)
+    app()
 
 
 if __name__ == "__main__":

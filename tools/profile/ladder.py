@@ -50,9 +50,8 @@ class Climb(Frozen):
 
     def added_to(self, profile: Profile) -> Profile:
         """The judge's profile with these readings; its rung where none was reached."""
-        update = {"skipped": self.skipped, "readings": self.readings}
-        if self.readings is not None:
-            update["rung"] = f"{self.rung}; {WALL_CLOCK}"
+        rung = profile.rung if self.readings is None else f"{self.rung}; {WALL_CLOCK}"
+        update = {"rung": rung, "skipped": self.skipped, "readings": self.readings}
         return profile.model_copy(update=update)
 
 
@@ -97,10 +96,8 @@ def _on_cpu(subject: Subject) -> Climb:
         return Climb(rung=WALL_CLOCK, skipped=(SkippedRung(rung=TIMES, reason=found),))
     hardware = {"cycles", "instructions"} & set(found.counters)
     rung = f"{TIMES} and {SYSTEM_COUNTERS}" if hardware else TIMES
-    skipped = ()
-    if not hardware:
-        reason = found.counters_refused or "it counted nothing"
-        skipped = (SkippedRung(rung=SYSTEM_COUNTERS, reason=reason),)
+    reason = found.counters_refused or "it counted nothing"
+    skipped = () if hardware else (SkippedRung(rung=SYSTEM_COUNTERS, reason=reason),)
     return Climb(rung=rung, skipped=skipped, readings=found)
 
 

@@ -92,13 +92,8 @@ def measure_gpu(facts: DriverFacts) -> Device:
         )
     }
     for name, dtype, tf32 in _products(facts.capability):
-        torch.backends.cuda.matmul.allow_tf32 = tf32
-        left = torch.randn(GPU_SIZE, GPU_SIZE, device="cuda").to(dtype)
-        right = torch.randn(GPU_SIZE, GPU_SIZE, device="cuda").to(dtype)
-        out = torch.empty_like(left)
-        seconds = _device_seconds(lambda a=left, b=right, c=out: torch.mm(a, b, out=c))
         figures[name] = Figure(
-            value=2 * GPU_SIZE**3 / seconds / 1e12,
+            value=2 * GPU_SIZE**3 / _product_seconds(dtype, tf32) / 1e12,
             unit="TFLOPS",
             source=f"measured: a product of {GPU_SIZE} x {GPU_SIZE} matrices",
         )
@@ -109,6 +104,13 @@ def _copy_seconds() -> float:
     source = torch.ones(GPU_BYTES // 4, device="cuda")
     target = torch.empty_like(source)
     return _device_seconds(lambda: target.copy_(source))
+
+
+def _product_seconds(dtype: torch.dtype, tf32: bool) -> float:
+    torch.backends.cuda.matmul.allow_tf32 = tf32
+    left, right = (torch.randn(GPU_SIZE, GPU_SIZE, device="cuda").to(dtype) for _ in range(2))
+    out = torch.empty_like(left)
+    return _device_seconds(lambda: torch.mm(left, right, out=out))
 
 
 def _products(capability: int) -> list[tuple[str, torch.dtype, bool]]:
@@ -124,7 +126,8 @@ def _device_seconds(work: Callable[[], object]) -> float:
     work()
     best = float("inf")
     for _ in range(GPU_SAMPLES):
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        end = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
         start.record()
         work()
         end.record()

@@ -15,7 +15,6 @@ from types import ModuleType
 from typing import Any
 
 import torch
-from torch.autograd import DeviceType
 
 from tools.backends.triton.child import constructor_arguments, load, map_tensors
 from tools.profile.roofline import bandwidth_gbps
@@ -129,7 +128,7 @@ def trace(forward: Callable[[], object], calls: int, cuda: bool) -> list[dict[st
             forward()
     found = []
     for event in profiler.key_averages():
-        on_device = event.device_type == DeviceType.CUDA
+        on_device = event.device_type.name == "CUDA"
         self_us = event.self_device_time_total if cuda else event.self_cpu_time_total
         if self_us > 0 and on_device == cuda:
             found.append((self_us / calls, event.count / calls, event.key))
@@ -145,9 +144,8 @@ def launch(job: dict[str, Any]) -> dict[str, Any]:
     forward, _ = build(job)
     for _ in range(WARM_UP):
         forward()
-    torch.cuda.profiler.start()
-    forward()
-    torch.cuda.profiler.stop()
+    with torch.cuda.profiler.profile():
+        forward()
     return {}
 
 

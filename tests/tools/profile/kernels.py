@@ -55,3 +55,25 @@ class ModelNew(torch.nn.Module):
         raise RuntimeError("no forward today")
 """,
 )
+TRITON = Candidate(
+    backend="triton",
+    source="""
+import torch
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def twice_kernel(x, y, n, BLOCK: tl.constexpr):
+    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    values = tl.load(x + at, mask=at < n)
+    tl.store(y + at, values * 2.0 + 1.0, mask=at < n)
+
+
+class ModelNew(torch.nn.Module):
+    def forward(self, x):
+        y = torch.empty_like(x)
+        twice_kernel[(triton.cdiv(x.numel(), 1024),)](x, y, x.numel(), BLOCK=1024)
+        return y
+""",
+)
