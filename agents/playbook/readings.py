@@ -163,8 +163,8 @@ def _at_a_limit(kernel: KernelCounters, bound: str) -> Finding | None:
     if memory >= BOUND:
         hits = metrics.get("lts__t_sector_hit_rate.pct", 0.0)
         evidence = f"caches are full while DRAM is at {dram:.0f}%; L2 hits {hits:.0f}%"
-        moves = ("wider loads", "reuse in registers or shared memory", "tile order for L2")
-        return Finding("memory", "cache bandwidth", (evidence,), moves)
+        mends = ("wider loads", "reuse in registers or shared memory", "tile order for L2")
+        return Finding("memory", "cache bandwidth", (evidence,), mends)
     return None
 
 
@@ -255,7 +255,7 @@ def read_times(readings: TimeReadings, achieved_gbps: float, found: Finding) -> 
         share = achieved_gbps / readings.copy_gbps
         evidence.append(f"{share:.0%} of the {readings.copy_gbps:.1f} GB/s that a copy reaches")
         if share >= COPY_SHARE and found.bottleneck == "compute":
-            moves = ("move fewer bytes: fuse what still goes through memory",)
+            moves: tuple[str, ...] = ("move fewer bytes: fuse what still goes through memory",)
             found = found._replace(bottleneck="memory", cause="bandwidth", moves=moves)
     cycles, done = (readings.counters.get(name, 0.0) for name in ("cycles", "instructions"))
     if cycles and done:
