@@ -11,6 +11,14 @@ from tools.facts import Baselines, ReferenceFacts, Roofline
 from tools.task import PLAYBOOK, Task
 from tools.verdict import Trial
 
+# Also what pages of the library are tagged with (`bottlenecks:` in their front matter) and what a
+# search is narrowed by; `none` is no page's tag. The report has words for each, and for each cause.
+Bottleneck = Literal["memory", "compute", "latency", "pages", "none"]
+Cause = Literal[
+    "", "bandwidth", "cache bandwidth", "uncoalesced", "spills", "arithmetic", "no tensor cores",
+    "divergence", "launch", "few blocks", "occupancy", "imbalance", "stalls", "library calls",
+]  # fmt: skip
+
 
 class Citation(Frozen):
     """A page of the library that a plan leans on: where it is, and the words that matter."""
@@ -52,10 +60,14 @@ class Plan(Frozen):
 
 
 class Diagnosis(Frozen):
-    """What bounds a kernel, the evidence with its numbers, and what to do next, best move first."""
+    """What bounds a kernel, the evidence with its numbers, and what to do next, best move first.
+
+    `cause` is what an instrument showed to be behind the bottleneck, empty where none did.
+    """
 
     trial: int
-    bottleneck: Literal["memory", "compute", "latency", "pages", "none"]
+    bottleneck: Bottleneck
+    cause: Cause = ""
     headroom: float = Field(description="measured time over roofline time; 1 = nothing left")
     evidence: tuple[str, ...]
     moves: tuple[str, ...] = Field((), max_length=3)

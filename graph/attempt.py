@@ -20,10 +20,13 @@ from graph.record import Repair, Unspent
 from graph.state import AttemptOutput, AttemptState
 from graph.workbench import Workbench, Workbenches
 from tools.candidate import Candidate
+from tools.profile.ladder import Subject, climb
 from tools.verdict import BuildFailed, Compiled, Correct, Profile, Trial, Verdict
 
 # A disturbance (memory being compacted, another process) shows as an interval this wide.
 TOO_WIDE = 1.25
+# With less of a run's time left, it is spent on trials.
+INSTRUMENT_SECONDS = 120.0
 
 
 class AttemptNodes:
@@ -81,11 +84,13 @@ class AttemptNodes:
         assert best is not None, "what is not timed is not measured"
         judge, began = self._bench(state).judge, time.monotonic()
         to_beat = _to_beat(state["brief"].trials)
-        timed = judge.measure(state["candidate"], (best.name,), to_beat)
+        with self._bench(state).quiet:
+            timed = judge.measure(state["candidate"], (best.name,), to_beat)
         if _undecided(timed, to_beat):
             # Replaced, never the better of the two: the second reading stands whatever it says.
             announce(Note(text=f"#{state['number']} is measured again: its interval is too wide"))
-            timed = judge.measure(state["candidate"], (best.name,))
+            with self._bench(state).quiet:
+                timed = judge.measure(state["candidate"], (best.name,))
         reading: Profile | None = None
         if isinstance(timed, Correct) and isinstance(verified, Correct):
             reading = judge.profile(state["candidate"])
@@ -98,7 +103,10 @@ class AttemptNodes:
         """Write the trial down, and have the profiler say what holds it back."""
         announce(NodeStarted(node="profile", detail=_what(state)))
         bench = self._bench(state)
-        trial = self._record(bench, state, state.get("reading"))
+        reading = state.get("reading")
+        if reading is not None and bench.instruments and _worth_instruments(state):
+            reading = _read_instruments(bench, state, reading)
+        trial = self._record(bench, state, reading)
         recorded: AttemptState = {"trials": {trial.number: trial}}
         if trial.profile is None:
             return recorded
@@ -220,6 +228,26 @@ def _to_beat(trials: Sequence[Trial]) -> float:
     """
     lows = [trial.timing.against_best.low for trial in trials if trial.timing is not None]
     return max([1.0, *lows])
+
+
+def _worth_instruments(state: AttemptState) -> bool:
+    """Whether a trial leads, and there is time: reading instruments takes some seconds."""
+    verdict, brief = state["verdict"], state["brief"]
+    if not isinstance(verdict, Correct) or verdict.timing is None or verdict.timing.stopped_early:
+        return False
+    speeds = [trial.speedup or 0.0 for trial in brief.trials]
+    leads = verdict.timing.against_best.speedup > max(speeds, default=0.0)
+    return leads and brief.seconds_left > INSTRUMENT_SECONDS
+
+
+def _read_instruments(bench: Workbench, state: AttemptState, profile: Profile) -> Profile:
+    """The judge's profile with what the best instrument of this machine says."""
+    facts = state["brief"].facts
+    subject = Subject(
+        candidate=state["candidate"], reference=facts.source, moved_bytes=facts.moved_bytes
+    )
+    with bench.quiet:
+        return climb(subject, state["brief"].device).added_to(profile)
 
 
 def announce(event: Event) -> None:

@@ -28,7 +28,7 @@ def build_graph(
         runs: where a run's folder is made when the input names none.
         checkpointer: keeps the state after every node; None leaves that to the host.
     """
-    benches = benches or Workbenches()
+    benches = benches or Workbenches(instruments=True)
     nodes = RunNodes(benches, runs)
     graph = StateGraph(RunState, input_schema=RunInput)
     graph.add_node("prepare", nodes.prepare)

@@ -75,7 +75,7 @@ def work(
         BadInput: the task can't be done; a run that was just started leaves nothing behind.
         Interrupted: it was stopped, or no model could be reached.
     """
-    benches = benches or Workbenches()
+    benches = benches or Workbenches(instruments=True)
     config: RunnableConfig = {
         "configurable": {"thread_id": folder.path.name},
         "recursion_limit": RECURSION_LIMIT,

@@ -17,6 +17,7 @@ from graph.state import RunInput
 from graph.terminal import check_terminal
 from knowledge.device import resolve
 from knowledge.errors import BadInput
+from tools.profile.present import ensure_described
 from tools.task import Task, language_of, load_task
 
 # What was compiled and not timed is not known to be faster.
@@ -90,6 +91,8 @@ def _open_run(
             "For example: python -m graph.run examples/softmax.yaml",
         )
     task = load_task(task_file, overrides)
+    if told := ensure_described(task.target):
+        raise BadInput(f"{task_file}: target", f"{told}.")
     language_of(task, resolve(task.target, f"{task_file}: target"), str(task_file))
     check_models(task, str(task_file))
     return RunFolder.create(out, task), task, True

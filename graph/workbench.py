@@ -38,7 +38,11 @@ JournalMaker = Callable[[RunFolder, Budget, PriceOf, Answers | None], RunJournal
 
 @dataclass(frozen=True)
 class Workbench:
-    """The tools of one run; for a device that is not here, what works without it judges."""
+    """The tools of one run; for a device that is not here, what works without it judges.
+
+    `instruments`: the profiler's ladder is climbed for trials that lead. `quiet` is held by whoever
+    measures and by whoever profiles, so that neither disturbs the other.
+    """
 
     folder: RunFolder
     judge: MeteredJudge
@@ -48,6 +52,8 @@ class Workbench:
     meter: Meter
     models: Mapping[Role, str] = field(default_factory=dict)
     price_of: PriceOf = unpriced
+    instruments: bool = False
+    quiet: threading.Lock = field(default_factory=threading.Lock)
 
     def time_spent(self, budget: Budget) -> str:
         """Which budget of time is spent by now, as a clause; empty while none is."""
@@ -121,6 +127,7 @@ class Workbenches:
         price_of: what calls to models cost; None for what the task's price list says.
         journal_of: makes a run's journal; None for the usual one.
         crew_of: makes the crew that a task asks for.
+        instruments: climb the profiler's ladder, which takes seconds, for trials that lead.
     """
 
     def __init__(
@@ -132,7 +139,9 @@ class Workbenches:
         price_of: PriceOf | None = None,
         journal_of: JournalMaker | None = None,
         crew_of: CrewFor = crew_for,
+        instruments: bool = False,
     ) -> None:
+        self._instruments = instruments
         self._library_folder = library_folder
         self._crew = crew
         self._limits = limits
@@ -177,6 +186,7 @@ class Workbenches:
             meter=meter,
             models=models_of(task),
             price_of=price_of,
+            instruments=self._instruments,
         )
 
     def close(self, run_dir: str) -> None:

@@ -1,10 +1,12 @@
 """What a kernel runs on: facts of a machine, from a data file or read off this machine.
 
 GPUs are described in `knowledge/devices/*.toml`, with a source next to each number; the CPU is
-detected. Nothing here measures anything or loads torch.
+detected. Nothing here measures anything or loads torch: what `tools.profile.measure_device` found
+on this machine is kept in the user's cache, in the same form, and read from there.
 """
 
 import difflib
+import json
 import os
 import platform
 import re
@@ -20,6 +22,7 @@ import psutil
 from pydantic import Field, ValidationError
 
 from knowledge.errors import BadInput
+from knowledge.gpu import DriverFacts, ask_driver
 from knowledge.opgraph import Frozen
 
 DEVICES = Path(__file__).parent / "devices"
@@ -48,12 +51,12 @@ class Device(Frozen):
     `caches` holds bytes: `l1d`, `l2`, `l3` on a CPU; `l2`, `l1_per_sm`, `shared_per_sm`,
     `shared_per_block` and `registers_per_sm` on a GPU. `figures` are clocks, bandwidths and
     peaks; sparse peaks have a key of their own. `detected_as` are the names under which the
-    vendor's driver reports the device.
+    vendor's driver reports the device. No backend prints for `hip`, whose pages are documents.
     """
 
     name: str
     title: str
-    kind: Literal["cpu", "cuda"]
+    kind: Literal["cpu", "cuda", "hip"]
     architecture: str
     cores: int = Field(ge=1)
     memory_gib: float
@@ -105,7 +108,7 @@ def resolve(target: str, where: str) -> Device:
         return detect()
     if wanted == "cuda":
         return _present_gpu(where)
-    known = load_devices()
+    known = known_devices()
     name = wanted.removeprefix("cuda:")
     if name in known:
         return known[name]
@@ -121,19 +124,90 @@ def resolve(target: str, where: str) -> Device:
     )
 
 
+def known_devices() -> dict[str, Device]:
+    """Every described GPU, and those that were measured on this machine and have no page here."""
+    shipped = load_devices()
+    try:
+        measured = load_devices.__wrapped__(cache_folder())
+    except BadInput:
+        measured = {}  # a cache that can't be read is as good as none
+    return {**{name: one for name, one in measured.items() if one.kind == "cuda"}, **shipped}
+
+
+def cache_folder() -> Path:
+    """Where pages of measured devices are kept: the user's cache, which need not exist yet."""
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base / "kernelwright" / "devices"
+
+
+def keep(device: Device) -> Path:
+    """Write a measured device's page to the user's cache, whole or not at all."""
+    lines = [
+        f"{name} = {json.dumps(value)}"
+        for name, value in device.model_dump(mode="json").items()
+        if name not in ("caches", "figures", "page")
+    ]
+    lines += ["", "[caches] # bytes", *(f"{name} = {size}" for name, size in device.caches.items())]
+    for name, figure in device.figures.items():
+        lines += ["", f"[figures.{name}]"]
+        lines += [f"{key} = {json.dumps(value)}" for key, value in figure.model_dump().items()]
+    folder = cache_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{device.name}.toml"
+    part = path.with_suffix(f".{os.getpid()}.part")
+    part.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return part.replace(path)
+
+
+def present_gpu() -> Device | None:
+    """The NVIDIA GPU of this machine by its page; None where there is none, or it has no page."""
+    names = tuple(_gpu_names())
+    found = (one for one in known_devices().values() if names and names[0] in one.detected_as)
+    return next(found, None)
+
+
+def describe_gpu(facts: DriverFacts) -> Device:
+    """A GPU without a page, as far as its driver tells; peaks are left to measuring."""
+    told = "the CUDA driver, when detected"
+    figures = {
+        "boost_clock": Figure(value=facts.clock_khz / 1e3, unit="MHz", source=told),
+        "warps_per_sm": Figure(value=facts.threads_per_sm / 32, unit="warps", source=told),
+        "blocks_per_sm": Figure(value=float(facts.blocks_per_sm), unit="blocks", source=told),
+    }
+    if facts.bandwidth_gbps:
+        figures["bus_bandwidth"] = Figure(value=facts.bandwidth_gbps, unit="GB/s", source=told)
+    return Device(
+        name=_slug(facts.name.removeprefix("NVIDIA ").removeprefix("GeForce ")),
+        title=facts.name,
+        kind="cuda",
+        architecture=f"sm_{facts.capability}",
+        cores=facts.multiprocessors,
+        memory_gib=round(facts.memory_bytes / 2**30, 1),
+        caches={
+            "l2": facts.l2_bytes,
+            "l1_per_sm": facts.shared_per_sm,
+            "shared_per_sm": facts.shared_per_sm,
+            "shared_per_block": facts.shared_per_block,
+            "registers_per_sm": facts.registers_per_sm,
+        },
+        figures=figures,
+        detected_as=(facts.name,),
+    )
+
+
 def _present_gpu(where: str) -> Device:
     names = tuple(_gpu_names())
     if not names:
         raise BadInput(
             where, "no NVIDIA GPU was found on this machine.", "Use cpu, auto or a device's name."
         )
-    for device in load_devices().values():
-        if names[0] in device.detected_as:
-            return device
+    if (device := present_gpu()) is not None:
+        return device
     raise BadInput(
         where,
         f'this machine\'s GPU, "{names[0]}", has no page yet.',
-        f"Add knowledge/devices/{_slug(names[0])}.toml with that name in `detected_as`.",
+        "Measure it: python -m tools.profile.measure_device cuda. Or add "
+        f"knowledge/devices/{_slug(names[0])}.toml with that name in `detected_as`.",
     )
 
 
@@ -144,7 +218,11 @@ def _gpu_names(root: Path = Path("/")) -> Iterator[str]:
         if found := re.search(r"^Model:\s*(.+?)\s*$", _read(page), re.MULTILINE):
             yield found.group(1)
     command = shutil.which("nvidia-smi")
-    if pages or command is None:
+    if pages:
+        return
+    if command is None:
+        if (facts := ask_driver()) is not None:
+            yield facts.name
         return
     try:
         told = subprocess.run(
@@ -183,8 +261,11 @@ def detect(root: Path = Path("/")) -> Device:
         figures["clock"] = Figure(
             value=float(mhz.group()), unit="MHz", source="/proc/cpuinfo, when detected"
         )
+    name = f"{_slug(title)}-{cores}c"
+    if root == Path("/"):
+        figures |= _measured(name)
     return Device(
-        name=f"{_slug(title)}-{cores}c",
+        name=name,
         title=f"{title}, {cores} core{'s' if cores != 1 else ''}",
         kind="cpu",
         architecture=f"{machine.replace('x86_64', 'x86-64')} {_level(flags, machine)}".strip(),
@@ -195,6 +276,16 @@ def detect(root: Path = Path("/")) -> Device:
         features=tuple(flag for flag in _TELLING_FLAGS if flag in flags) + _page_policy(root),
         figures=figures,
     )
+
+
+def _measured(name: str) -> dict[str, Figure]:
+    """What was measured of this CPU before, if it ever was; its clock is read anew each time."""
+    try:
+        raw = tomllib.loads(_read(cache_folder() / f"{name}.toml"))
+        figures = Device.model_validate(raw).figures if raw else {}
+    except (tomllib.TOMLDecodeError, ValidationError):
+        return {}
+    return {key: figure for key, figure in figures.items() if key != "clock"}
 
 
 def _cpuinfo(text: str) -> dict[str, str]:

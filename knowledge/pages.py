@@ -278,8 +278,9 @@ def _device_page(label: str, text: str) -> Page:
         key: f"{key.replace('_', ' ')} {figure.value:g} {figure.unit}"
         for key, figure in device.figures.items()
     }
+    units = "compute units" if device.kind == "hip" else "SMs"
     sizes = (
-        f"{device.title} ({device.name}): {device.architecture}, {device.cores} SMs, "
+        f"{device.title} ({device.name}): {device.architecture}, {device.cores} {units}, "
         f"{device.memory_gib:g} GB memory, {figures.pop('memory_bandwidth', '')}.\n\n"
         f"Caches: {', '.join(caches)}.\n\n{notes}"
     )

@@ -81,11 +81,7 @@ class AheadOfTime:
         failed = parse_candidate(candidate.source)
         if failed is not None or candidate.digest in self._uses:
             return failed
-        found: tuple[KernelUse, ...] | BuildFailed = ()
-        if candidate.backend == "triton":
-            found = self._compile_triton(candidate)
-        elif candidate.backend == "cuda":
-            found = self._compile_cuda(candidate)
+        found = compiled_uses(candidate, self.examine().source, self._device)
         if isinstance(found, BuildFailed):
             return found
         self._uses[candidate.digest] = found
@@ -128,51 +124,69 @@ class AheadOfTime:
         """End the judge; twice is fine."""
         self._judge.close()
 
-    def _compile_triton(self, candidate: Candidate) -> tuple[KernelUse, ...] | BuildFailed:
-        pair = (candidate.source, self.examine().source)
-        (answer,) = triton.compile_candidates([pair], [self._device])
+
+def compiled_uses(
+    candidate: Candidate, reference: str, device: Device
+) -> tuple[KernelUse, ...] | BuildFailed:
+    """What a candidate's kernels take of a device; none where it has none of its own.
+
+    Args:
+        candidate: its kernels in Triton or CUDA C++.
+        reference: the source whose inputs it is run on, without data, to see what it launches.
+        device: what to compile for.
+    """
+    if candidate.backend == "triton":
+        (answer,) = triton.compile_candidates([(candidate.source, reference)], [device])
         if isinstance(answer, triton.CompileError):
             return BuildFailed(log=answer.told("kernel.py"))
-        return tuple(
-            KernelUse(
-                function=kernel.function,
-                architecture=f"sm_{kernel.capability}",
-                registers=kernel.registers,
-                stack_bytes=kernel.stack_bytes,
-                spilled_bytes=kernel.spill_store_bytes + kernel.spill_load_bytes,
-                shared_bytes=kernel.shared_bytes,
-                threads=32 * kernel.warps,
-                occupancy=triton.occupancy(kernel, self._device),
-                tensor_core=sum(kernel.tensor_core.model_dump().values()),
-            )
-            for kernel in answer.kernels
-        )
+        return uses_of(answer, device)
+    return _compile_cuda(candidate, device) if candidate.backend == "cuda" else ()
 
-    def _compile_cuda(self, candidate: Candidate) -> tuple[KernelUse, ...] | BuildFailed:
-        texts = extract_sources(candidate.source, "cuda_kernel")
-        sources = [cuda.CudaSource(source=one.source, flags=one.flags) for one in texts]
-        found: list[KernelUse] = []
-        for (answer,) in cuda.compile_sources(sources, [self._device.architecture]):
-            if isinstance(answer, cuda.CompileError):
-                return BuildFailed(log=answer.told())
-            found += [self._use_of(kernel) for kernel in answer.kernels]
-        return tuple(found)
 
-    def _use_of(self, kernel: cuda.CompiledKernel) -> KernelUse:
-        share = 0.0
-        if kernel.threads:
-            bound = occupancy(self._device, kernel.threads, kernel.registers, kernel.shared_bytes)
-            share = bound.share
-        return KernelUse(
+def _compile_cuda(candidate: Candidate, device: Device) -> tuple[KernelUse, ...] | BuildFailed:
+    texts = extract_sources(candidate.source, "cuda_kernel")
+    sources = [cuda.CudaSource(source=one.source, flags=one.flags) for one in texts]
+    found: list[KernelUse] = []
+    for (answer,) in cuda.compile_sources(sources, [device.architecture]):
+        if isinstance(answer, cuda.CompileError):
+            return BuildFailed(log=answer.told())
+        found += [_use_of(kernel, device) for kernel in answer.kernels]
+    return tuple(found)
+
+
+def _use_of(kernel: cuda.CompiledKernel, device: Device) -> KernelUse:
+    share = 0.0
+    if kernel.threads:
+        bound = occupancy(device, kernel.threads, kernel.registers, kernel.shared_bytes)
+        share = bound.share
+    return KernelUse(
+        function=kernel.function,
+        architecture=kernel.architecture,
+        registers=kernel.registers,
+        stack_bytes=kernel.stack_bytes,
+        spilled_bytes=kernel.spill_store_bytes + kernel.spill_load_bytes,
+        shared_bytes=kernel.shared_bytes,
+        threads=kernel.threads,
+        occupancy=share,
+    )
+
+
+def uses_of(answer: triton.Compiled, device: Device) -> tuple[KernelUse, ...]:
+    """What each of a candidate's Triton kernels takes of a device that it was compiled for."""
+    return tuple(
+        KernelUse(
             function=kernel.function,
-            architecture=kernel.architecture,
+            architecture=f"sm_{kernel.capability}",
             registers=kernel.registers,
             stack_bytes=kernel.stack_bytes,
             spilled_bytes=kernel.spill_store_bytes + kernel.spill_load_bytes,
             shared_bytes=kernel.shared_bytes,
-            threads=kernel.threads,
-            occupancy=share,
+            threads=32 * kernel.warps,
+            occupancy=triton.occupancy(kernel, device),
+            tensor_core=sum(kernel.tensor_core.model_dump().values()),
         )
+        for kernel in answer.kernels
+    )
 
 
 def roofline_of(device: Device, facts: ReferenceFacts) -> Roofline:

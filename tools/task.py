@@ -229,9 +229,15 @@ def language_of(task: Task, device: Device, where: str) -> Literal["cpp", "trito
         BadInput: the task's backend is not one for this kind of device.
     """
     known: dict[str, tuple[Literal["cpp", "triton", "cuda"], ...]] = {
-        "cpu": ("cpp",), "cuda": ("triton", "cuda"),
+        "cpu": ("cpp",), "cuda": ("triton", "cuda"), "hip": (),
     }  # fmt: skip
     able = known[device.kind]
+    if not able:
+        raise BadInput(
+            f"{where}: target",
+            f"no backend prints kernels for {device.title}.",
+            "Its page is a document; choose a CPU or an NVIDIA device.",
+        )
     if task.backend == "auto":
         return able[0]
     if task.backend not in able:

@@ -205,8 +205,85 @@ Verdict = Annotated[
 ]
 
 
+class SkippedRung(Frozen):
+    """A better instrument that was not read, and why."""
+
+    rung: str
+    reason: str
+
+
+class KernelCounters(Frozen):
+    """One kernel under Nsight Compute, the mean of its profiled launches.
+
+    `metrics` are by the tool's own names, in base units (bytes, nanoseconds, percent).
+    """
+
+    function: str
+    launches: int
+    block: str
+    grid: str
+    metrics: dict[str, float]
+
+
+class HotSpot(Frozen):
+    """A line of source where warps were found waiting; `share` is of all samples of its kernel."""
+
+    function: str
+    line: int
+    source: str
+    share: float
+
+
+class KernelTime(Frozen):
+    """One kernel or operator by name; `self_us` is a call's own time, without what it calls."""
+
+    name: str
+    calls: float = Field(description="for one forward")
+    self_us: float = Field(description="for one forward, all calls together")
+    share: float = Field(description="of the time of all kernels")
+
+
+class CounterReadings(Frozen):
+    """Read by Nsight Compute: hardware counters of each of the candidate's own kernels."""
+
+    kind: Literal["counters"] = "counters"
+    tool: str
+    kernels: tuple[KernelCounters, ...]
+    hot_spots: tuple[HotSpot, ...] = ()
+
+
+class TimeReadings(Frozen):
+    """Read by torch's profiler: the time of each kernel; on a CPU with the system's counters.
+
+    `counters` are per forward, by the names of `perf stat`; where they are missing,
+    `counters_refused` says why. `copy_gbps` is a copy of as many bytes as the op moves, measured in
+    the same process, counting bytes read and written; 0 where it was not measured.
+    """
+
+    kind: Literal["times"] = "times"
+    forward_us: float = Field(description="median of a forward by the process's own clock")
+    kernels: tuple[KernelTime, ...]
+    copy_gbps: float = 0.0
+    counters: dict[str, float] = Field({})
+    counters_refused: str = ""
+
+
+class ReportReadings(Frozen):
+    """Read off the compiler's report: what each kernel takes of the device. Nothing ran."""
+
+    kind: Literal["report"] = "report"
+    kernels: tuple[KernelUse, ...]
+
+
+Readings = Annotated[CounterReadings | TimeReadings | ReportReadings, Field(discriminator="kind")]
+
+
 class Profile(Frozen):
-    """Where a correct candidate's time goes; `rung` names the instrument that was read."""
+    """Where a correct candidate's time goes.
+
+    `rung` names the best instrument that was read, `skipped` those above it and why. The figures
+    are the judge's; `readings` are taken in the candidate's own process, and advise.
+    """
 
     rung: str
     median_ms: float
@@ -221,6 +298,8 @@ class Profile(Frozen):
         description="those faults times this machine's measured cost of one"
     )
     notes: tuple[str, ...] = ()
+    skipped: tuple[SkippedRung, ...] = ()
+    readings: Readings | None = None
 
 
 class Trial(Frozen):

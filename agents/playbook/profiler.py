@@ -1,9 +1,18 @@
 """The playbook's profiler: names one bottleneck of a timed trial, with its numbers."""
 
-from typing import Literal
+from typing import assert_never
 
 from agents.brief import Brief, Diagnosis
-from tools.verdict import Correct, Profile, Timing, Trial
+from agents.playbook.readings import Finding, read_counters, read_report, read_times
+from tools.verdict import (
+    Correct,
+    CounterReadings,
+    Profile,
+    ReportReadings,
+    TimeReadings,
+    Timing,
+    Trial,
+)
 
 AT_THE_ROOF = 1.05
 PAGE_SHARE = 0.15
@@ -11,14 +20,14 @@ LAUNCH_MS = 0.02
 # At this share of the bandwidth and more, arithmetic is hidden behind memory traffic.
 MEMORY_BOUND = 0.8
 
-Bottleneck = Literal["memory", "compute", "latency", "pages", "none"]
-
 
 class PlaybookProfiler:
     """Explains measurements by rule."""
 
     def explain(self, brief: Brief, trial: Trial) -> Diagnosis:
         """Which bound the trial is at.
+
+        The judge's clock and the roofline are read first; what an instrument read refines it.
 
         Raises:
             ValueError: the trial was not timed, so there is nothing to explain.
@@ -28,38 +37,58 @@ class PlaybookProfiler:
             raise ValueError(f"trial {trial.number} has no timing to explain")
         bound_ms = profile.median_ms * profile.roofline_fraction
         headroom = 1.0 / profile.roofline_fraction
-        evidence = (
+        evidence = [
             f"{profile.median_ms:.3f} ms against a roofline of {bound_ms:.3f} ms "
             f"({profile.roofline_fraction:.0%} of it)",
             f"{profile.achieved_gbps:.1f} of {brief.roofline.bandwidth_gbps:.1f} GB/s, "
             f"{profile.achieved_gflops:.1f} of {brief.roofline.peak_gflops:.0f} GFLOP/s",
-            f"{profile.page_faults:.0f} page faults a call, worth {profile.page_fault_ms:.2f} ms",
-        )
-        bottleneck, moves = _read(profile, verdict.timing, headroom)
+        ]
+        if brief.device.kind == "cpu":
+            faults = f"{profile.page_faults:.0f} page faults a call"
+            evidence.append(f"{faults}, worth {profile.page_fault_ms:.2f} ms")
+        found = _refined(profile, _read(profile, verdict.timing, headroom))
         return Diagnosis(
             trial=trial.number,
-            bottleneck=bottleneck,
+            bottleneck=found.bottleneck,
+            cause=found.cause,
             headroom=headroom,
-            evidence=evidence,
-            moves=moves,
+            evidence=(*evidence, *found.evidence),
+            moves=found.moves,
         )
 
 
-def _read(profile: Profile, timing: Timing, headroom: float) -> tuple[Bottleneck, tuple[str, ...]]:
-    """The rules, most telling first."""
+def _refined(profile: Profile, found: Finding) -> Finding:
+    """What the clock came to, with what the best instrument read."""
+    match profile.readings:
+        case None:
+            return found
+        case CounterReadings() as counted:
+            read = read_counters(counted, profile.bound)
+            return found._replace(evidence=read.evidence) if found.bottleneck == "none" else read
+        case TimeReadings() as timed:
+            return read_times(timed, profile.achieved_gbps, found)
+        case ReportReadings() as report:
+            return read_report(report.kernels, found)
+        case _ as never:
+            assert_never(never)
+
+
+def _read(profile: Profile, timing: Timing, headroom: float) -> Finding:
+    """The rules that need no instrument, most telling first."""
     if headroom < AT_THE_ROOF:
-        return "none", ()
+        return Finding("none", "", (), ())
     if profile.page_fault_ms > PAGE_SHARE * profile.median_ms:
-        return "pages", ("put the outputs on huge pages before they are first touched",)
+        moves: tuple[str, ...] = ("put the outputs on huge pages before they are first touched",)
+        return Finding("pages", "", (), moves)
     if timing.candidate_ms < LAUNCH_MS:
-        return "latency", (
-            "fewer calls: one kernel for the whole op",
-            "do without threads at this size",
-        )
+        moves = ("fewer calls: one kernel for the whole op", "do without threads at this size")
+        return Finding("latency", "", (), moves)
     if profile.bound == "memory" and headroom < 1.0 / MEMORY_BOUND:
-        return "memory", ("move fewer bytes: fuse what still goes through memory",)
-    return "compute", (
+        moves = ("move fewer bytes: fuse what still goes through memory",)
+        return Finding("memory", "", (), moves)
+    moves = (
         "cheaper transcendental functions (inline polynomials)",
         "fewer sweeps over the row",
         "more independent accumulators",
     )
+    return Finding("compute", "", (), moves)

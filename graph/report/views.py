@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from agents.brief import Citation, Diagnosis, Plan
 from graph.record import RunRecord
+from graph.report.profiled import binary, figures, fraction, uses
 from graph.report.source import highlight_module
 from graph.report.words import (
     TONES,
@@ -26,7 +27,7 @@ from graph.report.words import (
     times,
 )
 from knowledge.pattern import Parameter, Step
-from tools.verdict import Compiled, Correct, Profile, Trial, Verdict
+from tools.verdict import Correct, Trial
 
 BEST_SOURCE_LIMIT = 40_000
 # Shared by all attempts, so that a long run's page stays under a megabyte.
@@ -157,8 +158,8 @@ def _attempt(record: RunRecord, trial: Trial, allowance: int) -> Attempt:
         speedup=times(best.speedup) if best else "",
         interval=interval(best) if best else "",
         time=milliseconds(timing.candidate_ms) if timing else "",
-        fraction=_fraction(trial.profile),
-        figures=[*_figures(trial.profile), *_uses(trial.verdict)],
+        fraction=fraction(trial.profile),
+        figures=[*figures(trial.profile), *uses(trial.verdict)],
         mend=" ".join(clip(r.action) for r in record.repairs if r.failed_trial == trial.number),
         outcome=_outcome(record, trial),
         diagnosis=next((d for d in record.diagnoses if d.trial == trial.number), None),
@@ -207,20 +208,6 @@ def capital(text: str) -> str:
     return clip(text[:1].upper() + text[1:])
 
 
-_BOTTLENECKS = {
-    "memory": "held back by memory traffic",
-    "compute": "held back by arithmetic",
-    "latency": "held back by latency",
-    "pages": "held back by page faults",
-    "none": "at its bound",
-}
-
-
-def diagnosis_text(diagnosis: Diagnosis) -> str:
-    """What bounds a trial, in one sentence."""
-    return f"{_BOTTLENECKS[diagnosis.bottleneck]}, {times(diagnosis.headroom)} the bound's time."
-
-
 def step_text(step: Step) -> str:
     """A step as the report names it, e.g. `row_loop (sweeps 2)`."""
     tuned = ", ".join(f"{key} {_setting(value)}" for key, value in step.parameters.items())
@@ -237,48 +224,6 @@ def _setting(value: Parameter) -> str:
 def _origin(trial: Trial) -> str:
     start = f"from trial {trial.parent}" if trial.parent is not None else "from the reference"
     return f"{start}, repair {trial.repair}" if trial.repair else start
-
-
-def _fraction(profile: Profile | None) -> str:
-    if profile is None:
-        return ""
-    return percent(profile.roofline_fraction)
-
-
-def _uses(verdict: Verdict) -> list[tuple[str, str]]:
-    """What each kernel takes of the device that it was compiled for."""
-    if not isinstance(verdict, Compiled):
-        return []
-    found = []
-    for kernel in verdict.kernels:
-        told = [
-            f"{kernel.registers} registers",
-            f"{kernel.spilled_bytes} bytes spilled",
-            f"{_binary(kernel.shared_bytes)} shared",
-        ]
-        if kernel.threads:
-            told.append(f"{kernel.threads} threads a block")
-        if kernel.occupancy:
-            told.append(f"{percent(kernel.occupancy)} of the warps resident")
-        if kernel.tensor_core:
-            told.append(f"{kernel.tensor_core} instructions for tensor cores")
-        found.append((f"{clip(kernel.function)}, {kernel.architecture}", ", ".join(told)))
-    return found
-
-
-def _figures(profile: Profile | None) -> list[tuple[str, str]]:
-    if profile is None:
-        return []
-    return [
-        ("Achieved", f"{profile.achieved_gbps:,.1f} GB/s, {profile.achieved_gflops:,.1f} GFLOP/s"),
-        ("Roofline", f"{_fraction(profile)}, {profile.bound}-bound"),
-        (
-            "Page faults",
-            f"{profile.page_faults:,.0f} a call, {milliseconds(profile.page_fault_ms)}",
-        ),
-        ("Read by", profile.rung),
-        *(("Note", clip(note)) for note in profile.notes),
-    ]
 
 
 class Cited(NamedTuple):
@@ -370,7 +315,7 @@ def rules(record: RunRecord) -> list[tuple[str, str]]:
 def machine(record: RunRecord) -> list[tuple[str, str]]:
     """Device, ceilings and versions."""
     device, roof = record.device, record.roofline
-    caches = ", ".join(f"{name.upper()} {_binary(size)}" for name, size in device.caches.items())
+    caches = ", ".join(f"{name.upper()} {binary(size)}" for name, size in device.caches.items())
     pages = {
         "machine": "as the machine comes",
         "huge": "huge pages for baselines and kernels alike",
@@ -386,10 +331,6 @@ def machine(record: RunRecord) -> list[tuple[str, str]]:
         ("Measured by", roof.measured),
         ("Versions", ", ".join(f"{name} {version}" for name, version in record.versions.items())),
     ]
-
-
-def _binary(size: int) -> str:
-    return f"{size / 2**20:.4g} MiB" if size >= 2**20 else f"{size / 2**10:.4g} KiB"
 
 
 def commands(record: RunRecord) -> list[tuple[str, str]]:

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from graph.folder import write_whole
 from graph.record import RunRecord
-from graph.report import costs, plots, views
+from graph.report import costs, plots, profiled, views
 from graph.report.source import highlight_module
 from graph.report.words import headline
 from tools.secrets import redact
@@ -43,6 +43,7 @@ def render_page(record: RunRecord) -> str:
         winner=record.trial(record.winner) if record.winner is not None else None,
         views=views,
         costs=costs,
+        profiled=profiled,
         speedup_plot=plots.speedup_plot(record),
         roofline_plot=plots.roofline_plot(record),
         reference=highlight_module(record.facts.source, REFERENCE_LIMIT),

@@ -25,14 +25,14 @@ def measure_roofline(facts: ReferenceFacts) -> Roofline:
     """Measure this machine's ceilings for an op; takes about a second, all cores busy."""
     footprint = min(max(facts.moved_bytes, SMALLEST_BYTES), LARGEST_BYTES)
     sizes = sorted({footprint, LARGE_BYTES, SMALLEST_BYTES if footprint < 4 << 20 else footprint})
-    rates = {size: _bandwidth_gbps(size) for size in sizes}
+    rates = {size: bandwidth_gbps(size) for size in sizes}
     best_size = max(rates, key=lambda size: max(rates[size]))
     read, copy = rates[best_size]
     instrument = "summing" if read >= copy else "copying"
     size = 1024
     return Roofline(
         bandwidth_gbps=max(read, copy),
-        peak_gflops=_matmul_gflops(size),
+        peak_gflops=matmul_gflops(size),
         moved_bytes=facts.moved_bytes,
         flops=facts.flops,
         fault_us=_fault_us(),
@@ -88,7 +88,7 @@ def _notes(timing: Timing, roofline: Roofline, fault_ms: float) -> list[str]:
     return notes
 
 
-def _best_seconds(work: Callable[[], object], budget_s: float = SAMPLE_SECONDS) -> float:
+def best_seconds(work: Callable[[], object], budget_s: float = SAMPLE_SECONDS) -> float:
     """The fastest of as many repetitions as fit: neighbours can only ever add to a time."""
     work()
     best = float("inf")
@@ -99,24 +99,24 @@ def _best_seconds(work: Callable[[], object], budget_s: float = SAMPLE_SECONDS) 
     return best
 
 
-def _bandwidth_gbps(footprint: int) -> tuple[float, float]:
+def bandwidth_gbps(footprint: int) -> tuple[float, float]:
     """Bytes moved per nanosecond by a sum that reads `footprint` bytes, and by a copy within it."""
     buffer = torch.ones(footprint // 4)
     half = buffer.numel() // 2
     source, target = buffer[:half], buffer[half : 2 * half]
-    read = 4 * buffer.numel() / _best_seconds(buffer.sum)
-    copy = 8 * half / _best_seconds(lambda: target.copy_(source))
+    read = 4 * buffer.numel() / best_seconds(buffer.sum)
+    copy = 8 * half / best_seconds(lambda: target.copy_(source))
     return read / 1e9, copy / 1e9
 
 
-def _matmul_gflops(size: int) -> float:
+def matmul_gflops(size: int) -> float:
     """The faster of torch's two libraries: MKL is slow on other makers' processors."""
     left, right = torch.ones(size, size), torch.ones(size, size)
     out = torch.empty(size, size)
-    best = _best_seconds(lambda: torch.mm(left, right, out=out), 0.15)
+    best = best_seconds(lambda: torch.mm(left, right, out=out), 0.15)
     if hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         linear = torch.ops.mkldnn._linear_pointwise
-        best = min(best, _best_seconds(lambda: linear(left, right, None, "none", [], ""), 0.15))
+        best = min(best, best_seconds(lambda: linear(left, right, None, "none", [], ""), 0.15))
     return 2 * size**3 / best / 1e9
 
 
