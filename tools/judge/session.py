@@ -45,7 +45,8 @@ from tools.verdict import (
     Verdict,
 )
 
-CPP_CACHE, INDUCTOR = "KERNELWRIGHT_CPP_CACHE", "KERNELWRIGHT_INDUCTOR"
+CPP_CACHE, CUDA_CACHE = "KERNELWRIGHT_CPP_CACHE", "KERNELWRIGHT_CUDA_CACHE"
+INDUCTOR = "KERNELWRIGHT_INDUCTOR"
 COMPILER_MEMORY = 4 << 30
 
 
@@ -161,6 +162,7 @@ class Session:
         if failed is None:
             sources = extract_sources(candidate.source)
             failed = compile_sources(sources, self.cache, self._compile)
+            failed = failed or self.site.build(candidate.source, self.cache)
         return failed and failed.model_copy(
             update={"isolation": self.isolation, "hashes": self._hashes(candidate)}
         )
@@ -244,7 +246,7 @@ class Session:
         return Hashes(source=candidate.digest, reference=reference, judge=judge_digest())
 
     def _make_lane(self, program: Program, weights: Weights) -> Lane:
-        environment = {CPP_CACHE: str(self.cache)}
+        environment = {CPP_CACHE: str(self.cache), CUDA_CACHE: str(self.cache)}
         if program.compile and (made := self._furnishing.folder()):
             environment[INDUCTOR] = str(made)
         runner = self.zygote.fork(self._memory(), environment, tuple(map(Path, program.search)))

@@ -5,10 +5,11 @@ Comparison, gauntlet, blocks, statistics and verdicts are the same for both.
 
 import contextlib
 import fcntl
+import importlib
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
@@ -17,6 +18,8 @@ import torch
 
 from knowledge.device import load_devices
 from knowledge.errors import BadInput
+from tools.backends.cpp.build import CppSource, extract_sources
+from tools.backends.cuda.compile import CompileError, CudaSource, compile_sources
 from tools.facts import ReferenceFacts, Roofline
 from tools.judge.ceilings import measure_ceilings
 from tools.judge.device_lane import DeviceLane, Waiting
@@ -28,7 +31,7 @@ from tools.judge.wire import JudgeLimits
 from tools.profile.roofline import measure_roofline
 from tools.runner.accelerator import Precision, set_precision
 from tools.task import Task
-from tools.verdict import DeviceReading
+from tools.verdict import BuildFailed, DeviceReading
 
 LEAST_MEMORY, MEMORY_PER_BYTE, MEMORY_SHARE = 4 << 30, 24, 0.75
 # A CUDA context reserves more addresses than a machine has memory, so they can't be capped.
@@ -64,6 +67,9 @@ class Site(Protocol):
 
     def reading(self) -> DeviceReading | None:
         """What the device says of its clocks; None where nobody tells."""
+
+    def build(self, source: str, cache: Path) -> BuildFailed | None:
+        """Compile what a candidate has for this device; None where nothing is wrong."""
 
 
 class Host:
@@ -102,6 +108,10 @@ class Host:
 
     def reading(self) -> DeviceReading | None:
         """None."""
+        return None
+
+    def build(self, source: str, cache: Path) -> BuildFailed | None:
+        """None: its C++ is compiled for every site."""
         return None
 
 
@@ -178,6 +188,29 @@ class Gpu(Waiting):
     def reading(self) -> DeviceReading | None:
         """As the protocol has it."""
         return self._monitor.read()
+
+    def build(self, source: str, cache: Path) -> BuildFailed | None:
+        """CUDA C++, whose machine code the runner then finds in the cache."""
+        texts = extract_sources(source, "cuda_kernel")
+        if not texts:
+            return None
+        major, minor = torch.cuda.get_device_capability(self.device)
+        return compile_cuda(texts, f"sm_{major}{minor}", cache)
+
+
+def compile_cuda(texts: Sequence[CppSource], architecture: str, cache: Path) -> BuildFailed | None:
+    """Compile CUDA C++ in a jail, and keep the machine code where the loader looks for it."""
+    sources = [CudaSource(source=one.source, flags=one.flags) for one in texts]
+    for one, (answer,) in zip(sources, compile_sources(sources, [architecture]), strict=True):
+        if isinstance(answer, CompileError):
+            return BuildFailed(log=answer.told())
+        try:
+            loader = importlib.import_module("tools.backends.cuda.loader")
+        except ImportError:
+            continue  # without cuda-python the runner will say so
+        name = loader.cubin_name(one.source, architecture, one.flags)
+        (cache / name).write_bytes(answer.cubin)
+    return None
 
 
 @contextlib.contextmanager
