@@ -124,7 +124,7 @@ class Bench:
         )  # fmt: skip
 
     def _measured(self, judge: Judge, candidate: Candidate) -> Verdict:
-        """Against all baselines; one that torch can't compile here is left out, its column empty."""
+        """Against all baselines but those that torch can't compile here."""
         names = list(self._baselines)
         while True:
             verdict = judge.measure(candidate, tuple(names))

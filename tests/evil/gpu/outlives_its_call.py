@@ -1,4 +1,4 @@
-"""Leaves a kernel at work when its call is over, so that others have less of the device (38, 39)."""
+"""Leaves a kernel at work when its call is over, and slows whoever is timed next (38, 39)."""
 
 import gc
 
