@@ -24,9 +24,8 @@ from graph.screen import Screen, final_screen
 from graph.state import STORED, RunInput, RunState
 from graph.summary import record_of
 from graph.workbench import Workbenches
-from knowledge.device import resolve
 from knowledge.errors import BadInput
-from tools.task import Task, language_of, load_task
+from tools.task import Task, device_of, language_of, load_task
 
 # What was compiled and not timed is not known to be faster.
 EXIT = {"faster": 0, "correct": 3, "compiled": 3, "failed": 4}
@@ -101,7 +100,7 @@ def _open_run(
             "For example: python -m graph.run examples/softmax.yaml",
         )
     task = load_task(task_file, overrides)
-    language_of(task, resolve(task.target, f"{task_file}: target"), str(task_file))
+    language_of(task, device_of(task, f"{task_file}: target"), str(task_file))
     return RunFolder.create(out, task), task, True
 
 

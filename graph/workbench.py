@@ -15,12 +15,13 @@ from agents.playbook.debugger import PlaybookDebugger
 from agents.playbook.planner import PlaybookPlanner
 from agents.playbook.profiler import PlaybookProfiler
 from graph.folder import RunFolder
-from knowledge.device import resolve
+from knowledge.device import Device, resolve
+from knowledge.errors import BadInput
 from knowledge.store import Library
 from tools.ahead import AheadOfTime
 from tools.judge.client import Judge
 from tools.judge.wire import JudgeLimits
-from tools.task import Task, language_of
+from tools.task import Task, device_of, language_of
 
 
 class Stopwatch:
@@ -58,11 +59,21 @@ def playbook_crew(library: Library) -> Crew:
 
 
 def _judge_of(task: Task, folder: RunFolder, limits: JudgeLimits | None) -> Judge | AheadOfTime:
+    device = device_of(task, "task: target")
+    if device.kind == "cpu" or _is_here(device):
+        # What `auto` means is decided once: the judge is told.
+        told = task.model_copy(update={"target": device.kind})
+        return Judge(told, folder.scratch, limits)
     judge = Judge(task, folder.scratch, limits)
-    device = resolve(task.target, "task: target")
-    if device.kind == "cpu":
-        return judge
     return AheadOfTime(judge, device, language_of(task, device, "task"))
+
+
+def _is_here(device: Device) -> bool:
+    """Whether this machine has the GPU, so that kernels for it are judged and timed."""
+    try:
+        return resolve("cuda", "task: target").name == device.name
+    except BadInput:
+        return False
 
 
 class Workbenches:
