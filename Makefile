@@ -4,7 +4,7 @@ TASK ?= examples/scale_gelu_sum.yaml
 BIN := .venv/bin
 TORCH := $(shell grep '^torch==' constraints.txt)
 
-.PHONY: run test test-all check format clean
+.PHONY: run test test-all check format gpu gpu-wheels clean
 .DELETE_ON_ERROR:
 
 run: .venv/ready
@@ -30,6 +30,16 @@ check: .venv/ready-dev
 format: .venv/ready-dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# On a machine with a GPU, whose own Python holds torch and triton: no virtual environment is made.
+GPU_PYTHON ?= python3
+PART ?= 1/1
+GPU ?=
+gpu:
+	$(GPU_PYTHON) -m benchmarks.gpu run --part $(PART) $(GPU)
+
+gpu-wheels: .venv/ready
+	$(BIN)/python -m benchmarks.gpu wheels --to gpu-wheels
 
 clean:
 	rm -rf .venv

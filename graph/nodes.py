@@ -29,9 +29,8 @@ from graph.state import RunInput, RunState
 from graph.strategy import ranked, strategy_for
 from graph.summary import record_of
 from graph.workbench import Workbench, Workbenches
-from knowledge.device import resolve
 from tools.export import export
-from tools.task import language_of
+from tools.task import device_of, language_of
 from tools.verdict import Compiled, Correct
 
 ROOF_REACHED = 0.95
@@ -72,7 +71,7 @@ class RunNodes:
     def prepare(self, state: RunInput) -> RunState:
         """Make the folder, find the device, trace the reference, measure baselines and roofline."""
         task = state.task
-        device = resolve(task.target, "task: target")
+        device = device_of(task, "task: target")
         language_of(task, device, "task")
         self._benches.check(task, "task")
         run_dir = state.run_dir or str(RunFolder.create(self._runs, task).path)

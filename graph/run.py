@@ -15,10 +15,9 @@ from graph.folder import RunFolder
 from graph.screen import final_screen
 from graph.state import RunInput
 from graph.terminal import check_terminal
-from knowledge.device import resolve
 from knowledge.errors import BadInput
 from tools.profile.present import ensure_described
-from tools.task import Task, language_of, load_task
+from tools.task import Task, device_of, language_of, load_task
 
 # What was compiled and not timed is not known to be faster.
 EXIT = {"faster": 0, "correct": 3, "compiled": 3, "failed": 4}
@@ -93,7 +92,7 @@ def _open_run(
     task = load_task(task_file, overrides)
     if told := ensure_described(task.target):
         raise BadInput(f"{task_file}: target", f"{told}.")
-    language_of(task, resolve(task.target, f"{task_file}: target"), str(task_file))
+    language_of(task, device_of(task, f"{task_file}: target"), str(task_file))
     check_models(task, str(task_file))
     return RunFolder.create(out, task), task, True
 

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import get_args
+from typing import NamedTuple, get_args
 
 from agents.crew import Crew
 from agents.llm.crew import model_crew
@@ -24,16 +24,29 @@ from graph.folder import RunFolder
 from graph.journal import Answers, PriceOf, RunJournal, unpriced
 from graph.meter import Meter, MeteredJudge
 from knowledge.catalogue import default_place, home_folder
-from knowledge.device import resolve
+from knowledge.device import Device, resolve
+from knowledge.errors import BadInput
 from knowledge.store import Library
 from tools.ahead import AheadOfTime
 from tools.judge.client import Judge
 from tools.judge.wire import JudgeLimits
-from tools.task import PLAYBOOK, Budget, Task, language_of
+from tools.task import PLAYBOOK, Budget, Task, device_of, language_of
 
 CrewMaker = Callable[[Task, Library, Journal], Crew]
 CrewFor = Callable[[Task, Library, Bench, Journal], Crew]
 JournalMaker = Callable[[RunFolder, Budget, PriceOf, Answers | None], RunJournal]
+
+
+class Thinking(NamedTuple):
+    """Where a run's thinking comes from; a replay finds it on the disk.
+
+    `price_of` says what calls to models cost, None for what the task's price list says; `crew_of`
+    makes the crew that a task asks for, None for the usual one.
+    """
+
+    price_of: PriceOf | None = None
+    journal_of: JournalMaker = RunJournal
+    crew_of: CrewFor | None = None
 
 
 @dataclass(frozen=True)
@@ -110,11 +123,24 @@ def answers_beside(library: Path | None) -> Path:
 
 
 def _judge_of(task: Task, folder: RunFolder, limits: JudgeLimits | None) -> Judge | AheadOfTime:
+    device = device_of(task, "task: target")
+    if device.kind == "cpu" or _is_here(device):
+        # What `auto` means is decided once: the judge is told.
+        told = task.model_copy(update={"target": device.kind})
+        return Judge(told, folder.scratch, limits)
     judge = Judge(task, folder.scratch, limits)
-    device = resolve(task.target, "task: target")
-    if device.kind == "cpu":
-        return judge
     return AheadOfTime(judge, device, language_of(task, device, "task"))
+
+
+def _is_here(device: Device) -> bool:
+    """Whether this machine has the GPU, so that kernels for it are judged and timed."""
+    try:
+        return resolve("cuda", "task: target").name == device.name
+    except BadInput:
+        return False
+
+
+USUAL = Thinking()
 
 
 class Workbenches:
@@ -124,9 +150,7 @@ class Workbenches:
         library_folder: where the library is kept; None for the user's own.
         crew: replaces the task's crew, e.g. by a scripted one, or makes one that has a journal.
         limits: the judge's deadlines and time for measuring; None for its own.
-        price_of: what calls to models cost; None for what the task's price list says.
-        journal_of: makes a run's journal; None for the usual one.
-        crew_of: makes the crew that a task asks for.
+        thinking: where prices, the journal and the task's crew come from.
         instruments: climb the profiler's ladder, which takes seconds, for trials that lead.
     """
 
@@ -136,18 +160,14 @@ class Workbenches:
         crew: Crew | CrewMaker | None = None,
         limits: JudgeLimits | None = None,
         *,
-        price_of: PriceOf | None = None,
-        journal_of: JournalMaker | None = None,
-        crew_of: CrewFor = crew_for,
+        thinking: Thinking = USUAL,
         instruments: bool = False,
     ) -> None:
         self._instruments = instruments
         self._library_folder = library_folder
         self._crew = crew
         self._limits = limits
-        self._price_of = price_of
-        self._journal_of = journal_of or RunJournal
-        self._crew_of = crew_of
+        self._thinking = thinking
         self._open: dict[str, Workbench] = {}
         self._lock = threading.Lock()
 
@@ -157,7 +177,7 @@ class Workbenches:
         Raises:
             BadInput: a package or a key is missing.
         """
-        if self._crew is None and self._crew_of is crew_for:
+        if self._crew is None and self._thinking.crew_of is None:
             check_models(task, where)
 
     def of(self, run_dir: str, task: Task) -> Workbench:
@@ -173,10 +193,10 @@ class Workbenches:
         library = Library.open(self._library_folder, for_run=True)
         library.refresh()
         answers = Answers(answers_beside(self._library_folder)) if task.cache else None
-        price_of = self._price_of or Prices.load(task.prices).usd
-        journal = self._journal_of(folder, task.budget, price_of, answers)
+        price_of = self._thinking.price_of or Prices.load(task.prices).usd
+        journal = self._thinking.journal_of(folder, task.budget, price_of, answers)
         judge = MeteredJudge(_judge_of(task, folder, self._limits), meter)
-        crew = self._crew or self._crew_of(task, library, judge, journal)
+        crew = self._crew or (self._thinking.crew_of or crew_for)(task, library, judge, journal)
         return Workbench(
             folder=folder,
             judge=judge,

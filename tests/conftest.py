@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from tools.candidate import Candidate
 from tools.judge.client import Judge
@@ -26,7 +27,7 @@ def judges(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Judges]:
 
     def judge_of(name: str) -> Judge:
         if name not in started:
-            raw = {"name": name, "reference": f"{name}.py"}
+            raw = {"name": name, "reference": f"{name}.py", "target": "cpu"}
             task = parse_task(raw, f"{name}.yaml", REFERENCES)
             started[name] = Judge(task, tmp_path_factory.mktemp(name), LIMITS)
         return started[name]
@@ -48,3 +49,27 @@ def judge_fully(judges: Judges) -> Callable[[str, str, bool], Verdict]:
         return verdict
 
     return judge
+
+
+@pytest.fixture(scope="session")
+def judge_on_gpu(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Verdict]]:
+    """As `judge_fully`, on the CUDA device of this machine; skips where there is none."""
+    if not torch.cuda.is_available():
+        pytest.skip("there is no CUDA device here")
+    started: dict[str, Judge] = {}
+
+    def judge(reference: str, source: str, timed: bool = True) -> Verdict:
+        if reference not in started:
+            raw = {"name": reference, "reference": f"{reference}.py", "target": "cuda"}
+            task = parse_task(raw, f"{reference}.yaml", REFERENCES)
+            folder = tmp_path_factory.mktemp(reference.replace("/", "-"))
+            started[reference] = Judge(task, folder, LIMITS)
+        candidate = Candidate(source=source, backend="torch")
+        verdict = started[reference].verify(candidate)
+        if isinstance(verdict, Correct) and timed:
+            return started[reference].measure(candidate, ("eager",))
+        return verdict
+
+    yield judge
+    for one in started.values():
+        one.close()

@@ -9,14 +9,13 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from knowledge.device import resolve
 from knowledge.opgraph import Node, OpGraph, TensorSpec
 from knowledge.parts import Part
 from tools.calls import NotRunnable, call_times
 from tools.facts import ReferenceFacts
 from tools.parts import find_parts
 from tools.reference import LoadedReference, tensors_of
-from tools.task import Task
+from tools.task import Task, device_of
 from tools.trace import Untraceable, spec_of, trace
 
 EXAMPLE_SEED = 0
@@ -72,7 +71,8 @@ def examine(loaded: LoadedReference, task: Task) -> ReferenceFacts:
         parts = find_parts(model, inputs, loaded.module.__name__)
     call_ms: dict[str, float] = {}
     # A device that is not this one has other times.
-    if graph is not None and resolve(task.target, "task: target").kind == "cpu":
+    here = loaded.device.type == "cpu" and device_of(task, "task: target").kind == "cpu"
+    if graph is not None and here:
         with contextlib.suppress(NotRunnable):
             call_ms = call_times(graph, model, inputs)
     made = tuple(spec_of(tensor) for tensor in tensors_of(returned))

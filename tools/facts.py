@@ -40,7 +40,7 @@ class ReferenceFacts(Frozen):
 class Baseline(Frozen):
     """One way of running the reference unchanged; `failed` says why it could not be measured."""
 
-    name: Literal["eager", "compile"]
+    name: Literal["eager", "compile", "max-autotune"]
     median_ms: float | None
     failed: str = ""
 

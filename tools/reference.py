@@ -31,16 +31,22 @@ from knowledge.errors import BadInput
 
 CONVENTION = "A reference defines class Model(torch.nn.Module), get_inputs() and get_init_inputs()."
 
+CPU = torch.device("cpu")
+
 _serial = itertools.count()
 
 
 @dataclass(frozen=True, eq=False)
 class LoadedReference:
-    """A reference that was executed as a real, registered module, so that it can be traced."""
+    """A reference that was executed as a real, registered module, so that it can be traced.
+
+    `device` is where its models and inputs are put.
+    """
 
     source: str
     origin: str
     module: ModuleType
+    device: torch.device = CPU
 
     @property
     def digest(self) -> str:
@@ -82,7 +88,7 @@ class LoadedReference:
         with self._blaming("Model's constructor"):
             seed_generators(seed)
             model: torch.nn.Module = self.module.Model(*positional, **named)
-        return model
+            return moved(model, self.device)
 
     def inputs(self, seed: int) -> tuple[Any, ...]:
         """The arguments of forward, drawn from `seed`.
@@ -91,13 +97,26 @@ class LoadedReference:
             BadInput: get_inputs() raises or returns no arguments.
         """
         with self._blaming("get_inputs()"):
-            seed_generators(seed)
-            given = self.module.get_inputs()
+            given = self._drawn(seed)
         if isinstance(given, torch.Tensor):
             return (given,)
         if not isinstance(given, list | tuple) or not given:
             raise BadInput(self.origin, "get_inputs() returns no list of inputs.", CONVENTION)
         return tuple(given)
+
+    def _drawn(self, seed: int) -> Any:
+        """What get_inputs() returns: made on the device itself where it lets itself be."""
+        seed_generators(seed)
+        if self.device.type == "cpu":
+            return self.module.get_inputs()
+        try:
+            with self.device:
+                given = self.module.get_inputs()
+        except (RuntimeError, TypeError):
+            # It hands numbers to NumPy, say, or brings a generator of the CPU's.
+            seed_generators(seed)
+            given = self.module.get_inputs()
+        return on_device(given, self.device)
 
     def run(self, model: torch.nn.Module, inputs: tuple[Any, ...], seed: int = 0) -> Any:
         """What forward returns, without gradients; randomness inside it is drawn from `seed`.
@@ -118,12 +137,13 @@ class LoadedReference:
             yield
 
 
-def load(source: str, origin: str) -> LoadedReference:
+def load(source: str, origin: str, device: torch.device = CPU) -> LoadedReference:
     """Execute a reference.
 
     Args:
         source: Python text in the convention.
         origin: what messages call it, usually the user's file name.
+        device: where its models and inputs are put.
 
     Raises:
         BadInput: it does not parse, raises when imported, or lacks Model or get_inputs.
@@ -150,12 +170,29 @@ def load(source: str, origin: str) -> LoadedReference:
     except BadInput:
         del sys.modules[name]
         raise
-    return LoadedReference(source, origin, module)
+    return LoadedReference(source, origin, module, device)
 
 
 def tensors_of(packed: Any) -> tuple[torch.Tensor, ...]:
     """The tensors in what forward takes or returns, in order, however they are packed."""
     return tuple(leaf for leaf in pytree.tree_leaves(packed) if isinstance(leaf, torch.Tensor))
+
+
+def on_device(packed: Any, device: torch.device) -> Any:
+    """The same values with every tensor on the device."""
+    return pytree.tree_map_only(torch.Tensor, lambda tensor: tensor.to(device), packed)
+
+
+def moved(model: torch.nn.Module, device: torch.device) -> torch.nn.Module:
+    """The model on the device, with the tensors that it keeps as plain attributes."""
+    if device.type == "cpu":
+        return model
+    model = model.to(device)
+    for module in model.modules():
+        for name, value in list(vars(module).items()):
+            if isinstance(value, torch.Tensor):
+                setattr(module, name, value.to(device))
+    return model
 
 
 def named_tensors(model: torch.nn.Module) -> dict[str, torch.Tensor]:

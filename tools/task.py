@@ -4,6 +4,7 @@ Parsed from YAML into one immutable `Task`. A mistake in the file is a `BadInput
 line; nothing here loads the reference or touches torch.
 """
 
+import contextlib
 import difflib
 from copy import deepcopy
 from pathlib import Path
@@ -19,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from knowledge.device import Device
+from knowledge.device import Device, resolve
 from knowledge.errors import BadInput
 from knowledge.opgraph import DTYPE_BYTES
 
@@ -220,6 +221,21 @@ class Task(Section):
         if strange := [key for key in self.arguments if not key.isidentifier()]:
             raise ValueError(f'argument "{strange[0]}" is not a name')
         return self
+
+
+def device_of(task: Task, where: str) -> Device:
+    """What a task's kernels are for.
+
+    `auto` is this machine's GPU, where it has one that is described; the CPU where it has none, or
+    where kernels in C++ are asked for.
+
+    Raises:
+        BadInput: its target is unknown, or is not here.
+    """
+    if task.target.strip().lower() == "auto" and task.backend != "cpp":
+        with contextlib.suppress(BadInput):
+            return resolve("cuda", where)
+    return resolve(task.target, where)
 
 
 def language_of(task: Task, device: Device, where: str) -> Literal["cpp", "triton", "cuda"]:

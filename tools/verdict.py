@@ -29,6 +29,16 @@ class Comparison(Frozen):
     blocks: int
 
 
+class DeviceReading(Frozen):
+    """What a GPU said of itself at one moment: clocks, temperature, power, why it is held back."""
+
+    sm_mhz: float
+    memory_mhz: float
+    celsius: float
+    watts: float
+    throttled: tuple[str, ...] = ()
+
+
 class Timing(Frozen):
     """How fast a correct candidate is.
 
@@ -43,6 +53,12 @@ class Timing(Frozen):
     page_faults: float = Field(description="minor page faults per call, counted by the kernel")
     checked_outputs: int = Field(
         description="timed calls whose output was compared with the oracle afterwards"
+    )
+    device_ms: float | None = Field(
+        None, description="by CUDA's events, the kernel's own word; None on a CPU"
+    )
+    readings: tuple[DeviceReading, ...] = Field(
+        (), description="of the GPU, before and after; empty where nobody tells"
     )
     confirmed: bool = Field(False, description="measured again in a new runner with new seeds")
     stopped_early: bool = Field(

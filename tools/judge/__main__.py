@@ -39,7 +39,7 @@ ACCEPTED, REJECTED, BAD_INPUT = 0, 1, 2
 def run(
     reference: Annotated[Path, typer.Argument(help="file with Model, get_inputs, get_init_inputs")],
     candidate: Annotated[Path, typer.Argument(help="file with ModelNew")],
-    target: Annotated[str, typer.Option(help="auto, cpu, or a device's name")] = "auto",
+    target: Annotated[str, typer.Option(help="auto, cpu, cuda, or a device's name")] = "auto",
     no_time: Annotated[bool, typer.Option("--no-time", help="judge correctness alone")] = False,
     pages: Annotated[
         str, typer.Option(help="machine, or huge: huge pages for everyone")
@@ -53,6 +53,8 @@ def run(
             "name": reference.stem or "op",
             "reference": str(reference),
             "target": target,
+            # On a machine with a GPU, `auto` would mean that.
+            "backend": "cpp" if "cpp_kernel" in source else "auto",
             "pages": pages,
         }
         task = parse_task(raw, str(reference), Path.cwd())

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy
 
+from tools.judge import rotation
 from tools.judge.lane import Lane, Sample
 from tools.verdict import Comparison
 
@@ -201,6 +202,23 @@ def mismatch(candidate: Arm, baseline: Arm, overhead_ns: float) -> str:
     if _quartile(gaps, 1) - usual > allowed or _quartile(gaps, 3) < -allowed:
         return f"the runner's clock says {claimed / 1e6:.2f} ms, the judge's {call / 1e6:.2f} ms"
     return ""
+
+
+def device_mismatch(candidate: Arm, baseline: Arm) -> str:
+    """What a device shows besides, in words: time that nobody saw pass, or work without an end."""
+    wall = candidate.median_ns(lambda sample: sample.call_ns)
+    device = candidate.median_ns(lambda sample: sample.device_ns)
+    noise = max(CLAIM_SHARE * wall, CLAIM_NS / candidate.calls)
+    return rotation.span_mismatch(device, wall, noise) or rotation.lingering(
+        [sample.after_ns for sample in candidate.samples],
+        [sample.after_ns for sample in baseline.samples],
+    )
+
+
+def device_ms(arm: Arm) -> float | None:
+    """An arm's median call by CUDA's events, in milliseconds; None where there are none."""
+    device = arm.median_ns(lambda sample: sample.device_ns)
+    return device / 1e6 if device > 0 else None
 
 
 def _gaps(arm: Arm, overhead_ns: float) -> list[float]:

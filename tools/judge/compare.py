@@ -17,7 +17,8 @@ import torch
 from tools.task import Tolerance
 
 GROUP = 64
-CHUNK_ELEMENTS = 1 << 20
+# What is looked at in one go: on the CPU what its caches hold, on a GPU what keeps it busy.
+CHUNK_ELEMENTS, DEVICE_CHUNK_ELEMENTS = 1 << 20, 1 << 26
 # Of the groups' worst errors; of too few to have a tail, the worst one.
 TYPICAL, FEW = 0.95, 20
 # What is left in float64 where all that was added cancels.
@@ -67,8 +68,8 @@ def expect(truth: torch.Tensor, reference: torch.Tensor) -> Expected:
     exact = reference.dtype in EXACT
     true_groups = _grouped(truth) if exact else _real(_grouped(truth)).to(torch.float64)
     count = groups.shape[0]
-    error = torch.zeros(count, 1, dtype=torch.float64)
-    size = torch.zeros(count, 1, dtype=torch.float64)
+    error = torch.zeros(count, 1, dtype=torch.float64, device=reference.device)
+    size = torch.zeros_like(error)
     finite = True
     if not exact:
         for rows in _chunks(groups):
@@ -220,7 +221,8 @@ def _real(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _chunks(groups: torch.Tensor) -> Iterator[slice]:
-    rows = max(1, CHUNK_ELEMENTS // max(1, groups.shape[1]))
+    elements = CHUNK_ELEMENTS if groups.device.type == "cpu" else DEVICE_CHUNK_ELEMENTS
+    rows = max(1, elements // max(1, groups.shape[1]))
     for start in range(0, groups.shape[0], rows):
         yield slice(start, min(start + rows, groups.shape[0]))
 

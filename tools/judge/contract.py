@@ -31,15 +31,24 @@ def broken_promise(
         if not isinstance(claim, dict) or claim.get("type") != "Tensor":
             kind = claim.get("type") if isinstance(claim, dict) else claim
             return f"{which} is a {kind} instead of a plain torch.Tensor"
-        if claim.get("shape") != list(tensor.shape):
-            return f"{which} has shape {claim.get('shape')} instead of {list(tensor.shape)}"
-        dtype = str(tensor.dtype).removeprefix("torch.")
-        if claim.get("dtype") != dtype:
-            return f"{which} is {claim.get('dtype')} instead of {dtype}"
+        if broken := _broken_claim(claim, tensor, subject.device.type):
+            return which + broken
         if claim.get("expanded") and not subject.expanded[number]:
             return f"{which} repeats its elements (a stride of 0), which the reference's does not"
         if claim.get("aliases") and not subject.aliases[number]:
             return f"{which} is the memory of an input, which the reference's is not"
     if reply.get("fits") is not True:
         return "the outputs do not have the reference's shapes and dtypes"
+    return ""
+
+
+def _broken_claim(claim: dict[str, Any], tensor: torch.Tensor, device: str) -> str:
+    """What a tensor's form breaks, in words that follow its name."""
+    if claim.get("shape") != list(tensor.shape):
+        return f" has shape {claim.get('shape')} instead of {list(tensor.shape)}"
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    if claim.get("dtype") != dtype:
+        return f" is {claim.get('dtype')} instead of {dtype}"
+    if claim.get("device", "cpu") != device:
+        return f" is on {claim.get('device')} instead of {device}"
     return ""

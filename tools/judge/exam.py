@@ -49,6 +49,7 @@ from tools.verdict import CaseResult
 
 ORDINARY = 3
 MEMORY_LIMIT = 1 << 31
+DEVICE_MEMORY_PART = 8
 # A changed input is of use only while most of what comes out is still a number.
 MOSTLY = 0.5
 # However much slack a case has, an element may never be off by more than this part of its scale.
@@ -146,11 +147,19 @@ class Exam:
         self.few_changed = self._few_changed(self.cases[0]) if 2 * each < seconds else None
         for propose in self._proposals():
             held = sum(expected.truth.nbytes for case in self.cases for expected in case.expected)
-            if time.monotonic() - began + each > seconds or held > MEMORY_LIMIT:
+            if time.monotonic() - began + each > seconds or held > self._memory_limit:
                 return
             case = propose()
             if case is not None:
                 self.cases.append(case)
+
+    @property
+    def _memory_limit(self) -> int:
+        """Bytes of truths that may be kept; a large op's ordinary cases alone may take more."""
+        device = self.subject.device
+        if device.type == "cpu":
+            return MEMORY_LIMIT
+        return torch.cuda.get_device_properties(device).total_memory // DEVICE_MEMORY_PART
 
     def _proposals(self) -> Iterator[Callable[[], Case | None]]:
         """Further cases, in the order of what they find: a slow reference gets the first only."""

@@ -44,7 +44,7 @@ def _mixed_rows(tensor: torch.Tensor, chance: torch.Generator) -> torch.Tensor:
     sizes = torch.tensor([0.0, 1e-3, 1.0, 64.0])
     which = torch.randint(len(sizes), (tensor.shape[0],), generator=chance)
     scale = sizes[which].reshape(-1, *[1] * (tensor.dim() - 1))
-    return tensor * scale.to(tensor.dtype)
+    return tensor * scale.to(tensor)
 
 
 def _denormal(tensor: torch.Tensor, _: torch.Generator) -> torch.Tensor:
@@ -114,7 +114,7 @@ def redraw_weights(model: torch.nn.Module, chance: torch.Generator) -> None:
             if spread < 1e-6 * mean.abs().clamp(min=1e-6):
                 spread = 0.1 * torch.where(mean == 0, 1.0, mean.abs())
             noise = torch.randn(parameter.shape, generator=chance, dtype=torch.float64)
-            parameter.copy_(mean + spread * noise)
+            parameter.copy_(mean + spread * noise.to(parameter.device))
 
 
 class Perturbation:
@@ -155,6 +155,7 @@ class Perturbation:
         for flat in self._flat:
             count = min(SWAPS, flat.numel() // 2)
             places = torch.randint(flat.numel(), (2, count), generator=self._chance)
+            places = places.to(flat.device)
             taken = flat[places[0]]
             flat[places[0]] = flat[places[1]]
             flat[places[1]] = taken

@@ -1,6 +1,5 @@
 """A lane: one runner, the buffers it reads and writes, and the judge's calls through them."""
 
-import ctypes
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,7 +9,8 @@ import torch
 
 from tools.judge.runners import Runner, RunnerForged
 from tools.judge.wire import JudgeLimits
-from tools.runner.memory import Bundle, lay_out
+from tools.runner.device_memory import DeviceBundle, cuda_driver
+from tools.runner.memory import Bundle, Layout, lay_out
 from tools.runner.values import Encoded, encode
 
 # All ones is NaN in every floating type; the second pattern is an ordinary number in all of them.
@@ -21,19 +21,24 @@ SPARSE_POISON = 32
 SETTLE_SECONDS = 0.0003
 REFERENCE_MULTIPLE = 50.0
 UNFIT = "a timed call returned something else than the checked ones"
+CPU = torch.device("cpu")
+
+Then = Literal["keep", "copy", "drop", "consume"]
 
 
 @dataclass(frozen=True)
 class Program:
     """What a runner is to load.
 
-    `compile` has torch.compile wrap it; `search` are folders that its imports are looked up in.
+    `compile` has torch.compile wrap it, in a `mode` of its own; `search` are folders that its
+    imports are looked up in.
     """
 
     source: str
     class_name: str
     compile: bool = False
     search: tuple[str, ...] = ()
+    mode: str | None = None
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,8 @@ class Sample:
 
     `claimed_ns` is the runner's own word, `copy_ns` what copying out the results took, `faults` are
     page faults. `waited_ns` is how long its threads stood in line for a processor, in the burst.
+    On a device, `device_ns` is what its events say by the runner's word, and `after_ns` what the
+    least work of the judge's took there when all was over.
     """
 
     calls: int
@@ -50,6 +57,17 @@ class Sample:
     claimed_ns: float
     faults: float
     waited_ns: float
+    device_ns: float = 0.0
+    after_ns: float = 0.0
+
+
+def shared_memory(
+    name: str, layouts: Sequence[Layout], sealed: bool, device: torch.device
+) -> Bundle | DeviceBundle:
+    """Memory that the judge owns and a runner maps, where the tensors are."""
+    if device.type == "cpu":
+        return Bundle(name, layouts, sealed)
+    return DeviceBundle(layouts, cuda_driver())
 
 
 class InputSets:
@@ -62,12 +80,13 @@ class InputSets:
 
     def __init__(self, sets: Sequence[tuple[Any, ...]], private: bool) -> None:
         self.private = private
-        self.bundles: list[Bundle] = []
+        self.bundles: list[Bundle | DeviceBundle] = []
         self.arguments: list[Encoded] = []
         for values in sets:
             tensors: list[torch.Tensor] = []
             self.arguments.append(encode(values, tensors))
-            bundle = Bundle("inputs", lay_out(tensors), sealed=True)
+            device = tensors[0].device if tensors else CPU
+            bundle = shared_memory("inputs", lay_out(tensors), True, device)
             bundle.fill(tensors)
             self.bundles.append(bundle)
 
@@ -107,13 +126,16 @@ class Buffers:
     Args:
         like: the outputs of one call, whose shapes and dtypes the buffers take.
         groups: how many calls.
+        device: where they are.
     """
 
-    def __init__(self, like: Sequence[torch.Tensor], groups: int) -> None:
+    def __init__(
+        self, like: Sequence[torch.Tensor], groups: int, device: torch.device = CPU
+    ) -> None:
         self.groups = groups
-        self.bundle = Bundle("outputs", lay_out([*like] * groups, dense=True), sealed=False)
-        block = (ctypes.c_char * self.bundle.nbytes).from_address(self.bundle.mapping.address)
-        self._bytes = torch.frombuffer(block, dtype=torch.uint8)
+        layouts = lay_out([*like] * groups, dense=True)
+        self.bundle = shared_memory("outputs", layouts, False, device)
+        self._bytes = self.bundle.flat()
         places: dict[int, list[torch.Tensor]] = {}
         for layout in self.bundle.layouts:
             if layout.span and layout.torch_dtype.is_floating_point:
@@ -123,7 +145,7 @@ class Buffers:
                 ).long()
                 rows = layout.offset + spread[:, None] * size + torch.arange(size)
                 places.setdefault(size, []).append(rows)
-        self._sparse = [torch.cat(rows) for rows in places.values()]
+        self._sparse = [torch.cat(rows).to(device) for rows in places.values()]
 
     def of(self, group: int) -> tuple[torch.Tensor, ...]:
         """The judge's view of one call's outputs."""
@@ -166,6 +188,12 @@ class Lane:
         self._limits = limits
         self._call_s = max(limits.call_s, REFERENCE_MULTIPLE * reference_s)
         self._buffers: Buffers | None = None
+        self.address: dict[str, str] = {"device": "cpu"}
+
+    @property
+    def deadline_s(self) -> float:
+        """How long a call may take."""
+        return self._call_s
 
     @property
     def outputs(self) -> tuple[torch.Tensor, ...]:
@@ -195,7 +223,8 @@ class Lane:
         bundle.fill(tensors)
         message = {
             "op": "load", "path": str(path), "name": program.class_name, "arguments": encoded,
-            "seed": seed, "compile": program.compile, "search": list(program.search),
+            "seed": seed, "compile": program.compile, "mode": program.mode,
+            "search": list(program.search), **self.address,
             "layouts": [layout.to_json() for layout in bundle.layouts],
         }  # fmt: skip
         try:
@@ -234,9 +263,13 @@ class Lane:
 
     def expect(self, like: Sequence[torch.Tensor], groups: int = 1) -> None:
         """Make new output buffers for the results of so many calls, and give them to the runner."""
+        self.give(Buffers(like, groups))
+
+    def give(self, buffers: Buffers) -> None:
+        """Have the runner fill these buffers from now on, in place of others."""
         if self._buffers is not None:
             self._buffers.close()
-        self._buffers = Buffers(like, groups)
+        self._buffers = buffers
         bundle = self._buffers.bundle
         message = {
             "op": "outputs", "set": 0,
@@ -244,25 +277,33 @@ class Lane:
         }  # fmt: skip
         self.runner.ask(message, self._limits.load_s, (bundle.descriptor,))
 
-    def call(
-        self, sets: Sequence[int], slot: int = 0, then: Literal["keep", "copy", "drop"] = "keep"
-    ) -> tuple[int, int]:
+    def consume(self, place: int) -> bool:
+        """Run forward once, its result kept; whether it was copied out at once besides."""
+        self.call([place])
+        return False
+
+    def call(self, sets: Sequence[int], slot: int = 0, then: Then = "keep") -> tuple[int, int]:
         """Run forward on these sets; nanoseconds by the judge's clock and by the runner's word.
 
-        What comes out is kept from `slot` on, copied into the buffers call by call, or dropped.
+        What comes out is kept from `slot` on, copied into the buffers call by call, or dropped; or
+        copied and kept.
         """
+        reply, took = self.ask_to_go(sets, slot, then)
+        return took, reply["took_ns"]
+
+    def ask_to_go(self, sets: Sequence[int], slot: int, then: Then) -> tuple[dict[str, Any], int]:
+        """As `call`: the reply, in which the runner's clock is a number, and the judge's clock."""
         deadline = self._call_s
         if not self.runner.first_call_done:
             deadline = max(deadline, self._limits.first_call_s)
         message = {"op": "go", "sets": list(sets), "slot": slot, "then": then}
         reply, took = self.runner.ask_timed(message, deadline)
         self.runner.first_call_done = True
-        claimed = reply.get("took_ns")
-        if not isinstance(claimed, int):
+        if not isinstance(reply.get("took_ns"), int):
             raise RunnerForged("a reply lacks the runner's clock")
         if reply.get("fits") is not True:
             raise RunnerForged(UNFIT)
-        return took, claimed
+        return reply, took
 
     def collect(
         self, slot: int = 0, claims: bool = False, watch: bool = False

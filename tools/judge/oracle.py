@@ -120,7 +120,7 @@ class Oracle:
             if together is not None and len(shape) >= -together:
                 shape[together] = 1
             moves = torch.rand(shape, generator=chance, dtype=torch.float64) * 2 - 1
-            return tensor.to(torch.float64) * (1 + eps * moves)
+            return tensor.to(torch.float64) * (1 + eps * moves.to(tensor.device))
 
         made = []
         for together in SHAKES:
@@ -218,6 +218,8 @@ def own(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _own_tensor(tensor: torch.Tensor) -> torch.Tensor:
-    made = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype)
+    made = torch.empty_strided(
+        tensor.shape, tensor.stride(), dtype=tensor.dtype, device=tensor.device
+    )
     collapse(made, made).copy_(collapse(tensor.detach(), made))
     return made

@@ -14,9 +14,11 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
+from tools.judge.ceilings import LARGE_BYTES, bandwidth_gbps
 from tools.judge.inputs import storage
 from tools.judge.lane import InputSets
 from tools.judge.oracle import own
+from tools.judge.rotation import bytes_that_must_move
 from tools.judge.subject import Subject
 
 MARGIN = 0.5
@@ -29,8 +31,14 @@ PIECE_ELEMENTS = 1 << 18
 def floor_ms(subject: Subject, sets: InputSets) -> float:
     """Milliseconds below which no time of this op is believed; 0 where nothing can be said."""
     needed = _needed_bytes(subject)
+    if subject.site.l2_bytes():
+        needed = bytes_that_must_move(needed, subject.site.l2_bytes())
     if needed <= 0:
         return 0.0
+    if subject.device.type != "cpu":
+        best = max(bandwidth_gbps(LARGE_BYTES, subject.device)) * 1e6
+        floor = MARGIN * needed / best
+        return floor if floor >= LEAST_FLOOR_MS else 0.0
     floor = MARGIN * needed / _fastest_bytes_per_ms(sets, subject.outputs)
     return floor if floor >= LEAST_FLOOR_MS else 0.0
 

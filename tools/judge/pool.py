@@ -73,6 +73,10 @@ def draw_pool(exam: Exam, timing_s: float) -> Pool:
     written = sum(tensor.nbytes for tensor in subject.outputs)
     burst = max(1, burst) if written <= BURST_OUTPUT_BYTES else 1
     count = max(LEAST_SETS, burst, min(MOST_SETS, SET_BYTES // size))
+    # A device copies results out when the clock has stopped, and has room for more of them.
+    planned = subject.site.rotation(size, written, subject.quick_s)
+    if planned is not None:
+        burst, count = planned.burst, planned.sets
 
     def draw() -> tuple[Any, ...]:
         return subject.loaded.inputs(secret_seed())
@@ -87,7 +91,7 @@ def draw_pool(exam: Exam, timing_s: float) -> Pool:
         perturbations=tuple(
             Perturbation(bundle.tensors, elements, fragile) for bundle in sets.bundles
         ),
-        copy_ns=_copy_ns(subject.outputs) if burst > 1 else 0.0,
+        copy_ns=_copy_ns(subject.outputs) if burst > 1 and planned is None else 0.0,
         warm=subject.quick_s < WARM_SECONDS,
         warm_up_s=min(WARM_UP_SECONDS, timing_s / WARM_UP_SHARE),
         redraw=draw if fragile else None,

@@ -5,7 +5,6 @@ cache.
 """
 
 import functools
-import os
 import subprocess
 import tempfile
 from collections.abc import Callable
@@ -26,12 +25,13 @@ from tools.judge.lane import Lane, Program
 from tools.judge.oracle import CannotRun
 from tools.judge.provenance import provenance_labels
 from tools.judge.runners import ZygoteGone
+from tools.judge.site import Site, site_of
 from tools.judge.source import parse_candidate
 from tools.judge.subject import Subject
 from tools.judge.timing import BaselineFailed, Ground, Measured
 from tools.judge.wire import JudgeLimits
 from tools.judge.zygote import Zygote
-from tools.profile.roofline import measure_roofline, profile_from
+from tools.profile.roofline import profile_from
 from tools.runner.jail import scrubbed_environment
 from tools.task import Task
 from tools.verdict import (
@@ -45,9 +45,9 @@ from tools.verdict import (
     Verdict,
 )
 
-CPP_CACHE, INDUCTOR = "KERNELWRIGHT_CPP_CACHE", "KERNELWRIGHT_INDUCTOR"
+CPP_CACHE, CUDA_CACHE = "KERNELWRIGHT_CPP_CACHE", "KERNELWRIGHT_CUDA_CACHE"
+INDUCTOR = "KERNELWRIGHT_INDUCTOR"
 COMPILER_MEMORY = 4 << 30
-LEAST_MEMORY, MEMORY_PER_BYTE, MEMORY_SHARE = 4 << 30, 24, 0.75
 
 
 class Session:
@@ -58,16 +58,25 @@ class Session:
         folder: scratch; compiled kernels are kept in it.
         limits: deadlines.
         zygote: forks the runners.
+        site: where it is judged; None for what the task asks for.
 
     Raises:
         BadInput: the reference can't be loaded, run or judged.
     """
 
-    def __init__(self, task: Task, folder: Path, limits: JudgeLimits, zygote: Zygote) -> None:
+    def __init__(
+        self,
+        task: Task,
+        folder: Path,
+        limits: JudgeLimits,
+        zygote: Zygote,
+        site: Site | None = None,
+    ) -> None:
         self.task = task
         self.limits = limits
         self.zygote = zygote
-        self.subject = Subject(task)
+        self.site = site or site_of(task)
+        self.subject = Subject(task, self.site)
         self.cache = folder / "compiled"
         self.cache.mkdir(exist_ok=True)
         self.isolation = zygote.jail.name
@@ -89,8 +98,8 @@ class Session:
             facts = examine(self.subject.loaded, self.task)
             # Measured while nothing else is at work; then what torch.compile needs is made while
             # the exam, which the cautions are read from, is written.
-            self._roofline = self._roofline or measure_roofline(facts)
-            self._furnishing.start()
+            self._roofline = self._roofline or self.site.roofline(facts)
+            self._furnish()
             cautions = dict.fromkeys((*facts.cautions, *self.cautions))
             self._facts = facts.model_copy(update={"cautions": tuple(cautions)})
         return self._facts
@@ -129,7 +138,7 @@ class Session:
     def roofline(self) -> Roofline:
         """The bound on this op on this machine."""
         if self._roofline is None:
-            self._roofline = measure_roofline(self.facts)
+            self._roofline = self.site.roofline(self.facts)
         return self._roofline
 
     def survey(self) -> tuple[Baselines, Roofline]:
@@ -139,8 +148,13 @@ class Session:
             BaselineFailed: the reference can't be run in a jail.
         """
         roofline = self.roofline
-        self._furnishing.start()
+        self._furnish()
         return self.ground.survey(), roofline
+
+    def _furnish(self) -> None:
+        """Begin to make what torch.compile needs for a CPU's kernels."""
+        if self.site.device.type == "cpu":
+            self._furnishing.start()
 
     def build(self, candidate: Candidate) -> BuildFailed | None:
         """Parse a candidate, and compile its C++ in the jail; None where nothing is wrong."""
@@ -148,6 +162,7 @@ class Session:
         if failed is None:
             sources = extract_sources(candidate.source)
             failed = compile_sources(sources, self.cache, self._compile)
+            failed = failed or self.site.build(candidate.source, self.cache)
         return failed and failed.model_copy(
             update={"isolation": self.isolation, "hashes": self._hashes(candidate)}
         )
@@ -215,7 +230,7 @@ class Session:
             except ZygoteGone:
                 self._drop_ground()
                 verdict = judge()
-        except (ZygoteGone, BaselineFailed, CannotRun) as error:
+        except (ZygoteGone, BaselineFailed, CannotRun, TimeoutError) as error:
             verdict = JudgeError(log=str(error))
         labels = [*candidate.labels, *verdict.labels]
         if not isinstance(verdict, BuildFailed | Crashed | JudgeError):
@@ -231,7 +246,7 @@ class Session:
         return Hashes(source=candidate.digest, reference=reference, judge=judge_digest())
 
     def _make_lane(self, program: Program, weights: Weights) -> Lane:
-        environment = {CPP_CACHE: str(self.cache)}
+        environment = {CPP_CACHE: str(self.cache), CUDA_CACHE: str(self.cache)}
         if program.compile and (made := self._furnishing.folder()):
             environment[INDUCTOR] = str(made)
         runner = self.zygote.fork(self._memory(), environment, tuple(map(Path, program.search)))
@@ -239,7 +254,7 @@ class Session:
         limits = self.limits
         if program.compile:
             limits = limits.model_copy(update={"first_call_s": limits.compile_s})
-        lane = Lane(runner, limits, self.subject.reference_s)
+        lane = self.site.lane(runner, limits, self.subject.reference_s)
         try:
             lane.load(program, self.subject.constructor(weights.seed), weights.seed)
         except Exception:
@@ -248,12 +263,9 @@ class Session:
         return lane
 
     def _memory(self) -> int:
-        """Bytes a runner may have: plenty for an honest kernel, and not the machine."""
+        """Bytes a runner may have."""
         tensors = [*self.subject.model.state_dict().values(), *self.subject.outputs]
-        needed: int = self.subject.input_bytes + sum(tensor.nbytes for tensor in tensors)
-        machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        most = int(machine * MEMORY_SHARE)
-        return int(min(max(LEAST_MEMORY, MEMORY_PER_BYTE * needed), most))
+        return self.site.memory(self.subject.input_bytes + sum(tensor.nbytes for tensor in tensors))
 
     def _compile(self, command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
         """Run a compiler in the jail, with one folder to write to."""

@@ -20,6 +20,7 @@ from tools.judge.compare import compare, expect, relative_errors, typical_error
 from tools.judge.inputs import secret_seed
 from tools.judge.lane import Program
 from tools.judge.oracle import Oracle, Truth, own
+from tools.judge.site import Host, Site
 from tools.materialise import materialise
 from tools.reference import load, tensors_of
 from tools.runner.values import CannotTravel, encode
@@ -34,7 +35,12 @@ MUTATES = "the reference changes its own inputs, so every call gets a private co
 class Subject:
     """A loaded reference.
 
+    Args:
+        task: what is judged.
+        site: where.
+
     Attributes:
+        device: where its tensors are.
         reference_s: what one call takes, roughly; deadlines scale with it.
         input_bytes: size of one set of inputs.
         outputs: one set of outputs, for their shapes and dtypes.
@@ -47,10 +53,12 @@ class Subject:
         BadInput: the reference cannot be loaded or run, or not be judged.
     """
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task, site: Site | None = None) -> None:
         self.task = task
+        self.site = site or Host()
+        self.device = self.site.device
         self.origin = str(task.reference) if task.reference is not None else task.name
-        self.loaded = load(materialise(task), self.origin)
+        self.loaded = load(materialise(task), self.origin, self.device)
         self.oracle = Oracle(self.loaded)
         self.seed = secret_seed()
         self.model = self.loaded.build(self.seed)
@@ -61,10 +69,10 @@ class Subject:
         """What the module is constructed with: positional and named arguments."""
         return self.loaded.init_arguments(seed)
 
-    def program(self, compile_it: bool) -> Program:
+    def program(self, compile_it: bool, mode: str | None = None) -> Program:
         """The reference as a baseline runner loads it."""
         beside = (str(Path(self.origin).parent),) if self.task.reference is not None else ()
-        return Program(self.loaded.source, "Model", compile_it, beside)
+        return Program(self.loaded.source, "Model", compile_it, beside, mode)
 
     def _check_travel(self) -> None:
         given = {
@@ -86,8 +94,10 @@ class Subject:
         leaves = tensors_of(inputs)
         self.input_bytes = sum(leaf.nbytes for leaf in leaves)
         state = {name: value.clone() for name, value in self.model.state_dict().items()}
+        self.site.synchronise()
         began = time.perf_counter()
         returned = self.loaded.run(self.model, inputs, seed=0)
+        self.site.synchronise()
         self.reference_s = time.perf_counter() - began
         outputs = tensors_of(returned)
         self.updated = _differing(state, self.model)
@@ -97,8 +107,11 @@ class Subject:
         self.aliases = tuple(any(a <= t.data_ptr() < b for a, b in starts) for t in outputs)
         self.expanded = tuple(_is_expanded(tensor) for tensor in outputs)
         self.outputs = tuple(tensor.detach().clone() for tensor in outputs)
+        fresh = own(given)
+        self.site.synchronise()
         began = time.perf_counter()
-        again = self.loaded.run(self.model, own(given), seed=0)
+        again = self.loaded.run(self.model, fresh, seed=0)
+        self.site.synchronise()
         self.reference_s = min(self.reference_s, time.perf_counter() - began)
         if not self._alike(tensors_of(again)):
             raise BadInput(
@@ -127,6 +140,7 @@ class Subject:
                 for _ in range(QUICK_CALLS):
                     began = time.perf_counter()
                     model(*inputs)
+                    self.site.synchronise()
                     best = min(best, time.perf_counter() - began)
         return best
 
@@ -137,10 +151,11 @@ class Subject:
                     self.origin, f"forward returns a {type(leaf).__name__} among its outputs.",
                     "Return tensors only.",
                 )  # fmt: skip
-            if leaf.layout is not torch.strided or leaf.is_quantized or leaf.device.type != "cpu":
+            here = leaf.device.type == self.device.type
+            if leaf.layout is not torch.strided or leaf.is_quantized or not here:
                 raise BadInput(
                     self.origin, f"forward returns a {leaf.layout} tensor on {leaf.device.type}.",
-                    "Dense tensors on the CPU can be judged here.",
+                    f"Dense tensors on {self.device.type} can be judged here.",
                 )  # fmt: skip
 
     def _alike(self, outputs: tuple[torch.Tensor, ...]) -> bool:
@@ -189,12 +204,12 @@ def _canaries(
     """Wrong answers of the right shape: what a lazy kernel would return."""
     wrong = {
         "the answer to another input": earlier.contiguous(),
-        "all zeros": torch.zeros(output.shape, dtype=output.dtype),
+        "all zeros": torch.zeros(output.shape, dtype=output.dtype, device=output.device),
     }
     if output.dtype.is_floating_point and output.numel():
         # Of the other answer: the mean of a single element is that element, and no lazy guess.
         mean = earlier.double().mean().item()
-        wrong["a constant"] = torch.full(output.shape, mean, dtype=output.dtype)
+        wrong["a constant"] = torch.full_like(wrong["all zeros"], mean)
     for leaf in pytree.tree_leaves(inputs):
         if _is_tensor(leaf) and leaf.shape == output.shape and leaf.dtype == output.dtype:
             wrong["an echo of the input"] = leaf.contiguous()

@@ -1,8 +1,9 @@
 """Measurements: the baselines' lanes, stopped between uses, and a candidate's beside them."""
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from tools.facts import Baseline, Baselines
 from tools.judge import blocks, clock, plausible
@@ -20,6 +21,7 @@ from tools.runner.values import decode
 from tools.verdict import (
     Cheated,
     Comparison,
+    DeviceReading,
     Implausible,
     JudgeError,
     TimerMismatch,
@@ -28,6 +30,8 @@ from tools.verdict import (
 )
 
 EAGER, AGAIN, COMPILE, CANDIDATE = "eager", "eager again", "compile", "candidate"
+# Without CUDA's graphs, whose results the next call overwrites: no drop-in may do that.
+AUTOTUNE, AUTOTUNE_MODE = "max-autotune", "max-autotune-no-cudagraphs"
 REASON_LIMIT = 300
 TELLING_BLOCKS = 16
 # Where a win hangs on the noise, it is read again so many times, and all readings are pooled: slow
@@ -114,8 +118,9 @@ class Ground:
             noise = self._least_noise()
         return noise
 
-    def available(self, names: Sequence[str] = (EAGER, COMPILE)) -> tuple[str, ...]:
-        """Those of the baselines that work here."""
+    def available(self, names: Sequence[str] | None = None) -> tuple[str, ...]:
+        """Those of the baselines, or of these, that work here."""
+        names = names if names is not None else (EAGER, *self._compiled_baselines)
         timer = Clock(self.pool)
         found = []
         for name in names:
@@ -126,6 +131,11 @@ class Ground:
             found.append(name)
         return tuple(found)
 
+    @property
+    def _compiled_baselines(self) -> tuple[Literal["compile", "max-autotune"], ...]:
+        """The ways of torch.compile that are measured; tuning chooses among GPU kernels alone."""
+        return ("compile",) if self.subject.device.type == "cpu" else ("compile", "max-autotune")
+
     def survey(self) -> Baselines:
         """Measure the baselines, interleaved, with eager against itself for the noise.
 
@@ -134,20 +144,20 @@ class Ground:
         """
         timer = Clock(self.pool)
         arms = {EAGER: self._arm(EAGER, timer)}
-        with contextlib.suppress(BaselineFailed):
-            arms[COMPILE] = self._arm(COMPILE, timer)
+        for name in self._compiled_baselines:
+            with contextlib.suppress(BaselineFailed):
+                arms[name] = self._arm(name, timer)
         overhead = self._measure_noise(arms)
-        return Baselines(
-            rows=(
-                Baseline(name="eager", median_ms=blocks.call_ms(arms[EAGER], overhead)),
-                Baseline(
-                    name="compile",
-                    median_ms=blocks.call_ms(arms[COMPILE], overhead) if COMPILE in arms else None,
-                    failed=self._failed.get(COMPILE, ""),
-                ),
-            ),
-            noise=self.noise,
+        rows = tuple(
+            Baseline(
+                name=name,
+                median_ms=blocks.call_ms(arms[name], overhead) if name in arms else None,
+                failed=self._failed.get(name, ""),
+            )
+            for name in self._compiled_baselines
         )
+        eager = Baseline(name="eager", median_ms=blocks.call_ms(arms[EAGER], overhead))
+        return Baselines(rows=(eager, *rows), noise=self.noise)
 
     def _measure_noise(
         self, arms: dict[str, Arm] | None = None, seconds: float | None = None
@@ -164,7 +174,8 @@ class Ground:
         arms[AGAIN] = self._arm(AGAIN, timer)
         self._settle()
         try:
-            timer.run(list(arms.values()), seconds)
+            with self.subject.site.turn():
+                timer.run(list(arms.values()), seconds)
             overhead = clock.overhead_ns(arms[AGAIN].lane, self.pool)
         except RUNNER_FAILURES as failure:
             self._forget_ended()
@@ -224,9 +235,10 @@ class Ground:
             self._settle()
             timer.warm_up(candidate)
             arms = [candidate, *baselines]
-            stopped = timer.run(arms, self._limits.timing_s, to_beat)
-            if to_beat is None and blocks.open_against(arms, noise):
-                timer.run(arms, self._limits.timing_s)
+            with self._watched_device() as readings:
+                stopped = timer.run(arms, self._limits.timing_s, to_beat)
+                if to_beat is None and blocks.open_against(arms, noise):
+                    timer.run(arms, self._limits.timing_s)
         except BaselineBroke as broke:
             self._forget_ended()
             return JudgeError(log=str(broke))
@@ -244,8 +256,20 @@ class Ground:
         concluded = self._conclude(candidate, baselines, timer, (overhead, noise))
         if not isinstance(concluded, Measured):
             return concluded
-        timing = concluded.timing.model_copy(update={"stopped_early": stopped})
-        return Measured(timing, concluded.kept)
+        told = {"stopped_early": stopped, "readings": tuple(readings)}
+        return Measured(concluded.timing.model_copy(update=told), concluded.kept)
+
+    @contextlib.contextmanager
+    def _watched_device(self) -> Iterator[list[DeviceReading]]:
+        """Nobody else's judge measures meanwhile; what the device says before and after."""
+        site = self.subject.site
+        readings: list[DeviceReading] = []
+        with site.turn():
+            if (before := site.reading()) is not None:
+                readings.append(before)
+            yield readings
+            if (after := site.reading()) is not None:
+                readings.append(after)
 
     def _conclude(
         self,
@@ -255,7 +279,8 @@ class Ground:
         measured: tuple[float, float],
     ) -> Verdict | Measured:
         overhead, noise = measured
-        if detail := blocks.mismatch(candidate, baselines[0], overhead):
+        found = blocks.mismatch(candidate, baselines[0], overhead)
+        if detail := found or blocks.device_mismatch(candidate, baselines[0]):
             return TimerMismatch(detail=detail)
         deferred = blocks.deferred_ns(candidate, baselines[0])
         milliseconds = blocks.call_ms(candidate, overhead, deferred)
@@ -272,6 +297,7 @@ class Ground:
             noise=noise,
             page_faults=candidate.median_ns(lambda sample: sample.faults),
             checked_outputs=len(timer.kept),
+            device_ms=blocks.device_ms(candidate),
         )
         return Measured(timing, tuple(timer.kept))
 
@@ -311,9 +337,7 @@ class Ground:
         self._forget_ended()
         try:
             if name not in self._lanes:
-                self._lanes[name] = self._inherit(name) or self._prepare(
-                    self.subject.program(compile_it=name == COMPILE)
-                )
+                self._lanes[name] = self._inherit(name) or self._prepare(self._program(name))
             arm = Arm(name, self._lanes[name])
             timer.warm_up(arm)
         except RUNNER_FAILURES as failure:
@@ -323,6 +347,10 @@ class Ground:
             self._failed[name] = f"{name} does not work here: {reason}"
             raise BaselineFailed(self._failed[name]) from failure
         return arm
+
+    def _program(self, name: str) -> Program:
+        mode = AUTOTUNE_MODE if name == AUTOTUNE else None
+        return self.subject.program(compile_it=name in (COMPILE, AUTOTUNE), mode=mode)
 
     def _inherit(self, name: str) -> Lane | None:
         """An earlier ground's lane, given these weights and inputs: it spares a compilation."""

@@ -107,7 +107,7 @@ def _relaid(
             return tensor
         steps = strides(tensor)
         span = shift + 1 + sum((n - 1) * s for n, s in zip(tensor.shape, steps, strict=True))
-        memory = torch.zeros(span, dtype=tensor.dtype)
+        memory = torch.zeros(span, dtype=tensor.dtype, device=tensor.device)
         return memory.as_strided(tensor.shape, steps, shift).copy_(tensor)
 
     made: tuple[Any, ...] = pytree.tree_map_only(torch.Tensor, relay, inputs)

@@ -17,22 +17,25 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
 
-from tools.reference import named_tensors, seed_generators
+from tools.reference import moved, named_tensors, seed_generators
 from tools.runner import confine
+from tools.runner.accelerator import Accelerator
 from tools.runner.channel import Channel, ChannelClosed
+from tools.runner.device_memory import DeviceMapping, cuda_driver
 from tools.runner.handover import copy_all, fit, leaves_of
-from tools.runner.memory import Layout, Mapping
+from tools.runner.memory import Access, Layout, Mapping
 from tools.runner.values import decode
 
 LOG_LIMIT = 6000
 MODULE = "kernel"
 MOST_DESCRIPTORS = 1 << 20
+Memory = Mapping | DeviceMapping
 
 
 def main(request: dict[str, Any], descriptors: list[int], own_namespaces: bool) -> NoReturn:
@@ -68,8 +71,8 @@ def _introduce(channel: Channel, in_force: list[str]) -> None:
     os.close(processes)
 
 
-def _compiled(model: torch.nn.Module) -> Callable[..., Any]:
-    """The module compiled, with what this machine has ready for that.
+def _compiled(model: torch.nn.Module, mode: str | None) -> Callable[..., Any]:
+    """The module compiled in one of torch's modes, with what this machine has ready for that.
 
     Imported here, since no candidate needs it and it takes a second.
     """
@@ -78,7 +81,7 @@ def _compiled(model: torch.nn.Module) -> Callable[..., Any]:
         # Without it, torch.compile takes longer, and no more.
         with contextlib.suppress(OSError):
             furnishing.furnish(Path(made))
-    compiled: Callable[..., Any] = torch.compile(model)
+    compiled: Callable[..., Any] = torch.compile(model, mode=mode)
     return compiled
 
 
@@ -110,8 +113,9 @@ class Runner:
         self.channel = channel
         self.model: torch.nn.Module | None = None
         self.forward: Callable[..., Any] | None = None
-        self.inputs: dict[int, tuple[Mapping, tuple[Any, ...]]] = {}
-        self.outputs: dict[int, Mapping] = {}
+        self.accelerator: Accelerator | None = None
+        self.inputs: dict[int, tuple[Memory, tuple[Any, ...]]] = {}
+        self.outputs: dict[int, Memory] = {}
         self.held: dict[int, tuple[int, list[Any]]] = {}
         os.environ.update(environment)
 
@@ -120,7 +124,7 @@ class Runner:
         handlers: dict[str, Callable[[dict[str, Any], list[int]], dict[str, Any]]] = {
             "load": self.load, "weights": self.weights, "inputs": self.bind_inputs,
             "outputs": self.bind_outputs, "go": self.go, "copy": self.copy, "state": self.state,
-            "noop": self.noop,
+            "noop": self.noop, "gather": self.gather,
         }  # fmt: skip
         while True:
             try:
@@ -137,6 +141,8 @@ class Runner:
 
     def load(self, message: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
         """Import a source file and construct its module under a seed."""
+        if message.get("device") == "cuda":
+            self.accelerator = _guarded("device", lambda: Accelerator(message["precision"]))
         sys.path[:0] = message["search"]
         module_class = _guarded("import", lambda: _import_class(message["path"], message["name"]))
         tensors: tuple[torch.Tensor, ...] = ()
@@ -148,8 +154,11 @@ class Runner:
         model = _guarded("construct", lambda: module_class(*positional, **named))
         if not isinstance(model, torch.nn.Module):
             raise Failed("construct", f"{message['name']} is not a torch.nn.Module")
+        if self.accelerator is not None:
+            device = self.accelerator.device
+            model = _guarded("construct", lambda: moved(model, device))
         self.model = model
-        self.forward = _compiled(model) if message["compile"] else model
+        self.forward = _compiled(model, message["mode"]) if message["compile"] else model
         gc.collect()
         gc.freeze()
         return {"training": model.training}
@@ -173,8 +182,7 @@ class Runner:
 
     def bind_inputs(self, message: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
         """Map one set of inputs."""
-        layouts = [Layout.from_json(x) for x in message["layouts"]]
-        mapping = Mapping(descriptors[0], layouts, "private" if message["private"] else "read")
+        mapping = self._map(message, descriptors, "private" if message["private"] else "read")
         if message["set"] in self.inputs:
             self.inputs.pop(message["set"])[0].retire()
         self.inputs[message["set"]] = (mapping, decode(message["arguments"], mapping.tensors))
@@ -182,23 +190,36 @@ class Runner:
 
     def bind_outputs(self, message: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
         """Map one set of output buffers."""
-        layouts = [Layout.from_json(x) for x in message["layouts"]]
         if message["set"] in self.outputs:
             self.outputs[message["set"]].close()
-        self.outputs[message["set"]] = Mapping(descriptors[0], layouts, "write")
+        self.outputs[message["set"]] = self._map(message, descriptors, "write")
         return {}
 
+    def _map(self, message: dict[str, Any], descriptors: list[int], access: Access) -> Memory:
+        layouts = [Layout.from_json(x) for x in message["layouts"]]
+        if self.accelerator is None:
+            return Mapping(descriptors[0], layouts, access)
+        return _guarded(
+            "device", lambda: DeviceMapping(descriptors[0], layouts, access, cuda_driver())
+        )
+
     def go(self, message: dict[str, Any], _descriptors: list[int]) -> dict[str, Any]:
-        """Call forward on each of these input sets; keep, copy out or drop what it returns."""
+        """Call forward on each of these input sets; keep, copy out or drop what it returns.
+
+        Or copy it out at once and keep it too: so does whoever consumes a result on the same
+        stream, without waiting for the device.
+        """
         calls = [self.inputs[number][1] for number in message["sets"]]
         forward = self.forward
         assert forward is not None
-        copied = message["then"] == "copy"
+        copied, accelerator = message["then"] in ("copy", "consume"), self.accelerator
+        kept = message["then"] != "copy"
         groups = self._groups(len(calls)) if copied else []
         returned: list[Any] = []
         fits = True
         try:
             with torch.no_grad():
+                self._ready(message["sets"])
                 began = time.perf_counter_ns()
                 for number, arguments in enumerate(calls):
                     value = forward(*arguments)
@@ -206,19 +227,35 @@ class Runner:
                         # Held, the results of a burst would change what the allocator does.
                         leaves = leaves_of(value)
                         fits = fits and fit(leaves, groups[number])
-                        copy_all(leaves, groups[number])
-                    else:
+                        if fits or not kept:
+                            copy_all(leaves, groups[number])
+                    if kept:
                         returned.append(value)
+                if accelerator is not None:
+                    accelerator.end()
                 took = time.perf_counter_ns() - began
         except BaseException as error:
             raise Failed("refusal" if _is_refusal(error) else "forward", _told(error)) from error
-        if message["then"] != "keep":
+        self._dispose(message, returned)
+        device_ns = 0 if accelerator is None else accelerator.elapsed_ns()
+        # What an untimed result is, its copy will tell.
+        return {"took_ns": took, "device_ns": device_ns, "fits": fits or kept}
+
+    def _ready(self, sets: list[int]) -> None:
+        """On a device, wait until all is still there, private copies of inputs included."""
+        if self.accelerator is not None:
+            for number in sets:
+                self.inputs[number][0].restore()
+            self.accelerator.begin()
+
+    def _dispose(self, message: dict[str, Any], returned: list[Any]) -> None:
+        """Hold what is to be kept, slot by slot."""
+        if message["then"] in ("copy", "drop"):
             for number in message["sets"]:
                 self.inputs[number][0].restore()
-        else:
-            for place, (number, value) in enumerate(zip(message["sets"], returned, strict=True)):
-                self.held[message["slot"] + place] = (number, leaves_of(value))
-        return {"took_ns": took, "fits": fits}
+            return
+        for place, (number, value) in enumerate(zip(message["sets"], returned, strict=True)):
+            self.held[message["slot"] + place] = (number, leaves_of(value))
 
     def _groups(self, count: int) -> list[tuple[torch.Tensor, ...]]:
         """The output buffers of so many calls."""
@@ -234,7 +271,7 @@ class Runner:
         fits = fit(leaves, places)
         claims = [_claim(leaf, mapping) for leaf in leaves] if message["claims"] or not fits else []
         if fits:
-            _guarded("forward", lambda: copy_all(leaves, places))
+            _guarded("forward", lambda: self._copy_and_wait(leaves, places))
         changed = False
         if mapping.access == "private":
             if message["watch"]:
@@ -242,6 +279,23 @@ class Runner:
                 changed = _differs(mapping)
             mapping.restore()
         return {"fits": fits, "claims": claims, "changed": changed}
+
+    def _copy_and_wait(self, leaves: list[Any], places: Sequence[torch.Tensor]) -> None:
+        copy_all(leaves, places)
+        if self.accelerator is not None:
+            self.accelerator.wait()
+
+    def gather(self, message: dict[str, Any], _descriptors: list[int]) -> dict[str, Any]:
+        """Copy the tensors of the first so many slots out, each into buffers of its own."""
+        fits = True
+        for slot, places in enumerate(self._groups(message["groups"])[: message["count"]]):
+            came_from, leaves = self.held.pop(slot)
+            if fits := fits and fit(leaves, places):
+                _guarded("forward", lambda: copy_all(leaves, places))  # noqa: B023
+            self.inputs[came_from][0].restore()
+        if self.accelerator is not None:
+            _guarded("forward", self.accelerator.wait)
+        return {"fits": fits}
 
     def state(self, message: dict[str, Any], _descriptors: list[int]) -> dict[str, Any]:
         """Copy parameters and buffers into the output buffers; tells which are not there."""
@@ -253,11 +307,13 @@ class Runner:
             if value is None or value.shape != place.shape or value.dtype != place.dtype:
                 missing.append(name)
             else:
-                _guarded("forward", lambda: copy_all([value], (place,)))  # noqa: B023
+                _guarded("forward", lambda: self._copy_and_wait([value], (place,)))  # noqa: B023
         return {"missing": missing}
 
     def noop(self, _message: dict[str, Any], _descriptors: list[int]) -> dict[str, Any]:
-        """What a message costs."""
+        """What a message costs, and the least that a device can do."""
+        if self.accelerator is not None:
+            _guarded("forward", self.accelerator.spark)
         return {}
 
     def _loaded(self) -> torch.nn.Module:
@@ -266,7 +322,7 @@ class Runner:
         return self.model
 
 
-def _differs(mapping: Mapping) -> bool:
+def _differs(mapping: Memory) -> bool:
     """Whether this process wrote to its private copy of the inputs."""
     mine = [tensor.clone() for tensor in mapping.tensors]
     mapping.restore()
@@ -316,7 +372,7 @@ def _is_refusal(error: BaseException) -> bool:
     )
 
 
-def _claim(leaf: Any, inputs: Mapping) -> dict[str, Any]:
+def _claim(leaf: Any, inputs: Memory) -> dict[str, Any]:
     if not isinstance(leaf, torch.Tensor):
         return {"type": type(leaf).__name__}
     plain = type(leaf) in (torch.Tensor, torch.nn.Parameter)
@@ -326,6 +382,7 @@ def _claim(leaf: Any, inputs: Mapping) -> dict[str, Any]:
         "type": "Tensor" if plain else type(leaf).__name__,
         "shape": list(leaf.shape),
         "dtype": str(leaf.dtype).removeprefix("torch."),
+        "device": leaf.device.type,
         "expanded": any(stride == 0 and size > 1 for stride, size in steps),
         "aliases": dense and leaf.numel() > 0 and inputs.contains(leaf.data_ptr()),
     }  # fmt: skip

@@ -17,9 +17,15 @@ def leaves_of(returned: Any) -> list[Any]:
 
 
 def fit(leaves: list[Any], places: Sequence[torch.Tensor]) -> bool:
-    """Whether these are as many tensors, of the same shapes and dtypes, as there are buffers."""
+    """Whether these are as many tensors, of the same shapes and dtypes, as there are buffers.
+
+    And of the same kind of device: a result left on the CPU is none for whoever computes on a GPU.
+    """
     return len(leaves) == len(places) and all(
-        isinstance(leaf, torch.Tensor) and leaf.shape == place.shape and leaf.dtype == place.dtype
+        isinstance(leaf, torch.Tensor)
+        and leaf.shape == place.shape
+        and leaf.dtype == place.dtype
+        and leaf.device.type == place.device.type
         for leaf, place in zip(leaves, places, strict=True)
     )
 
@@ -39,6 +45,7 @@ def _copy_into(place: torch.Tensor, leaf: torch.Tensor) -> None:
     """
     if (
         type(leaf) is torch.Tensor
+        and place.device.type == "cpu"
         and leaf.is_contiguous()
         and not (leaf.is_conj() or leaf.is_neg())
     ):

@@ -191,6 +191,11 @@ class Bundle:
         """Views of the memory, in the order of the layouts."""
         return self.mapping.tensors
 
+    def flat(self) -> torch.Tensor:
+        """All of it as bytes."""
+        block = (ctypes.c_char * self.nbytes).from_address(self.mapping.address)
+        return torch.frombuffer(block, dtype=torch.uint8)
+
     @property
     def nbytes(self) -> int:
         """Size of the memory file."""

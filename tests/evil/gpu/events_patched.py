@@ -2,7 +2,7 @@
 
 import torch
 
-AGAINST, CAUGHT = "heavy", ("timer_mismatch", "wrong_output", "cheated")
+AGAINST, CAUGHT = "gpu/heavy", ("timer_mismatch", "wrong_output", "cheated", "no_gain")
 
 torch.cuda.Event.elapsed_time = lambda self, end: 1e-3
 torch.cuda.Event.synchronize = lambda self: None

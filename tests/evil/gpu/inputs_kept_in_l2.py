@@ -6,7 +6,7 @@ import time
 
 import torch
 
-AGAINST, CAUGHT = "softmax", ("cheated", "timer_mismatch", "implausible")
+AGAINST, CAUGHT = "gpu/softmax", ("cheated", "timer_mismatch", "implausible", "crashed", "no_gain")
 PERSISTING_L2 = 0x06
 
 

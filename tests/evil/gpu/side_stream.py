@@ -2,7 +2,7 @@
 
 import torch
 
-AGAINST, CAUGHT = "heavy", ("wrong_output", "timer_mismatch", "cheated")
+AGAINST, CAUGHT = "gpu/heavy", ("wrong_output", "timer_mismatch", "cheated")
 
 
 class ModelNew(torch.nn.Module):

@@ -2,7 +2,7 @@
 
 import torch
 
-AGAINST, CAUGHT = "softmax", ("wrong_output", "cheated")
+AGAINST, CAUGHT = "gpu/softmax", ("wrong_output", "cheated")
 
 
 class ModelNew(torch.nn.Module):

@@ -133,6 +133,15 @@ def load_module(
     return _checked(driver.cuModuleLoadData(image), f"loading machine code for sm_{major}{minor}")
 
 
+def find_function(module: driver.CUmodule, name: str, shared: int) -> driver.CUfunction:
+    """A kernel of a module, allowed to be launched with so much dynamic shared memory."""
+    found = _checked(driver.cuModuleGetFunction(module, name.encode()), name)
+    if shared > PLAIN_SHARED_BYTES:
+        limit = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+        _checked(driver.cuFuncSetAttribute(found, limit, shared), f"{name}, {shared} bytes")
+    return found
+
+
 def cuda_kernel(
     source: str,
     name: str,
@@ -144,26 +153,24 @@ def cuda_kernel(
 
     `signature` has one letter an argument: `p` is the data pointer of a CUDA tensor, `i` an
     int64_t, `d` a double. It is called with the grid and the block, (x, y) or (x, y, z) each, then
-    the arguments; `shared` are bytes of dynamic shared memory. It runs on the device of its first
-    tensor, on torch's current stream there. A kernel sees no strides: hand over tensors laid out as
-    it expects. `cubin` is machine code that takes the compiler's place.
+    the arguments; `shared` are bytes of dynamic shared memory. A `cooperative` launch may wait for
+    all of its blocks (grid.sync()), so no more of them than `resident_blocks` says. It runs on the
+    device of its first tensor, on torch's current stream there. A kernel sees no strides: hand over
+    tensors laid out as it expects. `cubin` is machine code that takes the compiler's place.
     """
     types = tuple(ARGUMENT_TYPES[letter] for letter in signature)
 
     @functools.cache
     def function(device: int, shared: int) -> driver.CUfunction:
         module = load_module(source, device, flags, cubin)
-        found = _checked(driver.cuModuleGetFunction(module, name.encode()), name)
-        if shared > PLAIN_SHARED_BYTES:
-            limit = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
-            _checked(driver.cuFuncSetAttribute(found, limit, shared), f"{name}, {shared} bytes")
-        return found
+        return find_function(module, name, shared)
 
     def launch(
         grid: tuple[int, ...],
         block: tuple[int, ...],
         *arguments: torch.Tensor | int | float,
         shared: int = 0,
+        cooperative: bool = False,
     ) -> None:
         if 0 in grid:
             return  # a tensor without elements: there is nothing to do
@@ -173,12 +180,26 @@ def cuda_kernel(
         columns, rows, layers = (*block, 1, 1)[:3]
         with torch.cuda.device(device):
             stream = torch.cuda.current_stream(device).cuda_stream
-            _checked(
-                driver.cuLaunchKernel(
-                    function(device, shared), x, y, z, columns, rows, layers, shared, stream,
-                    (values, types), 0,
-                ),
-                name,
-            )  # fmt: skip
+            start = driver.cuLaunchCooperativeKernel if cooperative else driver.cuLaunchKernel
+            sizes = (x, y, z, columns, rows, layers, shared, stream, (values, types))
+            # Only the plain launch takes further options, of which there are none.
+            extra = () if cooperative else (0,)
+            _checked(start(function(device, shared), *sizes, *extra), name)
 
     return launch
+
+
+def resident_blocks(
+    source: str, name: str, threads: int, shared: int = 0, flags: tuple[str, ...] = ()
+) -> int:
+    """How many blocks of a kernel the current device holds at once: `cooperative`'s most."""
+    properties = torch.cuda.get_device_properties()
+    torch.cuda.current_stream().synchronize()  # the device's context is current from here on
+    module = load_module(source, torch.cuda.current_device(), flags, None)
+    each = _checked(
+        driver.cuOccupancyMaxActiveBlocksPerMultiprocessor(
+            find_function(module, name, shared), threads, shared
+        ),
+        name,
+    )
+    return int(each) * int(properties.multi_processor_count)

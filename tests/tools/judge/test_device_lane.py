@@ -1,0 +1,151 @@
+"""The device's way of judging, put to the proof without one: a site whose device is the CPU.
+
+Everything here is what runs on a GPU, but for the memory that lies there and the waiting for it: a
+stopped runner, a flush before each sample, results copied at once and again, bursts copied out when
+the clock has stopped.
+"""
+
+import contextlib
+from pathlib import Path
+
+import pytest
+import torch
+
+from tools.candidate import Candidate
+from tools.judge.device_lane import DeviceLane, Waiting
+from tools.judge.rotation import plan_rotation
+from tools.judge.session import Session
+from tools.judge.site import Host
+from tools.judge.wire import JudgeLimits
+from tools.judge.zygote import Zygote
+from tools.runner.jail import strongest_jail
+from tools.task import parse_task
+from tools.verdict import Correct, DeviceReading, WrongOutput
+
+REFERENCES = Path(__file__).parents[2] / "references"
+LIMITS = JudgeLimits(
+    call_s=5, first_call_s=10, load_s=30, compile_s=120, preparation_s=2, timing_s=0.3
+)
+CPU_AS_DEVICE = 8 << 30
+HONEST = """import torch
+class ModelNew(torch.nn.Module):
+    def forward(self, x):
+        return torch.softmax(x, dim=-1)
+"""
+# As a side stream would: the answer comes later than the call's return, and is there in the end.
+LATE = """import threading, time
+import torch
+class ModelNew(torch.nn.Module):
+    def forward(self, x):
+        made = torch.empty_like(x)
+        def work():
+            time.sleep(0.01)
+            made.copy_(torch.softmax(x, dim=-1))
+        threading.Thread(target=work).start()
+        return made
+"""
+SWAPPED = """import torch
+class ModelNew(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.last = None
+    def forward(self, x):
+        made = torch.softmax(x, dim=-1)
+        made, self.last = (made, made) if self.last is None else (self.last, made)
+        return made if made.shape == x.shape else self.last
+"""
+FOREIGN = """import torch
+class ModelNew(torch.nn.Module):
+    def forward(self, x):
+        return torch.empty(x.shape, device="meta")
+"""
+
+
+class StandIn(Waiting, Host):
+    """Counts what it is asked for."""
+
+    def __init__(self):
+        self.flushes = self.turns = self.readings = 0
+
+    def lane(self, runner, limits, reference_s):
+        return DeviceLane(runner, limits, reference_s, self, "strict")
+
+    def synchronise(self):
+        pass
+
+    def flush(self):
+        self.flushes += 1
+
+    def rotation(self, input_bytes, output_bytes, call_s):
+        return plan_rotation(input_bytes, output_bytes, call_s, CPU_AS_DEVICE)
+
+    def reading(self):
+        self.readings += 1
+        return DeviceReading(sm_mhz=1980, memory_mhz=3201, celsius=40, watts=300)
+
+    @contextlib.contextmanager
+    def turn(self):
+        self.turns += 1
+        yield
+
+
+@pytest.fixture(scope="module")
+def session(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("device")
+    (folder / "jail").mkdir()
+    zygote = Zygote(strongest_jail(), folder / "jail")
+    task = parse_task({"name": "softmax", "reference": "softmax.py"}, "t.yaml", REFERENCES)
+    opened = Session(task, folder, LIMITS, zygote, StandIn())
+    yield opened
+    opened.close()
+    zygote.close()
+
+
+def verified(session, source):
+    return session.verify(Candidate(source=source, backend="torch"))
+
+
+def test_an_honest_kernel_is_correct_and_timed_over_bursts_with_a_flush_each(session):
+    assert isinstance(verified(session, HONEST), Correct)
+    before = session.site.flushes
+    verdict = session.measure(Candidate(source=HONEST, backend="torch"), ("eager",))
+    assert isinstance(verdict, Correct), verdict
+    assert session.ground.pool.burst > 1
+    assert session.site.flushes > before
+    assert verdict.timing.checked_outputs > 1
+    assert [reading.sm_mhz for reading in verdict.timing.readings] == [1980, 1980]
+    assert verdict.timing.device_ms is None
+    assert session.site.turns > 0
+
+
+def test_a_result_that_is_not_there_when_the_same_stream_reads_it_is_wrong(session):
+    verdict = verified(session, LATE)
+    assert isinstance(verdict, WrongOutput)
+    assert "same stream" in verdict.detail
+
+
+def test_an_answer_to_the_call_before_is_found_among_the_timed_ones(session):
+    assert verified(session, SWAPPED).kind in ("wrong_output", "cheated")
+
+
+def test_a_result_on_another_device_breaks_the_contract(session):
+    verdict = verified(session, FOREIGN)
+    assert verdict.kind == "contract_broken"
+    assert "on meta instead of cpu" in verdict.detail
+
+
+def test_a_kernel_whose_timed_outputs_are_wrong_is_found_by_the_ones_that_are_checked(session):
+    lazy = HONEST.replace(
+        "        return torch",
+        "        self.n = getattr(self, 'n', 0) + 1\n"
+        "        if self.n > 400:\n            return torch.zeros_like(x)\n        return torch",
+    )
+    verdict = session.measure(Candidate(source=lazy, backend="torch"), ("eager",))
+    assert verdict.kind == "cheated"
+
+
+def test_no_set_is_used_twice_in_a_burst(session):
+    pool = session.ground.pool
+    assert len(pool.sets.bundles) >= pool.burst
+    assert pool.copy_ns == 0.0
+    assert torch.equal(pool.sets.bundles[0].tensors[0], pool.sets.bundles[0].tensors[0])
