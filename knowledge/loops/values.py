@@ -47,6 +47,8 @@ class Values:
         # their buffer: where the row lies. None where it takes them one by one.
         self.widened: dict[str, str] | None = None
         self.narrowed: dict[str, str] = {}
+        # Of those that are read, the ones whose buffer is a row buffer, by the name of that.
+        self.widened_into: dict[str, str] = {}
         self.operand_names = names_of([variable(operand.ref) for operand in loop.operands], "")
         self.spacings: list[Spacing] = [
             {group.name: f"{name}_{group.name}" for group in steps_of(loop, operand)}
@@ -97,6 +99,16 @@ class Values:
     def kept_name(self, number: int) -> str:
         """The row buffer of a kept value."""
         return f"kept_{self.name_of(number)}"
+
+    def is_widened_into_kept(self, number: int) -> bool:
+        """Whether a kept value is a half that is converted straight into its row buffer."""
+        value = self.values[number]
+        if value.op != "load" or self.widened is None:
+            return False
+        name = f"wide_{self.operand_names[value.operand]}"
+        if name in self.widened:
+            self.widened_into[name] = self.kept_name(number)
+        return name in self.widened
 
     def kept_index(self) -> str:
         """The current element's place in a row buffer."""

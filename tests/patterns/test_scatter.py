@@ -51,6 +51,54 @@ def test_rows_are_summed_as_the_library_does(name: str) -> None:
     assert complaints(built, turned) == []
 
 
+def bags(mode: str, width: int, dtype: str, index: str) -> str:
+    """40 bags, most of other sizes, some empty: the first, the last and one in between."""
+    sizes = "torch.tensor([0, 1, 0, 70, *[3, 17] * 17, 2, 0])"
+    whole = f"torch.{index}"
+    return function(
+        "w, i, o", f"F.embedding_bag(i, w, o, mode='{mode}')",
+        f"torch.randn(90, {width}, dtype=torch.{dtype}), "
+        f"torch.randint(0, 90, (413,)).to({whole}), "
+        f"torch.cumsum(torch.cat([torch.tensor([0]), {sizes}]), 0)[:-1].to({whole})",
+    )  # fmt: skip
+
+
+# Narrower than a vector, whole vectors, one more and one less, more than the registers hold.
+@pytest.mark.parametrize("width", [1, 5, 8, 9, 31, 96, 130, 300])
+@pytest.mark.parametrize("mode", ["sum", "mean", "max"])
+def test_bags_of_any_width_and_size_are_right(mode: str, width: int) -> None:
+    dtype, index = ("float64", "int32") if width in (5, 31, 130) else ("float32", "int64")
+    built = build(bags(mode, width, dtype, index), SCATTER)
+    assert complaints(built) == []
+    one_bag = [*built.inputs[:2], torch.zeros(1, dtype=built.inputs[2].dtype)]
+    assert complaints(built, one_bag) == []
+
+
+@pytest.mark.parametrize("width", [3, 40])
+def test_a_bag_keeps_the_first_of_its_largest_as_the_library_does(width: int) -> None:
+    built = build(bags("max", width, "float32", "int64"), SCATTER)
+    weight, index, starts = (value.clone() for value in built.inputs)
+    weight[::7], weight[3] = float("nan"), float("-inf")
+    index[:1], index[20:40] = 3, 3
+    ours = built.candidate()(weight, index, starts)
+    theirs = built.model(weight, index, starts)
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=0, equal_nan=True)
+
+
+def test_sums_are_the_same_on_any_number_of_threads() -> None:
+    built = build(function(*CASES["messages"]), SCATTER)
+    candidate, given = built.candidate(), [torch.randn(900, 33), torch.randint(0, 900, (5000,))]
+    given.append(torch.randn(5000, 33))
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        alone = candidate(*given)
+        torch.set_num_threads(3)
+        assert torch.equal(candidate(*given), alone)
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_other_numbers_of_rows_and_nan_are_right() -> None:
     built = build(function(*CASES["messages"]), SCATTER)
     x, m = torch.randn(7, 33), torch.randn(20000, 33)
