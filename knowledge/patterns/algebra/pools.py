@@ -28,9 +28,7 @@ def mean_of_cells(graph: OpGraph, node: Node) -> Rewritten | Unfit | None:
     if names.index(node.name) < names.index(chosen.name):
         changed[source] = w.call(chosen.target, chosen.args, chosen.spec.shape, chosen.spec.dtype)
         source = changed[source]
-    changed[made] = w.call(
-        node.target, (source, *node.args[1:]), node.spec.shape, node.spec.dtype
-    )
+    changed[made] = w.call(node.target, (source, *node.args[1:]), node.spec.shape, node.spec.dtype)
     words = f"{node.name} averages the {chosen.spec.numel} means of a finer grid"
     return Rewritten(replace(graph, w, node.name, changed), words)
 
