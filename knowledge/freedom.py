@@ -44,7 +44,14 @@ def freedom(program: Program) -> tuple[bool, bool]:
     every = [size for shape in shapes for size in shape]
     clash = bool(_suspects(every) & (sizes | factors))
     fixed = {"parameter", "buffer", "constant"} & {node.kind for node in graph.nodes}
-    return True, not (clash or fixed or program.library_calls)
+    return True, not (clash or fixed or program.library_calls or _averages_cells(program))
+
+
+def _averages_cells(program: Program) -> bool:
+    """Whether means of a grid's cells are averaged, which may hold for the traced sizes alone."""
+    pools = [node for node in program.graph.calls if node.target.startswith("aten.adaptive_avg")]
+    names = {node.name for node in pools}
+    return any(ref.ref in names for node in pools for ref in node.refs)
 
 
 def _counts(factor: float, batch: int) -> bool:

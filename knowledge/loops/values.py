@@ -196,7 +196,7 @@ class Values:
             return loaded(operand.dtype, f"{name}[{sum_of([*row, *element])}]")
         pointer = name
         if row:
-            pointer = f"{name}_{number}"
+            pointer = self._free(f"{name}_{number}")
             line = f"const {STORAGE[operand.dtype]}* {pointer} = {name} + {sum_of(row)};"
             if line not in self.row.lines:
                 self.row.lines.append(line)
@@ -217,10 +217,17 @@ class Values:
         """The pointer to a row of a tensor; the line that makes it goes to the row's."""
         if offset in ("", "0"):
             return name
-        line = f"{storage}* {name}_row = {name} + {offset};"
+        pointer = self._free(f"{name}_row")
+        line = f"{storage}* {pointer} = {name} + {offset};"
         if line not in self.row.lines:
             self.row.lines.append(line)
-        return f"{name}_row"
+        return pointer
+
+    def _free(self, name: str) -> str:
+        """A name that hides no tensor's: of `view` and `view_2`, load 2 of the first would."""
+        while name in self.operand_names or name in self.store_names:
+            name += "_"
+        return name
 
     def lane_indices(self) -> list[str]:
         """Lines that find the inner indices of a lane, where there are several."""

@@ -235,6 +235,42 @@ def test_group_is_as_exact_as_torch(name: str, dtype: str) -> None:
     assert complaints(built) == []
 
 
+HALVES = {
+    "a sum": ("x + y", 300, 1000),
+    "gate": ("torch.relu(x * y + x)", 7, 37),
+    "layer norm": ("F.layer_norm(x, x.shape[-1:], x[0], y[0])", 33, 1000),
+    "layer norm of few": ("F.layer_norm(x + y, x.shape[-1:])", 33, 31),
+    "softmax": ("torch.softmax(x, -1) * y", 33, 290),
+    "joined": ("torch.cat([x, y], 1) * 2.0", 33, 70),
+}
+
+
+@pytest.mark.parametrize("name", HALVES)
+def test_halves_in_runs_and_rests_are_right(name: str) -> None:
+    expression, rows, columns = HALVES[name]
+    given = ", ".join([f"torch.randn({rows}, {columns}).half()"] * 2)
+    built = build(function("x, y", expression, given), FUSED)
+    assert built.program.kernels
+    assert complaints(built) == []
+    x, y = (value.clone() for value in built.inputs)
+    x[1, 3], x[2, 2], y[3, -1] = float("nan"), float("inf"), 65504.0
+    assert complaints(built, [x, y]) == []
+
+
+def test_a_sweep_that_reads_halves_again_has_them_converted() -> None:
+    expression, rows, columns = HALVES["layer norm"]
+    given = ", ".join([f"torch.randn({rows}, {columns}).half()"] * 2)
+    source = build(function("x, y", expression, given), FUSED).program.kernels[0].source
+    assert source.count("widen_halves(x_row") == 1
+
+
+def test_names_that_look_like_a_place_in_another_tensor_hide_nothing() -> None:
+    arguments = ", ".join(["t", "t_row", *(f"t_{n}" for n in range(12))])
+    inputs = ", ".join(["torch.randn(5, 8)"] * 14)
+    joined = f"F.normalize(torch.cat([{arguments}], 1), dim=1)"
+    assert complaints(build(function(arguments, joined, inputs), FUSED)) == []
+
+
 def test_calls_between_which_the_library_stands_are_not_fused() -> None:
     body = """    def __init__(self):
         super().__init__()

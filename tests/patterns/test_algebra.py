@@ -237,6 +237,49 @@ def test_the_gain_is_reckoned_in_operations_and_bytes() -> None:
     assert answer[0].speedup > 5
 
 
+@pytest.mark.parametrize("order", ["1, 2, 4", "4, 1, 2", "3, 6, 12"])
+@pytest.mark.parametrize("dims", [1, 2, 3])
+def test_means_of_coarse_cells_are_made_of_finer_ones(order: str, dims: int) -> None:
+    pools = f"F.adaptive_avg_pool{dims}d(x, n).flatten(2) for n in ({order})"
+    inputs = f"torch.randn(2, 3, {', '.join(['12', '12', '24'][:dims])})"
+    source = function("x", f"torch.cat([{pools}], 2)", inputs)
+    check(source, "of a finer grid")
+    changed, done, _ = rewrite(build(source, ()).graph)
+    pooled = [one for one in changed.calls if "adaptive_avg_pool" in one.target]
+    assert len(done) == 2
+    assert sum(one.args[0] == pooled[0].args[0] for one in pooled) == 1
+
+
+@pytest.mark.parametrize("grids", ["2, 3", "5, 1", "2, 5"])
+def test_cells_that_do_not_lie_in_each_other_are_averaged_apart(grids: str) -> None:
+    source = function(
+        "x", f"torch.cat([F.adaptive_avg_pool2d(x, n).flatten(1) for n in ({grids})], 1)",
+        "torch.randn(2, 3, 12, 12)",
+    )  # fmt: skip
+    assert not any("finer" in one for one in rewrite(build(source, ()).graph)[1])
+
+
+def test_means_of_means_in_half_precision_stay_apart() -> None:
+    source = function(
+        "x", "F.adaptive_avg_pool2d(x, 2), F.adaptive_avg_pool2d(x, 4)",
+        "torch.randn(2, 3, 8, 8).half()",
+    )  # fmt: skip
+    _, done, unfit = rewrite(build(source, ()).graph)
+    assert not done
+    assert "rounded twice" in unfit[0]
+
+
+def test_means_of_means_are_made_for_the_traced_sizes_alone() -> None:
+    source = function(
+        "x", "F.adaptive_avg_pool2d(x, 2), F.adaptive_avg_pool2d(x, 4)", "torch.randn(2, 3, 8, 8)"
+    )
+    built = build(source, (*ALGEBRA, Step(pattern="pooling")))
+    assert complaints(built) == []
+    assert complaints(built, [torch.randn(5, 3, 8, 8)]) == []
+    with pytest.raises(ValueError, match="made for"):
+        built.candidate()(torch.randn(2, 3, 9, 9))
+
+
 def test_nothing_to_rewrite_is_refused() -> None:
     program = build(function("x", "torch.sin(x)", "torch.randn(4)"), ()).program
     answer = load_pattern("algebra").propose(program, SITUATION)

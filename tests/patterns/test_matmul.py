@@ -222,6 +222,7 @@ def test_blocks_of_any_size_keep_the_result(tunable: str, value: int) -> None:
         ("a, b", "torch.einsum('ibk,bkj->bij', a, b)", "torch.randn(9, 2, 4), torch.randn(2, 4, 3)",
          "transposed in memory"),
         ("a, b", "a @ b", "torch.randn(0, 9), torch.randn(9, 9)", "empty"),
+        ("a, b", "a @ b", "torch.randn(64, 32, 32), torch.randn(64, 32, 32)", "small products"),
     ],
 )  # fmt: skip
 def test_what_it_cannot_do_is_refused(
@@ -231,6 +232,14 @@ def test_what_it_cannot_do_is_refused(
     answer = load_pattern("matmul").propose(program, SITUATION)
     assert isinstance(answer, Refusal)
     assert words in answer.reason
+
+
+@pytest.mark.parametrize("expression", ["torch.softmax(a @ b, 2)", "(a @ b)[:, :4]"])
+def test_small_products_of_a_batch_are_taken_with_what_follows_them(expression: str) -> None:
+    inputs = "torch.randn(64, 32, 32), torch.randn(64, 32, 32)"
+    program = build(function("a, b", expression, inputs), ()).program
+    answer = load_pattern("matmul").propose(program, SITUATION)
+    assert isinstance(answer, Refusal) == ("softmax" not in expression)
 
 
 def test_operands_that_do_not_go_together_are_told_so() -> None:

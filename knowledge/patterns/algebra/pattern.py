@@ -14,6 +14,7 @@ from knowledge.patterns.algebra.normalised import (
     mean_of_normalised,
     sum_of_softmax,
 )
+from knowledge.patterns.algebra.pools import mean_of_cells
 from knowledge.patterns.algebra.ranges import is_constant_output, needless_clamp
 from knowledge.patterns.algebra.rewrites import (
     Rewrite,
@@ -52,6 +53,7 @@ REWRITES: tuple[Rewrite, ...] = (
     pooled_convolution,
     pooled_linear,
     product_of_products,
+    mean_of_cells,
 )
 # Every rewrite makes the graph smaller or cheaper; this only bounds the damage of one that doesn't.
 MOST = 1000

@@ -7,7 +7,7 @@ from knowledge.loops.cost import Machine, gains, moved_mb, only_of, program_ms
 from knowledge.pattern import Parameter, Proposal, Refusal, Situation, Step
 from knowledge.patterns.matmul import triton
 from knowledge.patterns.matmul.contraction import Contraction
-from knowledge.patterns.matmul.kernel import is_blocked, make_kernel
+from knowledge.patterns.matmul.kernel import is_blocked, is_small_batch, make_kernel
 from knowledge.patterns.matmul.match import find_product, is_anchor
 from knowledge.patterns.matmul.onednn import to_onednn
 from knowledge.patterns.matmul.source import Blocking
@@ -40,7 +40,10 @@ def propose(program: Program, situation: Situation) -> list[Proposal] | Refusal:
     """Own kernels, then oneDNN's routine, then own kernels in blocks of other sizes."""
     if program.backend == "triton":
         return triton.propose(program, situation)
-    found, reasons = _products(program)
+    every, reasons = _products(program)
+    found = [one for one in every if not is_small_batch(program, one)]
+    if len(found) < len(every):
+        reasons.append("small products in a batch are quicker by the library")
     if not found:
         told = "; ".join(reasons) or "the op has no matrix product"
         return Refusal(pattern=NAME, reason=f"No product is taken: {told[:300]}.")
@@ -48,6 +51,8 @@ def propose(program: Program, situation: Situation) -> list[Proposal] | Refusal:
     before = program_ms(program, machine)
     proposals = []
     only = _gaining(program, found, machine)
+    if not only and len(found) < len(every):
+        only = ",".join(one.anchor for one in found)
     # Blocks of another size do the same work: an engine's program is made once.
     made: dict[Parameter, Program] = {}
     for given, factor in _variants(program, found):

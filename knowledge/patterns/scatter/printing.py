@@ -76,15 +76,16 @@ struct Bag {{
     int64_t size, known, width;
 }};
 
-// One strip of columns of a bag: N vectors, whose sums stay in registers. Where columns are no whole
-// number of vectors, the last vector, at `last`, does some of its neighbour's columns once more.
+// One strip of columns of a bag: N vectors, whose sums stay in registers. Where columns are no
+// whole number of vectors, the last, at `last`, does some of its neighbour's columns once more.
 template <int N> static void join_strip(const Bag& bag, int64_t first, int64_t last, real* to) {{
     vector_t sum[N] = {{}};
     {begin}
     for (int64_t at = 0; at < bag.size; ++at) {{
         if (at + AHEAD < bag.known) {{
             const uint64_t next = bag.rows[at + AHEAD];
-            const uintptr_t line = (uintptr_t)(bag.weight + first) + next * bag.width * sizeof(real);
+            const uintptr_t line =
+                (uintptr_t)(bag.weight + first) + next * bag.width * sizeof(real);
 #pragma GCC unroll 16
             for (int64_t byte = 0; byte < N * BYTES; byte += 64)
                 __builtin_prefetch((const void*)(line + byte));
