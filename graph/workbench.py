@@ -57,14 +57,6 @@ def playbook_crew(library: Library) -> Crew:
     return Crew(PlaybookPlanner(library), coder, PlaybookDebugger(coder), PlaybookProfiler())
 
 
-def _judge_of(task: Task, folder: RunFolder, limits: JudgeLimits | None) -> Judge | AheadOfTime:
-    judge = Judge(task, folder.scratch, limits)
-    device = resolve(task.target, "task: target")
-    if device.kind == "cpu":
-        return judge
-    return AheadOfTime(judge, device, language_of(task, device, "task"))
-
-
 class Workbenches:
     """The open workbenches of this process, one a run folder.
 
@@ -94,11 +86,19 @@ class Workbenches:
                 folder.adopt(task)
                 library = Library.open(self._library_folder, for_run=True)
                 library.refresh()
-                judge = _judge_of(task, folder, self._limits)
+                judge = self.judge_of(task, folder)
                 self._open[run_dir] = Workbench(
                     folder, judge, library, self._crew or playbook_crew(library)
                 )
             return self._open[run_dir]
+
+    def judge_of(self, task: Task, folder: RunFolder) -> Judge | AheadOfTime:
+        """The judge of a run, its own unless a subclass knows better."""
+        judge = Judge(task, folder.scratch, self._limits)
+        device = resolve(task.target, "task: target")
+        if device.kind == "cpu":
+            return judge
+        return AheadOfTime(judge, device, language_of(task, device, "task"))
 
     def close(self, run_dir: str) -> None:
         """End a run's judge with everything it started. Closing twice is allowed."""
