@@ -12,14 +12,15 @@ run: .venv/ready
 
 # Tests that judge or time a kernel have the machine to themselves; the others share its cores, with
 # idle threads that sleep rather than spin on a core that another process could use.
-SHARING := $(addprefix tests/,agents benchmarks knowledge patterns tools/backends)
+ALONE := $(addprefix tests/,evil honest $(addprefix graph/test_,graph.py piecewise.py repairs.py run.py) \
+	$(addprefix tools/judge/test_,client.py command.py gauntlet.py soak.py))
 SHARED := OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 test: .venv/ready-dev
-	$(SHARED) -m "not exhaustive" $(SHARING)
-	$(BIN)/python -m pytest $(SHARING:%=--ignore=%)
+	$(SHARED) -m "not exhaustive" $(ALONE:%=--ignore=%)
+	$(BIN)/python -m pytest $(ALONE)
 
 test-all: test
-	$(SHARED) -m exhaustive $(SHARING)
+	$(SHARED) -m exhaustive $(ALONE:%=--ignore=%)
 
 check: .venv/ready-dev
 	$(BIN)/ruff format --check .

@@ -122,16 +122,6 @@ def answers_beside(library: Path | None) -> Path:
     return place.with_name(f"{place.name}-answers")
 
 
-def _judge_of(task: Task, folder: RunFolder, limits: JudgeLimits | None) -> Judge | AheadOfTime:
-    device = device_of(task, "task: target")
-    if device.kind == "cpu" or _is_here(device):
-        # What `auto` means is decided once: the judge is told.
-        told = task.model_copy(update={"target": device.kind})
-        return Judge(told, folder.scratch, limits)
-    judge = Judge(task, folder.scratch, limits)
-    return AheadOfTime(judge, device, language_of(task, device, "task"))
-
-
 def _is_here(device: Device) -> bool:
     """Whether this machine has the GPU, so that kernels for it are judged and timed."""
     try:
@@ -187,6 +177,16 @@ class Workbenches:
                 self._open[run_dir] = self._opened(RunFolder(Path(run_dir)), task)
             return self._open[run_dir]
 
+    def judge_of(self, task: Task, folder: RunFolder) -> Judge | AheadOfTime:
+        """The judge of a run, its own unless a subclass knows better."""
+        device = device_of(task, "task: target")
+        if device.kind == "cpu" or _is_here(device):
+            # What `auto` means is decided once: the judge is told.
+            told = task.model_copy(update={"target": device.kind})
+            return Judge(told, folder.scratch, self._limits)
+        judge = Judge(task, folder.scratch, self._limits)
+        return AheadOfTime(judge, device, language_of(task, device, "task"))
+
     def _opened(self, folder: RunFolder, task: Task) -> Workbench:
         folder.adopt(task)
         meter = Meter(folder.spent)
@@ -195,7 +195,7 @@ class Workbenches:
         answers = Answers(answers_beside(self._library_folder)) if task.cache else None
         price_of = self._thinking.price_of or Prices.load(task.prices).usd
         journal = self._thinking.journal_of(folder, task.budget, price_of, answers)
-        judge = MeteredJudge(_judge_of(task, folder, self._limits), meter)
+        judge = MeteredJudge(self.judge_of(task, folder), meter)
         crew = self._crew or (self._thinking.crew_of or crew_for)(task, library, judge, journal)
         return Workbench(
             folder=folder,

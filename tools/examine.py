@@ -4,6 +4,8 @@ Runs in the judge's process, once per task, on the headline inputs.
 """
 
 import contextlib
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -50,8 +52,17 @@ COUNTED = frozenset({
 })  # fmt: skip
 
 
-def examine(loaded: LoadedReference, task: Task) -> ReferenceFacts:
+def examine(
+    loaded: LoadedReference,
+    task: Task,
+    alone: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext,
+) -> ReferenceFacts:
     """The facts of a reference at its headline shape.
+
+    Args:
+        loaded: the reference.
+        task: what it is examined for.
+        alone: entered around whatever is timed.
 
     Raises:
         BadInput: its constructor, its inputs or its forward fail; see `tools.reference`.
@@ -68,12 +79,13 @@ def examine(loaded: LoadedReference, task: Task) -> ReferenceFacts:
         graph = trace(model, inputs, (loaded.inputs(seed) for seed in OTHER_SEEDS))
     except Untraceable as error:
         untraceable = str(error)
-        parts = find_parts(model, inputs, loaded.module.__name__)
+        with alone():
+            parts = find_parts(model, inputs, loaded.module.__name__)
     call_ms: dict[str, float] = {}
     # A device that is not this one has other times.
     here = loaded.device.type == "cpu" and device_of(task, "task: target").kind == "cpu"
     if graph is not None and here:
-        with contextlib.suppress(NotRunnable):
+        with contextlib.suppress(NotRunnable), alone():
             call_ms = call_times(graph, model, inputs)
     made = tuple(spec_of(tensor) for tensor in tensors_of(returned))
     return ReferenceFacts(

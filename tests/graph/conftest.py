@@ -1,16 +1,24 @@
 """A scripted crew in the real graph, with the real judge, on an op small enough for a test."""
 
+import itertools
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+import pytest
 
 from agents.brief import Brief, Diagnosis, Plan, Planning
 from agents.crew import Crew
 from agents.playbook.profiler import PlaybookProfiler
 from graph.build import build_graph
+from graph.folder import RunFolder
 from graph.record import RunRecord
 from graph.state import RunInput
 from graph.summary import record_of
 from graph.workbench import Workbenches
+from knowledge.store import Library
 from tools.candidate import Candidate
+from tools.judge.client import Judge
 from tools.judge.wire import JudgeLimits
 from tools.task import Budget, InputSpec, Task
 from tools.verdict import Trial
@@ -25,6 +33,9 @@ BROKEN = HEADER + "return ((\n"
 # A plan that the coder finds no way to write.
 UNWRITABLE = ""
 RAISING = HEADER + "raise RuntimeError('boom')\n"
+
+
+NewRuns = Callable[[], "Runs"]
 
 
 class ScriptedCrew:
@@ -65,24 +76,72 @@ class ScriptedCrew:
         return self.attempts[int(plan.id.partition("r")[0][1:]) - 1]
 
 
-class Runs:
-    """Runs of a scripted crew on relu, in a folder of the test's own."""
+RELU = {"name": "relu", "op": "torch.relu", "inputs": (InputSpec(shape=(64, 64)),)}
 
-    def __init__(self, folder: Path) -> None:
+
+class LastingJudge(Judge):
+    """A judge that outlasts the runs which it works for: it is prepared once for all of them."""
+
+    def close(self) -> None:
+        """Left to work for the next run."""
+
+    def end(self) -> None:
+        super().close()
+
+
+class SharedBenches(Workbenches):
+    """Workbenches of runs on relu, all with one judge."""
+
+    def __init__(self, library: Path, crew: Crew, judge: Judge) -> None:
+        super().__init__(library, crew)
+        self.judge = judge
+
+    def judge_of(self, task: Task, folder: RunFolder) -> Judge:
+        return self.judge
+
+
+@pytest.fixture(scope="session")
+def relu_judge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Judge]:
+    """The judge of relu, for runs that need none of their own."""
+    judge = LastingJudge(Task(**RELU), tmp_path_factory.mktemp("relu_judge"), LIMITS)
+    yield judge
+    judge.end()
+
+
+@pytest.fixture(scope="session")
+def new_library(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
+    """Gives libraries that know the project's pages and nothing else, copied from one."""
+    folder = tmp_path_factory.mktemp("libraries")
+    library = Library.open(folder / "indexed", for_run=True)
+    library.refresh()
+    library.close()
+    numbers = itertools.count()
+    return lambda: Path(shutil.copytree(folder / "indexed", folder / f"copy-{next(numbers)}"))
+
+
+class Runs:
+    """Runs of a scripted crew on relu, all by one judge, each in a folder of its own."""
+
+    def __init__(self, folder: Path, judge: Judge, library: Path) -> None:
         self.folder = folder
+        self.judge = judge
+        self.library = library
 
     def run(self, *attempts: tuple[str, ...], **settings: object) -> RunRecord:
         script = ScriptedCrew(*attempts)
-        task = Task(
-            name="relu",
-            op="torch.relu",
-            inputs=(InputSpec(shape=(64, 64)),),
-            budget=settings.pop("budget", Budget()),
-            **settings,
-        )
-        benches = Workbenches(self.folder / "library", Crew(script, script, script, script), LIMITS)
+        task = Task(**RELU, budget=settings.pop("budget", Budget()), **settings)
+        crew = Crew(script, script, script, script)
+        benches = SharedBenches(self.library, crew, self.judge)
         try:
             graph = build_graph(benches, runs=self.folder / "runs")
             return record_of(graph.invoke(RunInput(task=task), {"recursion_limit": 200}))
         finally:
             benches.close_all()
+
+
+@pytest.fixture(scope="session")
+def new_runs(
+    tmp_path_factory: pytest.TempPathFactory, relu_judge: Judge, new_library: Callable[[], Path]
+) -> NewRuns:
+    """Gives runs of scripted crews that share a judge and nothing else."""
+    return lambda: Runs(tmp_path_factory.mktemp("runs"), relu_judge, new_library())

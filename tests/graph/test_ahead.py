@@ -1,5 +1,6 @@
 """A run for a GPU that is not here: what it says the kernel takes, and what it never claims."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ from tools.verdict import Compiled
 
 
 @pytest.fixture(scope="module")
-def record(tmp_path_factory: pytest.TempPathFactory) -> RunRecord:
+def record(tmp_path_factory: pytest.TempPathFactory, new_library: Callable[[], Path]) -> RunRecord:
     """The playbook on a softmax, for an H200."""
     folder = tmp_path_factory.mktemp("ahead")
     task = Task(
@@ -32,7 +33,7 @@ def record(tmp_path_factory: pytest.TempPathFactory) -> RunRecord:
         target="cuda:h200-sxm",
         budget=Budget(trials=3),
     )
-    benches = Workbenches(folder / "library", limits=LIMITS)
+    benches = Workbenches(new_library(), limits=LIMITS)
     try:
         graph = build_graph(benches, runs=folder / "runs")
         return record_of(graph.invoke(RunInput(task=task), {"recursion_limit": 100}))

@@ -6,24 +6,22 @@ import pytest
 
 from graph.record import BASELINE_PLAN, RunRecord
 from graph.report.words import headline
-from tests.graph.conftest import BROKEN, RAISING, RIGHT, UNWRITABLE, WRONG, Runs
+from tests.graph.conftest import BROKEN, RAISING, RIGHT, UNWRITABLE, WRONG, NewRuns
 from tools.task import Budget
 from tools.verdict import BuildFailed
 
 
 @pytest.fixture(scope="module")
-def mended(tmp_path_factory: pytest.TempPathFactory) -> RunRecord:
+def mended(new_runs: NewRuns) -> RunRecord:
     """Three attempts: a wrong kernel that is mended, one that does not parse, one that raises."""
-    runs = Runs(tmp_path_factory.mktemp("mended"))
-    return runs.run((WRONG, RIGHT), (BROKEN,), (RAISING,), width=3)
+    return new_runs().run((WRONG, RIGHT), (BROKEN,), (RAISING,), width=3)
 
 
 @pytest.fixture(scope="module")
-def hopeless(tmp_path_factory: pytest.TempPathFactory) -> RunRecord:
+def hopeless(new_runs: NewRuns) -> RunRecord:
     """Wrong kernels, and right ones that lie beyond one repair and three trials."""
     attempts = [(WRONG + "#" * n, WRONG + "##" * n, RIGHT) for n in (1, 3, 5)]
-    runs = Runs(tmp_path_factory.mktemp("hopeless"))
-    return runs.run(*attempts, width=1, budget=Budget(repairs=1, trials=3))
+    return new_runs().run(*attempts, width=1, budget=Budget(repairs=1, trials=3))
 
 
 def test_a_wrong_kernel_is_mended_and_its_mend_is_a_child(mended: RunRecord) -> None:
@@ -66,11 +64,10 @@ def test_a_run_without_a_right_kernel_failed(hopeless: RunRecord) -> None:
 
 
 @pytest.fixture(scope="module")
-def nothing_faster(tmp_path_factory: pytest.TempPathFactory) -> RunRecord:
+def nothing_faster(new_runs: NewRuns) -> RunRecord:
     """A plan that can't be written, and a kernel that is right and slow."""
     slow = RIGHT.replace("return", "torch.sort(x0.repeat(40, 1)); return")
-    runs = Runs(tmp_path_factory.mktemp("nothing_faster"))
-    return runs.run((UNWRITABLE,), (slow,), width=2)
+    return new_runs().run((UNWRITABLE,), (slow,), width=2)
 
 
 def test_what_is_not_faster_is_not_called_faster(nothing_faster: RunRecord) -> None:
@@ -101,9 +98,9 @@ def test_where_nothing_is_faster_the_op_itself_is_handed_over(nothing_faster: Ru
 
 
 def test_a_budget_that_is_spent_before_anything_was_tried_still_buys_one_trial(
-    tmp_path: Path,
+    new_runs: NewRuns,
 ) -> None:
-    record = Runs(tmp_path).run((RIGHT,), (RIGHT + "#",), budget=Budget(minutes=0.001), width=2)
+    record = new_runs().run((RIGHT,), (RIGHT + "#",), budget=Budget(minutes=0.001), width=2)
     tried = [trial for trial in record.trials if trial.plan != BASELINE_PLAN]
     assert [trial.verdict.kind for trial in tried] == ["correct"]
     assert record.winner is not None

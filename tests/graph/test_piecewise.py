@@ -1,5 +1,6 @@
 """An op without a graph in the real graph, with the playbook crew: its parts are made fast."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -53,13 +54,13 @@ def get_init_inputs():
 
 
 @pytest.fixture(scope="module")
-def record(tmp_path_factory: pytest.TempPathFactory) -> RunRecord:
+def record(tmp_path_factory: pytest.TempPathFactory, new_library: Callable[[], Path]) -> RunRecord:
     folder = tmp_path_factory.mktemp("piecewise")
     (folder / "ways.py").write_text(REFERENCE)
     task = Task(
         name="ways", reference=folder / "ways.py", width=1, budget=Budget(trials=1, repairs=0)
     )
-    benches = Workbenches(folder / "library", None, LIMITS)
+    benches = Workbenches(new_library(), None, LIMITS)
     try:
         graph = build_graph(benches, runs=folder / "runs")
         return record_of(graph.invoke(RunInput(task=task), {"recursion_limit": 50}))

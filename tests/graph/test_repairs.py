@@ -4,6 +4,7 @@ Each is a real candidate, with a fault that the mend which fits the failure take
 """
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -88,7 +89,7 @@ class FaultyCrew(PlaybookCoder):
 
 
 @pytest.fixture(scope="module")
-def record(tmp_path_factory: pytest.TempPathFactory) -> RunRecord:
+def record(tmp_path_factory: pytest.TempPathFactory, new_library: Callable[[], Path]) -> RunRecord:
     folder = tmp_path_factory.mktemp("repairs")
     crew = FaultyCrew()
     task = Task(
@@ -100,7 +101,7 @@ def record(tmp_path_factory: pytest.TempPathFactory) -> RunRecord:
         budget=Budget(trials=60, repairs=4),
     )
     benches = Workbenches(
-        folder / "library", Crew(crew, crew, PlaybookDebugger(crew), PlaybookProfiler()), LIMITS
+        new_library(), Crew(crew, crew, PlaybookDebugger(crew), PlaybookProfiler()), LIMITS
     )
     try:
         graph = build_graph(benches, runs=folder / "runs")

@@ -1,6 +1,7 @@
 """The command: what it prints, how it exits, and that an interrupted run goes on where it was."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,23 +17,24 @@ from graph.run import app
 from graph.state import RunInput
 from graph.summary import record_of
 from graph.workbench import Workbenches
-from tests.graph.conftest import LIMITS, RIGHT, ScriptedCrew
+from tests.graph.conftest import LIMITS, RELU, RIGHT, ScriptedCrew, SharedBenches
 from tools.candidate import Candidate
-from tools.task import InputSpec, Task
+from tools.judge.client import Judge
+from tools.task import Task
 
-RELU = "op: torch.relu\ninputs: [{shape: [64, 64]}]\n"
+RELU_TASK = "op: torch.relu\ninputs: [{shape: [64, 64]}]\n"
 
 MISTAKES = {
     "not YAML": ("name: [unclosed", "is not YAML"),
-    "an unknown key": (RELU + "buget: {trials: 2}", 'Did you mean "budget"?'),
+    "an unknown key": (RELU_TASK + "buget: {trials: 2}", 'Did you mean "budget"?'),
     "a missing reference": ("reference: nowhere.py", "does not exist"),
-    "an unknown device": (RELU + "target: h100", "is unknown"),
-    "an unknown model": (RELU + "model: nobody:home", "is unknown"),
+    "an unknown device": (RELU_TASK + "target: h100", "is unknown"),
+    "an unknown model": (RELU_TASK + "model: nobody:home", "is unknown"),
     "an op that torch lacks": (
         "op: torch.rellu\ninputs: [{shape: [2]}]",
         "torch.rellu does not exist",
     ),
-    "two subjects": (RELU + "module: a:B", "exactly one of"),
+    "two subjects": (RELU_TASK + "module: a:B", "exactly one of"),
 }
 
 
@@ -56,10 +58,10 @@ def test_a_mistake_is_one_clear_line_and_leaves_nothing_behind(
 
 
 def test_json_is_one_document_and_nothing_else_on_standard_output(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, new_library: Callable[[], Path]
 ) -> None:
-    monkeypatch.setenv("KERNELWRIGHT_LIBRARY", str(tmp_path / "library"))
-    (tmp_path / "task.yaml").write_text(RELU)
+    monkeypatch.setenv("KERNELWRIGHT_LIBRARY", str(new_library()))
+    (tmp_path / "task.yaml").write_text(RELU_TASK)
     code, out, _ = command(
         str(tmp_path / "task.yaml"), "--json", "--out", str(tmp_path), "--set", "budget.trials=1"
     )
@@ -81,13 +83,17 @@ class Stopping(ScriptedCrew):
         raise Stopped
 
 
-def test_a_run_that_stopped_goes_on_without_preparing_again(tmp_path: Path) -> None:
-    task = Task(name="relu", op="torch.relu", inputs=(InputSpec(shape=(64, 64)),))
-    folder = RunFolder.create(tmp_path, task)
+def test_a_run_that_stopped_goes_on_without_preparing_again(
+    tmp_path: Path, relu_judge: Judge, new_library: Callable[[], Path]
+) -> None:
+    task = Task(**RELU)
+    folder, library = RunFolder.create(tmp_path, task), new_library()
     config = {"configurable": {"thread_id": "relu"}, "recursion_limit": 100}
 
-    def work(crew: ScriptedCrew, entry: RunInput | None) -> dict[str, object]:
-        benches = Workbenches(tmp_path / "library", Crew(crew, crew, crew, crew), LIMITS)
+    def crew_of(script: ScriptedCrew) -> Crew:
+        return Crew(script, script, script, script)
+
+    def work(benches: Workbenches, entry: RunInput | None) -> dict[str, object]:
         try:
             with checkpointer(folder) as saver:
                 graph = build_graph(benches, checkpointer=saver)
@@ -96,10 +102,15 @@ def test_a_run_that_stopped_goes_on_without_preparing_again(tmp_path: Path) -> N
             benches.close_all()
 
     with pytest.raises(Stopped):
-        work(Stopping((RIGHT,)), RunInput(task=task, run_dir=str(folder.path)))
+        work(
+            SharedBenches(library, crew_of(Stopping((RIGHT,))), relu_judge),
+            RunInput(task=task, run_dir=str(folder.path)),
+        )
     with checkpointer(folder) as saver:
         before = build_graph(checkpointer=saver).get_state(config).values
-    record = record_of(work(ScriptedCrew((RIGHT,)), None))
+    # It goes on in another process, whose judge has not seen the op yet.
+    anew = Workbenches(library, crew_of(ScriptedCrew((RIGHT,))), LIMITS)
+    record = record_of(work(anew, None))
     assert record.baselines == before["baselines"]
     made = [plan for plan in record.plans if plan.id != BASELINE_PLAN]
     assert made == list(before["plans"])

@@ -1,6 +1,7 @@
 """What tests of patterns share: from a module's text to a candidate, and on to float64."""
 
 import copy
+import functools
 import importlib.util
 import itertools
 import sys
@@ -91,12 +92,20 @@ def build(source: str, steps: tuple[Step, ...] | None = None) -> Built:
     return _built[key]
 
 
-def _build(source: str, steps: tuple[Step, ...] | None) -> Built:
+@functools.cache
+def _traced(source: str) -> tuple[torch.nn.Module, list[Any], OpGraph]:
+    """A reference's module, inputs and graph: tracing takes longer than all that follows."""
     module = load(source)
     torch.manual_seed(0)
     model = module.Model()
     inputs = module.get_inputs()
-    graph = trace(model, tuple(inputs))
+    return model, inputs, trace(model, tuple(inputs))
+
+
+def _build(source: str, steps: tuple[Step, ...] | None) -> Built:
+    model, inputs, graph = _traced(source)
+    # A test may change what it is given.
+    model, inputs = copy.deepcopy(model), copy.deepcopy(inputs)
     program = Program.of(graph, source)
     for step in steps if steps is not None else ():
         program = load_pattern(step.pattern).apply(program, step)

@@ -50,6 +50,9 @@ from tools.verdict import CaseResult
 ORDINARY = 3
 MEMORY_LIMIT = 1 << 31
 DEVICE_MEMORY_PART = 8
+# An exam never has more cases than this.
+MOST_CASES = 20
+PLENTY = 3
 # A changed input is of use only while most of what comes out is still a number.
 MOSTLY = 0.5
 # However much slack a case has, an element may never be off by more than this part of its scale.
@@ -119,9 +122,17 @@ class Exam:
 
     `first` are the weights that most of them use, `typical` is the reference's usual relative error
     for each output.
+
+    Args:
+        subject: the reference.
+        seconds: for writing it; what does not fit is left out.
+        unhurried: called as soon as it is plain that there is time for all cases, even if they take
+            much longer from then on.
     """
 
-    def __init__(self, subject: Subject, seconds: float) -> None:
+    def __init__(
+        self, subject: Subject, seconds: float, unhurried: Callable[[], None] = lambda: None
+    ) -> None:
         self.subject = subject
         seed = secret_seed()
         self.first = Weights(seed, subject.loaded.build(seed))
@@ -129,9 +140,9 @@ class Exam:
         self._chance = generator()
         self._conditions: dict[str, tuple[Expected, ...]] = {}
         self.few_changed: Case | None = None
-        self._write(seconds)
+        self._write(seconds, unhurried)
 
-    def _write(self, seconds: float) -> None:
+    def _write(self, seconds: float, unhurried: Callable[[], None]) -> None:
         began = time.monotonic()
         samples: list[list[torch.Tensor]] = []
         fresh = self._fresh_weights()
@@ -144,6 +155,8 @@ class Exam:
             self.cases.append(Case(name, weights, inputs, truth))
         self.typical = [typical_error(list(outputs)) for outputs in zip(*samples, strict=True)]
         each = (time.monotonic() - began) / ORDINARY
+        if PLENTY * MOST_CASES * each < seconds:
+            unhurried()
         self.few_changed = self._few_changed(self.cases[0]) if 2 * each < seconds else None
         for propose in self._proposals():
             held = sum(expected.truth.nbytes for case in self.cases for expected in case.expected)

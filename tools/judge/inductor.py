@@ -62,6 +62,11 @@ class Furnishing:
                 folder,
             )  # fmt: skip
 
+    @property
+    def ready(self) -> bool:
+        """Whether nobody would have to wait for it."""
+        return self._path.exists()
+
     def folder(self) -> Path | None:
         """The folder, waited for if it is being made; None where it could not be."""
         if self._making is not None:

@@ -211,8 +211,13 @@ class Lane:
         """Whether the process is gone."""
         return self.runner.ended
 
-    def load(self, program: Program, arguments: tuple[Any, ...], seed: int) -> None:
-        """Import and construct; the constructor is given `(positional, named)`."""
+    def load(
+        self, program: Program, arguments: tuple[Any, ...], seed: int, wait: bool = True
+    ) -> None:
+        """Import and construct; the constructor is given `(positional, named)`.
+
+        Without `wait`, whatever is asked of the lane next waits for it.
+        """
         path = self.runner.folder / "kernel.py"
         path.write_text(program.source, encoding="utf-8")
         # Whatever the judge's own files are like, the runner's user must be able to read this one.
@@ -229,9 +234,26 @@ class Lane:
         }  # fmt: skip
         try:
             descriptors = (bundle.descriptor,) if tensors else ()
-            self.runner.ask(message, self._limits.load_s, descriptors)
+            tell = self.runner.ask if wait else self.runner.post
+            tell(message, self._limits.load_s, descriptors)
         finally:
             bundle.close()
+
+    def begin(
+        self, program: Program, arguments: tuple[Any, ...], seed: int, sets: InputSets
+    ) -> None:
+        """Have it load, and compile in a first call, without waiting for either.
+
+        Args:
+            program: what is loaded.
+            arguments: of the constructor, `(positional, named)`.
+            seed: for the constructor.
+            sets: the first of them is given to that call; what it returns is dropped.
+        """
+        self.load(program, arguments, seed, wait=False)
+        self.runner.post(_binding(sets, 0, 0), self._limits.load_s, (sets.bundles[0].descriptor,))
+        go = {"op": "go", "sets": [0], "slot": 0, "then": "drop"}
+        self.runner.post(go, max(self._call_s, self._limits.first_call_s))
 
     def give_weights(self, weights: dict[str, torch.Tensor]) -> tuple[str, ...]:
         """Copy weights in by name; returns those that found no place."""
@@ -254,11 +276,7 @@ class Lane:
         """Give the runner the input sets (or one of them), numbered from `first`."""
         for index, bundle in enumerate(sets.bundles):
             if only is None or index == only:
-                message = {
-                    "op": "inputs", "set": first + index, "private": sets.private,
-                    "arguments": sets.arguments[index],
-                    "layouts": [layout.to_json() for layout in bundle.layouts],
-                }  # fmt: skip
+                message = _binding(sets, index, first + index)
                 self.runner.ask(message, self._limits.load_s, (bundle.descriptor,))
 
     def expect(self, like: Sequence[torch.Tensor], groups: int = 1) -> None:
@@ -367,6 +385,14 @@ class Lane:
         if self._buffers is not None:
             self._buffers.close()
             self._buffers = None
+
+
+def _binding(sets: InputSets, index: int, number: int) -> dict[str, Any]:
+    """The request to map a set under a number."""
+    return {
+        "op": "inputs", "set": number, "private": sets.private, "arguments": sets.arguments[index],
+        "layouts": [layout.to_json() for layout in sets.bundles[index].layouts],
+    }  # fmt: skip
 
 
 def same_bits(place: torch.Tensor, value: torch.Tensor) -> bool:

@@ -119,6 +119,7 @@ class Runner:
         self._pidfd = os.pidfd_open(pid)
         self._frozen = False
         self._closed = False
+        self._owed: list[tuple[str, float]] = []
         channel.watch(self._pidfd)
 
     def ask(
@@ -137,13 +138,43 @@ class Runner:
     ) -> tuple[dict[str, Any], int]:
         """As `ask`, with the judge's own clock around it, in nanoseconds."""
         self.thaw()
+        while self._owed:
+            self._receive(*self._owed.pop(0))
         nonce = secrets.token_hex(8)
-        message = {**message, "nonce": nonce}
+        began = time.perf_counter_ns()
+        self._send({**message, "nonce": nonce}, descriptors)
+        reply, ended = self._receive(nonce, timeout_s)
+        return reply, ended - began
+
+    def post(
+        self, message: dict[str, Any], timeout_s: float, descriptors: tuple[int, ...] = ()
+    ) -> None:
+        """Send a request and don't wait: the next `ask` does, and raises what has gone wrong.
+
+        Raises:
+            RunnerDied: nobody is there to read it.
+        """
+        self.thaw()
+        nonce = secrets.token_hex(8)
+        self._send({**message, "nonce": nonce}, descriptors)
+        self._owed.append((nonce, timeout_s))
+
+    @property
+    def busy(self) -> bool:
+        """Whether it has been sent a request that nobody has waited for yet."""
+        return bool(self._owed) and not self._closed
+
+    def _send(self, message: dict[str, Any], descriptors: tuple[int, ...]) -> None:
         try:
-            began = time.perf_counter_ns()
             self.channel.send(message, descriptors)
+        except ChannelClosed:
+            raise RunnerDied(self._last_words()) from None
+
+    def _receive(self, nonce: str, timeout_s: float) -> tuple[dict[str, Any], int]:
+        """The reply to a request, and when it came by the judge's clock."""
+        try:
             reply = self.channel.receive(timeout_s)
-            took = time.perf_counter_ns() - began
+            arrived = time.perf_counter_ns()
         except ChannelTimeout:
             raise RunnerLate(timeout_s) from None
         except ChannelClosed:
@@ -156,7 +187,7 @@ class Runner:
             raise RunnerForged("a reply came that answers no question of the judge's")
         if "failed" in reply:
             raise RunnerFailed(str(reply["failed"]), str(reply.get("log", ""))[-LOG_LIMIT:])
-        return reply, took
+        return reply, arrived
 
     @property
     def ended(self) -> bool:

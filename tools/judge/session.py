@@ -18,22 +18,24 @@ from tools.backends.cpp.build import compile_sources, extract_sources
 from tools.candidate import Candidate
 from tools.examine import examine
 from tools.facts import Baselines, ReferenceFacts, Roofline
+from tools.judge.begun import Begun
 from tools.judge.exam import Exam, Weights
 from tools.judge.gauntlet import Gauntlet
 from tools.judge.inductor import Furnishing
-from tools.judge.lane import Lane, Program
+from tools.judge.inputs import secret_seed
+from tools.judge.lane import InputSets, Lane, Program
 from tools.judge.oracle import CannotRun
 from tools.judge.provenance import provenance_labels
-from tools.judge.runners import ZygoteGone
+from tools.judge.runners import RUNNER_FAILURES, ZygoteGone
 from tools.judge.site import Site, site_of
 from tools.judge.source import parse_candidate
 from tools.judge.subject import Subject
-from tools.judge.timing import BaselineFailed, Ground, Measured
+from tools.judge.timing import COMPILE, BaselineFailed, Ground, Measured
 from tools.judge.wire import JudgeLimits
 from tools.judge.zygote import Zygote
 from tools.profile.roofline import profile_from
 from tools.runner.jail import scrubbed_environment
-from tools.task import Task
+from tools.task import Task, device_of
 from tools.verdict import (
     BuildFailed,
     Correct,
@@ -86,6 +88,7 @@ class Session:
         self._roofline: Roofline | None = None
         self._timings: dict[str, Timing] = {}
         self._furnishing = Furnishing(zygote.jail)
+        self._begun = Begun()
 
     @property
     def facts(self) -> ReferenceFacts:
@@ -95,10 +98,14 @@ class Session:
             BadInput: it fails on inputs drawn from another seed.
         """
         if self._facts is None:
-            facts = examine(self.subject.loaded, self.task)
+            here = self.site.device.type
+            if here == "cpu" == device_of(self.task, "task: target").kind:
+                self._begin_compiling()
+            facts = examine(self.subject.loaded, self.task, self._begun.alone)
             # Measured while nothing else is at work; then what torch.compile needs is made while
             # the exam, which the cautions are read from, is written.
-            self._roofline = self._roofline or self.site.roofline(facts)
+            with self._begun.alone():
+                self._roofline = self._roofline or self.site.roofline(facts)
             self._furnish()
             cautions = dict.fromkeys((*facts.cautions, *self.cautions))
             self._facts = facts.model_copy(update={"cautions": tuple(cautions)})
@@ -122,16 +129,22 @@ class Session:
     def exam(self) -> Exam:
         """The correctness cases of this session."""
         if self._exam is None:
-            self._exam = Exam(self.subject, self.limits.preparation_s)
+            # Its cases are as many as there is time for: none may go missing.
+            with self._begun.alone() as release:
+                self._exam = Exam(self.subject, self.limits.preparation_s, release)
         return self._exam
 
     @property
     def ground(self) -> Ground:
         """Where times are taken in this session."""
         if self._ground is None:
-            self._ground = Ground(
-                self.subject, self.exam, self._make_lane, self.limits, self.zygote.settle
-            )
+            exam = self.exam
+            with self._begun.alone():
+                self._ground = Ground(
+                    self.subject, exam, self._make_lane, self.limits, self._settle
+                )
+            if (lane := self._begun.take()) is not None:
+                self._ground.adopt(COMPILE, lane)
         return self._ground
 
     @property
@@ -211,7 +224,7 @@ class Session:
         """Exam and ground are made anew, and are the session's from then on; baselines run on."""
         self._exam = None
         self._ground = Ground(
-            self.subject, self.exam, self._make_lane, self.limits, self.zygote.settle, self._ground
+            self.subject, self.exam, self._make_lane, self.limits, self._settle, self._ground
         )
         verdict = self._verify(candidate, self.exam)
         if not isinstance(verdict, Correct):
@@ -225,11 +238,13 @@ class Session:
     def _finish(self, candidate: Candidate, judge: Callable[[], Verdict]) -> Verdict:
         """Run a judgement, twice where the zygote died, and add what was in force."""
         try:
-            try:
-                verdict = judge()
-            except ZygoteGone:
-                self._drop_ground()
-                verdict = judge()
+            # No candidate shares a core with a baseline that is still being compiled.
+            with self._begun.alone():
+                try:
+                    verdict = judge()
+                except ZygoteGone:
+                    self._drop_ground()
+                    verdict = judge()
         except (ZygoteGone, BaselineFailed, CannotRun, TimeoutError) as error:
             verdict = JudgeError(log=str(error))
         labels = [*candidate.labels, *verdict.labels]
@@ -245,7 +260,43 @@ class Session:
         reference = self.subject.loaded.digest
         return Hashes(source=candidate.digest, reference=reference, judge=judge_digest())
 
+    def _settle(self) -> None:
+        """Wait until nothing is at work that a measurement would notice."""
+        self._begun.hold()
+        self.zygote.settle()
+
+    def _begin_compiling(self) -> None:
+        """Set torch.compile to work on the reference, if it needs to wait for nothing."""
+        if not self._furnishing.ready:
+            return
+        subject, seed = self.subject, secret_seed()
+        # Timed on first use, and so used while nothing else is at work.
+        _ = subject.quick_s
+        sets = InputSets([subject.loaded.inputs(seed)], subject.private)
+        lane = None
+        try:
+            lane = self._bare_lane(program := subject.program(compile_it=True))
+            lane.begin(program, subject.constructor(seed), seed, sets)
+        except (ZygoteGone, *RUNNER_FAILURES):
+            # It is begun anew, and what went wrong told, when the baseline is wanted.
+            if lane is not None:
+                lane.close()
+        else:
+            self._begun.watch(lane)
+        finally:
+            sets.close()
+
     def _make_lane(self, program: Program, weights: Weights) -> Lane:
+        lane = self._bare_lane(program)
+        try:
+            lane.load(program, self.subject.constructor(weights.seed), weights.seed)
+        except Exception:
+            lane.close()
+            raise
+        return lane
+
+    def _bare_lane(self, program: Program) -> Lane:
+        """A runner that has loaded nothing yet, with the deadlines for a program."""
         environment = {CPP_CACHE: str(self.cache), CUDA_CACHE: str(self.cache)}
         if program.compile and (made := self._furnishing.folder()):
             environment[INDUCTOR] = str(made)
@@ -254,13 +305,7 @@ class Session:
         limits = self.limits
         if program.compile:
             limits = limits.model_copy(update={"first_call_s": limits.compile_s})
-        lane = self.site.lane(runner, limits, self.subject.reference_s)
-        try:
-            lane.load(program, self.subject.constructor(weights.seed), weights.seed)
-        except Exception:
-            lane.close()
-            raise
-        return lane
+        return self.site.lane(runner, limits, self.subject.reference_s)
 
     def _memory(self) -> int:
         """Bytes a runner may have."""
@@ -281,6 +326,7 @@ class Session:
             return subprocess.CompletedProcess(command, 1, "", said)
 
     def _drop_ground(self) -> None:
+        self._begun.close()
         if self._ground is not None:
             self._ground.close()
             self._ground = None

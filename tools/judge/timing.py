@@ -14,7 +14,7 @@ from tools.judge.gauntlet import WRITES, MakeLane, verdict_of
 from tools.judge.lane import Lane, Program
 from tools.judge.oracle import CannotRun
 from tools.judge.pool import draw_pool
-from tools.judge.runners import RUNNER_FAILURES, RunnerDied
+from tools.judge.runners import RUNNER_FAILURES, RunnerDied, RunnerFailed, RunnerLate
 from tools.judge.subject import Subject
 from tools.judge.wire import JudgeLimits
 from tools.runner.values import decode
@@ -117,6 +117,10 @@ class Ground:
             self._measure_noise(seconds=self._limits.timing_s)
             noise = self._least_noise()
         return noise
+
+    def adopt(self, name: str, lane: Lane) -> None:
+        """Take a baseline's lane over that was set to work before there was a ground."""
+        self._inherited[name] = lane
 
     def available(self, names: Sequence[str] | None = None) -> tuple[str, ...]:
         """Those of the baselines, or of these, that work here."""
@@ -361,6 +365,10 @@ class Ground:
             lane.give_weights(self.exam.first.tensors)
             lane.bind(self.sets)
             lane.expect(self.subject.outputs, self.pool.burst)
+        except (RunnerFailed, RunnerLate):
+            # The program's own doing, and no other in another runner.
+            lane.close()
+            raise
         except RUNNER_FAILURES:
             lane.close()
             return None

@@ -12,6 +12,7 @@ import pytest
 from knowledge.errors import BadInput
 from tools.candidate import Candidate
 from tools.judge.client import Judge
+from tools.judge.subject import Subject
 from tools.judge.wire import JudgeLimits
 from tools.task import parse_task
 from tools.verdict import BuildFailed, Correct, JudgeError, WrongOutput
@@ -32,15 +33,12 @@ def judge_of(source: str, folder: Path, limits: JudgeLimits = LIMITS) -> Judge:
     return Judge(task, folder / "scratch", limits)
 
 
+def with_body(body: str) -> str:
+    return HEAD + f"    def forward(self, x):\n        {body}\n" + FOOT
+
+
 def candidate(source: str) -> Candidate:
     return Candidate(source=source, backend="torch")
-
-
-def refusal(source: str, folder: Path) -> BadInput:
-    with judge_of(source, folder) as judge, pytest.raises(BadInput) as caught:
-        judge.examine()
-    assert "\n" not in str(caught.value)
-    return caught.value
 
 
 def descendants() -> list[psutil.Process]:
@@ -65,12 +63,28 @@ def newest_child() -> psutil.Process:
         ("return x.shape[0]", "returns no tensor"),
         ("return x, 3", "int"),
         ("self.n = getattr(self, 'n', 0) + 1; return x * self.n", "called again"),
-        ("import os; os._exit(3)", "ended while it ran the reference"),
     ],
 )
 def test_a_reference_that_cannot_be_judged_is_refused_in_one_line(body, told, tmp_path):
-    source = HEAD + f"    def forward(self, x):\n        {body}\n" + FOOT
-    assert re.search(told, refusal(source, tmp_path).what)
+    (tmp_path / "reference.py").write_text(with_body(body))
+    with pytest.raises(BadInput) as caught:
+        Subject(parse_task({"name": "t", "reference": "reference.py"}, "t.yaml", tmp_path))
+    assert re.search(told, caught.value.what)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ("return torch.rand_like(x)", "random"),
+        ("import os; os._exit(3)", "ended while it ran the reference"),
+    ],
+)
+def test_a_refusal_comes_from_the_judges_process_as_one_line(body, told, tmp_path):
+    with judge_of(with_body(body), tmp_path) as judge, pytest.raises(BadInput) as caught:
+        judge.examine()
+    assert told in caught.value.what
+    assert "\n" not in str(caught.value)
 
 
 def test_what_a_reference_prints_disturbs_nobody(tmp_path):
