@@ -152,7 +152,7 @@ class RunNodes:
         return {"parents": strategy_for(task).parents(trials, diagnoses, task.width)}
 
     def confirm(self, state: RunState) -> RunState:
-        """Measure the winner anew; where nothing is faster, the fastest baseline takes its place."""
+        """Measure the winner anew; where none is faster, the fastest baseline takes its place."""
         bench, trials = self._bench(state), list(state.get("trials", {}).values())
         announce(NodeStarted(node="confirm"))
         winner, confirmation, notes = confirm_winner(bench, trials)
