@@ -167,6 +167,10 @@ def checkpointer(folder: RunFolder) -> Iterator[SqliteSaver]:
         allowed_msgpack_modules=[(cls.__module__, cls.__qualname__) for cls in STORED]
     )
     with closing(sqlite3.connect(folder.checkpoint, check_same_thread=False)) as connection:
+        # The log outlives the process; only a machine's end can take the last nodes from it, and
+        # what models answered in them is in the journal.
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
         yield SqliteSaver(connection, serde=serializer)
 
 
