@@ -87,6 +87,10 @@ def _judge_of(task: Task, folder: RunFolder, limits: JudgeLimits | None) -> Judg
     return AheadOfTime(judge, device, language_of(task, device, "task"))
 
 
+class Stopping(Exception):
+    """The run is being stopped: no further node begins."""
+
+
 class Workbenches:
     """The open workbenches of this process, one a run folder.
 
@@ -114,9 +118,20 @@ class Workbenches:
         self._journal_of = journal_of or RunJournal
         self._open: dict[str, Workbench] = {}
         self._lock = threading.Lock()
+        self._stopping = False
+
+    def stop(self) -> None:
+        """Let no further node begin: attempts that run in threads of their own end with theirs."""
+        self._stopping = True
 
     def of(self, run_dir: str, task: Task) -> Workbench:
-        """The workbench of a run, opened if it is not."""
+        """The workbench of a run, opened if it is not.
+
+        Raises:
+            Stopping: the run is being stopped.
+        """
+        if self._stopping:
+            raise Stopping
         with self._lock:
             if run_dir not in self._open:
                 self._open[run_dir] = self._opened(RunFolder(Path(run_dir)), task)
