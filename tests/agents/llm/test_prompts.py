@@ -1,4 +1,4 @@
-"""Prompts: whole for every op and role, the same when asked again, and without what they must not hold."""
+"""Prompts: whole for every op and role, the same when asked again, and without any key."""
 
 import os
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The four roles on a scripted model: what they ask, what they make of the answer, when they stop."""
+"""The four roles on a scripted model: what they ask, and what they make of the answer."""
 
 from typing import Any
 
@@ -25,7 +25,13 @@ from tests.agents.llm.test_tools import Bench
 from tests.graph import builders
 from tools.verdict import BuildFailed
 
-MODULE = "import torch\n\n\nclass ModelNew(torch.nn.Module):\n    def forward(self, x):\n        return x\n"
+MODULE = """import torch
+
+
+class ModelNew(torch.nn.Module):
+    def forward(self, x):
+        return x
+"""
 DRAFT: dict[str, Any] = {
     "title": "One sweep of each row",
     "technique": "Fused Row Loop",
