@@ -177,7 +177,6 @@ def test_no_path_of_this_machine_is_told(library: Library, tmp_path: Path) -> No
     (told,) = answers(toolbox, says("", ("search_library", {"query": "zanzibar tiling"})))
     assert "Zanzibar" in told
     assert "secret-folder" not in told
-    library.drop(str(page))
 
 
 def test_a_right_draft_is_a_verdict_of_the_judge_and_of_nobody_else(library: Library) -> None:
