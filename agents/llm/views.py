@@ -205,7 +205,8 @@ def _won_line(one: Tried) -> str:
 
 def pages_for(brief: Brief, library: Library, query: str) -> list[Page]:
     """What the library has to say, numbered from 1."""
-    found = library.search(query, PAGES, device=brief.device.name)
+    language = language_of(brief.task, brief.device, "task")
+    found = library.search(query, PAGES, device=brief.device.name, language=language)
     return [
         Page(
             number=number, title=one.title, text=_words(one.text, PAGE_WORDS), citation=_cited(one)
