@@ -90,6 +90,11 @@ def device_lines(brief: Brief, *, everything: bool = False) -> list[str]:
         f"{figure(roof.bandwidth_gbps)} GB/s and {figure(roof.peak_gflops)} GFLOP/s "
         f"({roof.measured})"
     )
+    if device.kind == "cpu":
+        lines.append(
+            f"a first touch of 4 KiB of new memory costs {figure(roof.fault_us)} us while all "
+            "threads do so"
+        )
     if everything:
         lines += [f"{name}: {one.value:g} {one.unit}" for name, one in device.figures.items()]
     return lines
