@@ -24,6 +24,7 @@ from langchain_core.messages import (
     messages_from_dict,
     messages_to_dict,
 )
+from langchain_core.messages.ai import UsageMetadata
 from langchain_core.messages.utils import count_tokens_approximately
 from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
@@ -54,11 +55,6 @@ class Offer:
 
     tools: Sequence[BaseTool] = ()
     schema: type[BaseModel] | None = None
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Of the tools that do some work."""
-        return tuple(tool.name for tool in self.tools)
 
 
 @dataclass
@@ -127,12 +123,12 @@ class Talk:
         model = self.model
         if model.chat is None:
             raise Unreachable(f"{model.id} is not there to be asked")
-        self.journal.admit(model.id, _most_tokens(messages, offer), model.max_tokens)
-        began = time.monotonic()
         try:
             runnable = _bound(model.chat, offer, way)
         except NotImplementedError as error:
             raise Refused(f"{model.id} has no way to be offered {way}") from error
+        self.journal.admit(model.id, _most_tokens(messages, offer), model.max_tokens)
+        began = time.monotonic()
         reply = _plain(self._try(runnable, messages))
         return Exchange(
             key=self._key(messages, offer, way),
@@ -159,6 +155,9 @@ class Talk:
             answer = retrying(runnable.invoke, messages)
         # Providers raise classes of their own; what they mean is in the status, if there is one.
         except Exception as error:
+            cut = _cut_off(error)
+            if cut is not None:
+                return cut
             why, status = _why(error), _status(error)
             if status is None and not _may_pass(error):
                 raise
@@ -208,7 +207,10 @@ def _ways(model: Model, offer: Offer) -> list[str]:
 
 def _bound(chat: BaseChatModel, offer: Offer, way: str) -> Runnable[Any, Any]:
     if way == "tools":
-        return chat.bind_tools([*offer.tools, *([offer.schema] if offer.schema else [])])
+        offered: list[BaseTool | type[BaseModel]] = [*offer.tools]
+        if offer.schema is not None:
+            offered.append(offer.schema)
+        return chat.bind_tools(offered)
     if way == "schema" and offer.schema is not None:
         # As a plain schema: given the class, OpenAI's client raises on what does not fit it, and
         # the answer, which is paid for, is lost.
@@ -243,8 +245,9 @@ def _identity(message: BaseMessage) -> dict[str, Any]:
 
 
 def _offered(offer: Offer) -> str:
-    schemas = [*offer.tools, *([offer.schema] if offer.schema else [])]
-    return json.dumps([convert_to_openai_tool(one) for one in schemas], sort_keys=True)
+    offered = [convert_to_openai_tool(tool) for tool in offer.tools]
+    offered += [convert_to_openai_tool(offer.schema)] if offer.schema else []
+    return json.dumps(offered, sort_keys=True)
 
 
 def _most_tokens(messages: list[BaseMessage], offer: Offer) -> int:
@@ -275,6 +278,20 @@ def _plain(reply: AIMessage) -> AIMessage:
 
 def _json(value: Any) -> Any:
     return json.loads(json.dumps(value, default=str))
+
+
+def _cut_off(error: Exception) -> AIMessage | None:
+    """What a model had said when its answer became too long, where its client raises for that."""
+    completion = getattr(error, "completion", None)
+    if completion is None:
+        return None
+    reply = AIMessage(completion.choices[0].message.content or "")
+    if completion.usage is not None:
+        given, taken = completion.usage.prompt_tokens, completion.usage.completion_tokens
+        reply.usage_metadata = UsageMetadata(
+            input_tokens=given, output_tokens=taken, total_tokens=given + taken
+        )
+    return reply
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

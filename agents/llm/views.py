@@ -41,7 +41,7 @@ class TrialView:
 
     number: int
     parent: int | None
-    maker: str
+    author: str
     title: str
     told: str
     diagnosis: str
@@ -90,6 +90,11 @@ def device_lines(brief: Brief, *, everything: bool = False) -> list[str]:
         f"{figure(roof.bandwidth_gbps)} GB/s and {figure(roof.peak_gflops)} GFLOP/s "
         f"({roof.measured})"
     )
+    if device.kind == "cpu":
+        lines.append(
+            f"a first touch of 4 KiB of new memory costs {figure(roof.fault_us)} us while all "
+            "threads do so"
+        )
     if everything:
         lines += [f"{name}: {one.value:g} {one.unit}" for name, one in device.figures.items()]
     return lines
@@ -141,7 +146,6 @@ def graph_text(brief: Brief) -> str:
 
 def trial_views(brief: Brief) -> list[TrialView]:
     """The latest trials in their order; of more than there is room for, the best one stays."""
-    plans = {plan.id: plan for plan in brief.plans}
     diagnoses = {one.trial: one for one in brief.diagnoses}
     trials = sorted(brief.trials, key=lambda trial: trial.number)
     best = best_trial(brief)
@@ -150,12 +154,12 @@ def trial_views(brief: Brief) -> list[TrialView]:
         kept = [best, *kept[1:]]
     views: list[TrialView] = []
     for trial in kept:
-        read, plan = diagnoses.get(trial.number), plans.get(trial.plan)
+        read = diagnoses.get(trial.number)
         views.append(
             TrialView(
                 number=trial.number,
                 parent=trial.parent,
-                maker=plan.maker if plan else "",
+                author=trial.candidate.author,
                 title=trial.title,
                 told=told_to_agents(trial.verdict)[:TOLD_LIMIT],
                 diagnosis=diagnosis_line(read.bottleneck, read.headroom, read.moves)
@@ -206,7 +210,8 @@ def _won_line(one: Tried) -> str:
 
 def pages_for(brief: Brief, library: Library, query: str) -> list[Page]:
     """What the library has to say, numbered from 1."""
-    found = library.search(query, PAGES, device=brief.device.name)
+    language = language_of(brief.task, brief.device, "task")
+    found = library.search(query, PAGES, device=brief.device.name, language=language)
     return [
         Page(
             number=number, title=one.title, text=_words(one.text, PAGE_WORDS), citation=_cited(one)

@@ -92,8 +92,7 @@ def test_the_rules_have_at_most_half_of_the_trials() -> None:
     settings = {"budget": {"trials": 4}, "width": 3}
     assert len(planner.plan(brief(settings=settings)).plans) == 2
     wrong = tuple(
-        builders.trial(number, WrongOutput(detail="all of it"), plan=RULED.id)
-        for number in (1, 2)
+        builders.trial(number, WrongOutput(detail="all of it"), plan=RULED.id) for number in (1, 2)
     )
     assert planner.plan(brief((RULED,), wrong, settings=settings)).plans == (model_plan(),)
 

@@ -1,4 +1,4 @@
-"""The four roles on a scripted model: what they ask, what they make of the answer, when they stop."""
+"""The four roles on a scripted model: what they ask, and what they make of the answer."""
 
 from typing import Any
 
@@ -25,7 +25,13 @@ from tests.agents.llm.test_tools import Bench
 from tests.graph import builders
 from tools.verdict import BuildFailed
 
-MODULE = "import torch\n\n\nclass ModelNew(torch.nn.Module):\n    def forward(self, x):\n        return x\n"
+MODULE = """import torch
+
+
+class ModelNew(torch.nn.Module):
+    def forward(self, x):
+        return x
+"""
 DRAFT: dict[str, Any] = {
     "title": "One sweep of each row",
     "technique": "Fused Row Loop",
@@ -108,7 +114,7 @@ def test_a_coder_gives_a_module_with_its_language_author_and_labels(library: Lib
     candidate = ModelCoder(line, library, Bench()).write(brief(), model_plan())
     assert candidate.source == source
     assert (candidate.backend, candidate.author) == ("cpp", MODEL_ID)
-    assert candidate.labels == ("assumes frozen weights",)
+    assert candidate.labels == ("assumes frozen weights", f"written by {MODEL_ID}")
 
 
 def test_a_coder_edits_the_parent_of_the_plan(library: Library) -> None:
