@@ -9,26 +9,24 @@ import openai
 import pytest
 from langchain_anthropic import ChatAnthropic
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.messages import (
+    AIMessage,
+    AIMessageChunk,
+    HumanMessage,
+    SystemMessage,
+    ToolMessage,
+)
+from langchain_core.runnables import Runnable
 from langchain_openai import ChatOpenAI
 from pydantic import BaseModel
 
+from tests.models.minds import Always
 from tests.models.script import Answer, HangsUp, Message, Question, Refuses, Says
 from tests.models.server import MODELS, ModelServer, serving
 
 KEY = "a-key-for-tests"
 LONG = "A line that is longer than one piece of a stream, so that it arrives in several.\n" * 5
 Client = Callable[..., BaseChatModel]
-
-
-class Echo:
-    """Says what a test put into `next`."""
-
-    def __init__(self) -> None:
-        self.next: Answer = Says("nothing was put in")
-
-    def answer(self, question: Question) -> Answer:
-        return self.next
 
 
 class Bound(BaseModel):
@@ -45,7 +43,7 @@ def look_up(subject: str) -> str:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[ModelServer]:
-    with serving(Echo(), KEY) as one:
+    with serving(Always(Says("Nothing was put in.")), KEY) as one:
         yield one
 
 
@@ -63,15 +61,13 @@ both = pytest.mark.parametrize("client", [over_openai, over_anthropic], ids=["op
 streamed_or_not = pytest.mark.parametrize("streaming", [False, True], ids=["whole", "streamed"])
 
 
-def gathered(chat: BaseChatModel, messages: list[Any], streaming: bool) -> AIMessage:
+def gathered(chat: Runnable[Any, Any], messages: list[Any], streaming: bool) -> AIMessage:
     """The answer, put together from its chunks if it is streamed."""
     if not streaming:
-        return chat.invoke(messages)
-    chunks = list(chat.stream(messages))
-    whole = chunks[0]
-    for chunk in chunks[1:]:
-        whole = whole + chunk
-    return whole
+        reply: AIMessage = chat.invoke(messages)
+        return reply
+    chunks: list[AIMessageChunk] = list(chat.stream(messages))
+    return sum(chunks[1:], start=chunks[0])
 
 
 @both
@@ -79,7 +75,7 @@ def gathered(chat: BaseChatModel, messages: list[Any], streaming: bool) -> AIMes
 def test_text_and_usage_arrive_as_they_were_given(
     server: ModelServer, client: Client, streaming: bool
 ) -> None:
-    server.script.next = Says(LONG)
+    server.script = Always(Says(LONG))
     chat = client(server)
     reply = gathered(chat, [SystemMessage("Be brief."), HumanMessage("How?")], streaming)
     assert reply.text == LONG
@@ -97,14 +93,14 @@ def test_a_tool_call_and_its_result_go_there_and_back(
     server: ModelServer, client: Client, streaming: bool
 ) -> None:
     chat = client(server).bind_tools([look_up])
-    server.script.next = Says("Let me see.", calls=(("look_up", {"subject": LONG}),))
+    server.script = Always(Says("Let me see.", calls=(("look_up", {"subject": LONG}),)))
     asked = HumanMessage("What is a warp?")
     reply = gathered(chat, [asked], streaming)
     assert [(c["name"], c["args"]) for c in reply.tool_calls] == [("look_up", {"subject": LONG})]
     offered = server.questions[-1].tools[0]
     assert (offered.name, list(offered.parameters["properties"])) == ("look_up", ["subject"])
     result = ToolMessage("32 threads", tool_call_id=reply.tool_calls[0]["id"])
-    server.script.next = Says("32 threads.")
+    server.script = Always(Says("32 threads."))
     gathered(chat, [asked, reply, result], streaming)
     question, call, answer = server.questions[-1].messages
     assert question.text == "What is a warp?"
@@ -117,17 +113,19 @@ def test_several_calls_in_one_answer_are_answered_together(
     server: ModelServer, client: Client
 ) -> None:
     chat = client(server).bind_tools([look_up])
-    server.script.next = Says(calls=(("look_up", {"subject": "a"}), ("look_up", {"subject": "b"})))
+    server.script = Always(
+        Says(calls=(("look_up", {"subject": "a"}), ("look_up", {"subject": "b"})))
+    )
     reply = chat.invoke("Two things.")
     results = [ToolMessage(c["args"]["subject"], tool_call_id=c["id"]) for c in reply.tool_calls]
-    server.script.next = Says("Done.")
+    server.script = Always(Says("Done."))
     assert chat.invoke([HumanMessage("Two things."), reply, *results]).text == "Done."
     assert [m.text for m in server.questions[-1].messages if m.role == "tool"] == ["a", "b"]
 
 
 @both
 def test_a_form_is_asked_for_by_its_schema(server: ModelServer, client: Client) -> None:
-    server.script.next = Says('{"name": "memory", "share": 0.8}')
+    server.script = Always(Says('{"name": "memory", "share": 0.8}'))
     form = client(server).with_structured_output(Bound, method="json_schema")
     assert form.invoke("What bounds it?") == Bound(name="memory", share=0.8)
     shape = server.questions[-1].shape
@@ -139,7 +137,7 @@ def test_a_form_is_asked_for_by_its_schema(server: ModelServer, client: Client) 
 def test_a_form_is_asked_for_as_a_tool_that_must_be_called(
     server: ModelServer, client: Client
 ) -> None:
-    server.script.next = Says(calls=(("Bound", {"name": "memory", "share": 0.8}),))
+    server.script = Always(Says(calls=(("Bound", {"name": "memory", "share": 0.8}),)))
     form = client(server).with_structured_output(Bound, method="function_calling")
     assert form.invoke("What bounds it?") == Bound(name="memory", share=0.8)
     assert server.questions[-1].must_call == "Bound"
@@ -150,7 +148,7 @@ def test_a_form_is_asked_for_as_a_tool_that_must_be_called(
 def test_a_cut_answer_says_that_it_was_cut(
     server: ModelServer, client: Client, streaming: bool
 ) -> None:
-    server.script.next = Says("It begins with", cut=True)
+    server.script = Always(Says("It begins with", cut=True))
     told = gathered(client(server), [HumanMessage("Go on.")], streaming).response_metadata
     assert told.get("finish_reason", told.get("stop_reason")) in ("length", "max_tokens")
 
@@ -166,7 +164,7 @@ def test_a_cut_answer_says_that_it_was_cut(
 def test_an_error_is_the_one_that_the_clients_know(
     server: ModelServer, status: int, over_one: type[Exception], over_other: type[Exception]
 ) -> None:
-    server.script.next = Refuses(status, "come back later", retry_after_s=1.5)
+    server.script = Always(Refuses(status, "come back later", retry_after_s=1.5))
     with pytest.raises(over_one, match="come back later") as first:
         over_openai(server).invoke("Well?")
     with pytest.raises(over_other, match="come back later") as second:
@@ -200,7 +198,7 @@ def test_a_client_comes_back_when_the_server_said_so(server: ModelServer, client
 def test_patience_ends_and_a_broken_line_shows(
     server: ModelServer, answer: Answer, over_one: type[Exception], over_other: type[Exception]
 ) -> None:
-    server.script.next = answer
+    server.script = Always(answer)
     with pytest.raises(over_one):
         over_openai(server, timeout=0.2).invoke("Well?")
     with pytest.raises(over_other):
@@ -234,7 +232,10 @@ def test_a_strict_schema_must_be_strict(server: ModelServer) -> None:
     form = {"name": "loose", "schema": schema, "strict": True}
     chat = over_openai(server).bind(response_format={"type": "json_schema", "json_schema": form})
     # LangChain adds a warning of its own to the server's words.
-    with pytest.warns(UserWarning), pytest.raises(openai.BadRequestError, match="additional"):
+    with (
+        pytest.warns(UserWarning, match="Invalid schema"),
+        pytest.raises(openai.BadRequestError, match="additional"),
+    ):
         chat.invoke("Well?")
 
 
