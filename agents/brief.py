@@ -26,7 +26,8 @@ class Plan(Frozen):
 
     `steps` is the playbook's recipe. `expected_speedup` is over the fastest baseline, and
     `arithmetic` says how it was reckoned. `parent` is the trial to start from, None for the
-    reference itself.
+    reference itself. `maker` is `playbook` or the model that thought of it; `note` is what a person
+    who approved it added for whoever carries it out.
     """
 
     id: str
@@ -37,6 +38,8 @@ class Plan(Frozen):
     citations: tuple[Citation, ...] = ()
     labels: tuple[str, ...] = ()
     parent: int | None = None
+    maker: str = "playbook"
+    note: str = ""
 
 
 class Diagnosis(Frozen):
@@ -61,8 +64,10 @@ class Brief(Frozen):
     trials: tuple[Trial, ...] = ()
     diagnoses: tuple[Diagnosis, ...] = ()
     parents: tuple[int, ...] = Field((), description="trials the strategy chose to build on")
+    hints: tuple[str, ...] = Field((), description="what a person told the planner on the way")
     trials_left: int
     seconds_left: float
+    device_seconds_left: float | None = Field(None, description="None where no cap is set")
 
 
 class Planning(Frozen):

@@ -12,8 +12,11 @@ from langgraph.config import get_stream_writer
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 
+from agents.brief import Plan
+from agents.llm.exchange import Spent
 from graph.events import Event, NodeStarted, Note, Repaired, TrialJudged
-from graph.record import Repair
+from graph.journal import at_work
+from graph.record import Repair, Unspent
 from graph.state import AttemptOutput, AttemptState
 from graph.workbench import Workbench, Workbenches
 from tools.candidate import Candidate
@@ -30,13 +33,17 @@ class AttemptNodes:
         self._benches = benches
 
     def code(self, state: AttemptState) -> AttemptState:
-        """The coder writes the candidate."""
-        bench, plan = self._bench(state), state["plan"]
-        number = bench.folder.claim_trial()
+        """The coder writes the candidate; a plan that no model can be paid for stays unspent."""
+        bench, plan, began = self._bench(state), state["plan"], time.monotonic()
+        number = bench.folder.claim_trial(plan)
         announce(NodeStarted(node="code", detail=f"#{number} {plan.title}"))
         verdict: Verdict | None = None
         try:
-            candidate = bench.crew.coder.write(state["brief"], plan)
+            with at_work("coder", plan.id, number):
+                candidate = bench.crew.coder.write(state["brief"], plan)
+        except Spent as error:
+            bench.folder.release_trial(number)
+            return _unspent(plan, str(error))
         except ValueError as error:
             # A plan that doesn't fit the op is one attempt's failure, not the run's.
             candidate = Candidate(source=f"# It could not be written: {error}\n", backend="torch")
@@ -46,76 +53,95 @@ class AttemptNodes:
             "number": number,
             "parent": plan.parent,
             "repair": 0,
-            "began": time.time(),
+            "worked": time.monotonic() - began,
             "verdict": verdict,
         }
 
     def compile(self, state: AttemptState) -> AttemptState:
         """Build what has to be built; only a failure is a verdict."""
         announce(NodeStarted(node="compile", detail=_what(state)))
-        return {"verdict": self._bench(state).judge.build(state["candidate"])}
+        began = time.monotonic()
+        verdict = self._bench(state).judge.build(state["candidate"])
+        return {"verdict": verdict, "worked": _worked(state, began)}
 
     def verify(self, state: AttemptState) -> AttemptState:
         """Compare with the float64 oracle."""
         announce(NodeStarted(node="verify", detail=_what(state)))
-        return {"verdict": self._bench(state).judge.verify(state["candidate"])}
+        began = time.monotonic()
+        verdict = self._bench(state).judge.verify(state["candidate"])
+        return {"verdict": verdict, "worked": _worked(state, began)}
 
     def measure(self, state: AttemptState) -> AttemptState:
-        """Time against the fastest baseline."""
+        """Time against the fastest baseline, and read where the time goes.
+
+        The reading is of this measurement, and the judge that made it may be gone after a restart.
+        """
         announce(NodeStarted(node="measure", detail=_what(state)))
         verified, best = state["verdict"], state["brief"].baselines.best
         assert best is not None, "what is not timed is not measured"
-        judge = self._bench(state).judge
+        judge, began = self._bench(state).judge, time.monotonic()
         to_beat = _to_beat(state["brief"].trials)
         timed = judge.measure(state["candidate"], (best.name,), to_beat)
         if _undecided(timed, to_beat):
             # Replaced, never the better of the two: the second reading stands whatever it says.
             announce(Note(text=f"#{state['number']} is measured again: its interval is too wide"))
             timed = judge.measure(state["candidate"], (best.name,))
+        reading: Profile | None = None
         if isinstance(timed, Correct) and isinstance(verified, Correct):
+            reading = judge.profile(state["candidate"])
             timed = timed.model_copy(
                 update={"cases": verified.cases, "deterministic": verified.deterministic}
             )
-        return {"verdict": timed}
+        return {"verdict": timed, "reading": reading, "worked": _worked(state, began)}
 
     def profile(self, state: AttemptState) -> AttemptState:
-        """Say where the time goes, and write the trial down."""
+        """Write the trial down, and have the profiler say what holds it back."""
         announce(NodeStarted(node="profile", detail=_what(state)))
         bench = self._bench(state)
-        profile = bench.judge.profile(state["candidate"])
-        trial = self._record(bench, state, profile)
-        if profile is None:
-            return {"trials": {trial.number: trial}}
-        diagnosis = bench.crew.profiler.explain(state["brief"], trial)
-        return {"trials": {trial.number: trial}, "diagnoses": (diagnosis,)}
+        trial = self._record(bench, state, state.get("reading"))
+        recorded: AttemptState = {"trials": {trial.number: trial}}
+        if trial.profile is None:
+            return recorded
+        try:
+            with at_work("profiler", trial.plan, trial.number):
+                diagnosis = bench.crew.profiler.explain(state["brief"], trial)
+        except Spent as error:
+            return {**recorded, "spent": str(error)}
+        return {**recorded, "diagnoses": (diagnosis,)}
 
     def debug(self, state: AttemptState) -> AttemptState:
         """Write the failed trial down and, while repairs are left, ask for a mended candidate."""
-        bench = self._bench(state)
+        bench, began = self._bench(state), time.monotonic()
         failed = self._record(bench, state)
         recorded: AttemptState = {"trials": {failed.number: failed}, "verdict": failed.verdict}
         used = state["repair"] + 1
         if used > state["brief"].task.budget.repairs or used >= state["allowance"]:
             return recorded
+        if bench.time_spent(state["brief"].task.budget):
+            return recorded
         announce(NodeStarted(node="debug", detail=_what(state)))
-        repaired = bench.crew.debugger.repair(state["brief"], state["plan"], failed)
+        try:
+            with at_work("debugger", failed.plan, failed.number):
+                repaired = bench.crew.debugger.repair(state["brief"], state["plan"], failed)
+        except Spent as error:
+            return {**recorded, "spent": str(error)}
         if repaired is None:
             return recorded
         mended, candidate, action = repaired
         plan = mended.model_copy(update={"id": f"{state['plan'].id.partition('r')[0]}r{used}"})
         announce(Repaired(failed_trial=failed.number, action=action))
-        number = bench.folder.claim_trial()
         return {
             **recorded,
             "repairs": (Repair(failed_trial=failed.number, action=action),),
             "plans": (plan,),
             "plan": plan,
             "candidate": candidate,
-            "number": number,
+            "number": bench.folder.claim_trial(plan),
             "parent": failed.number,
             "repair": used,
-            "began": time.time(),
+            "worked": time.monotonic() - began,
             "verdict": None,
+            "reading": None,
         }
 
     def _bench(self, state: AttemptState) -> Workbench:
@@ -137,7 +163,7 @@ class AttemptNodes:
             candidate=state["candidate"],
             verdict=verdict,
             profile=profile,
-            seconds=time.time() - state["began"],
+            seconds=state["worked"],
         )
         bench.folder.write_trial(trial)
         announce(TrialJudged.of(trial))
@@ -149,8 +175,10 @@ def accepted(verdict: Verdict | None) -> bool:
     return verdict is None or isinstance(verdict, Correct)
 
 
-def after_code(state: AttemptState) -> Literal["compile", "debug"]:
-    """On to the compiler, unless nothing could be written."""
+def after_code(state: AttemptState) -> Literal["compile", "debug", "__end__"]:
+    """On to the compiler, unless nothing could be written, or nothing may be asked any more."""
+    if "candidate" not in state:
+        return "__end__"
     return "compile" if accepted(state["verdict"]) else "debug"
 
 
@@ -197,6 +225,14 @@ def _to_beat(trials: Sequence[Trial]) -> float:
 def announce(event: Event) -> None:
     """Tell whoever watches the run."""
     get_stream_writer()(event)
+
+
+def _unspent(plan: Plan, reason: str) -> AttemptState:
+    return {"unspent": (Unspent(plan=plan.id, reason=reason),), "spent": reason}
+
+
+def _worked(state: AttemptState, began: float) -> float:
+    return state["worked"] + time.monotonic() - began
 
 
 def _what(state: AttemptState) -> str:

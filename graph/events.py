@@ -11,10 +11,12 @@ from typing import Annotated, Literal
 from pydantic import Field, TypeAdapter
 
 from agents.brief import Plan
-from graph.record import Status
+from graph.record import Estimate, Status, Usage
 from knowledge.opgraph import Frozen
 from knowledge.pattern import Refusal
 from tools.facts import Baselines, Roofline
+from tools.secrets import redact
+from tools.task import Budget
 from tools.verdict import Trial, Verdict
 
 
@@ -103,6 +105,22 @@ class Concluded(Happening):
     seconds: float
 
 
+class Estimated(Happening):
+    """What the run costs at most, reckoned before it starts; none where no model thinks."""
+
+    kind: Literal["estimated"] = "estimated"
+    estimate: Estimate
+    budget: Budget
+
+
+class Spending(Happening):
+    """What the run took so far, restarts and all: `seconds` worked, models and device."""
+
+    kind: Literal["spending"] = "spending"
+    usage: Usage
+    seconds: float
+
+
 class Note(Happening):
     """Something a person should know that no other event says."""
 
@@ -111,7 +129,15 @@ class Note(Happening):
 
 
 Event = Annotated[
-    NodeStarted | Prepared | Planned | TrialJudged | Repaired | Concluded | Note,
+    NodeStarted
+    | Prepared
+    | Planned
+    | TrialJudged
+    | Repaired
+    | Concluded
+    | Estimated
+    | Spending
+    | Note,
     Field(discriminator="kind"),
 ]
 
@@ -121,7 +147,7 @@ _EVENT: TypeAdapter[Event] = TypeAdapter(Event)
 def append_event(path: Path, event: Event) -> None:
     """Add one line to an `events.jsonl`; a reader sees the whole line or nothing of it."""
     with path.open("a", encoding="utf-8") as log:
-        log.write(event.model_dump_json() + "\n")
+        log.write(redact(event.model_dump_json()) + "\n")
 
 
 def read_events(path: Path) -> list[Event]:

@@ -64,7 +64,7 @@ def keep_baseline(
         labels=(label,),
     )
     trial = Trial(
-        number=bench.folder.claim_trial(),
+        number=bench.folder.claim_trial(plan),
         plan=plan.id,
         pattern="library",
         title=plan.title,

@@ -1,16 +1,25 @@
 """A run's folder: where its files lie, and how one is written whole or not at all."""
 
+import fcntl
 import os
 import re
 import secrets
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 import yaml
+from pydantic import ValidationError
 
+from agents.brief import Plan
 from knowledge.errors import BadInput
 from tools.task import Task, parse_task
 from tools.verdict import BuildFailed, Crashed, JudgeError, Trial
+
+PLAN = "plan.json"
 
 
 class RunFolder:
@@ -18,6 +27,7 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._claiming = threading.Lock()
 
     @classmethod
     def create(cls, parent: Path, task: Task) -> "RunFolder":
@@ -58,14 +68,30 @@ class RunFolder:
             BadInput: it is not a run's folder.
         """
         folder = cls(path.resolve())
-        if not folder.task_file.is_file() or not folder.checkpoint.is_file():
+        if not folder.task_file.is_file() or not folder.trials.is_dir():
             raise BadInput(
                 f"--resume {path}",
                 "is not the folder of a run.",
-                "It should hold task.yaml and checkpoint.sqlite.",
+                "It should hold task.yaml and trials/.",
             )
         raw = yaml.safe_load(folder.task_file.read_text(encoding="utf-8"))
         return folder, parse_task(raw, str(folder.task_file), folder.path)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes from working on this run; the system lets go of it with ours.
+
+        Raises:
+            BadInput: another process works on it.
+        """
+        with (self.path / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise BadInput(
+                    str(self.path), "is being worked on by another process.", "Wait for its end."
+                ) from None
+            yield
 
     @property
     def task_file(self) -> Path:
@@ -83,6 +109,21 @@ class RunFolder:
         return self.path / "events.jsonl"
 
     @property
+    def exchanges(self) -> Path:
+        """Every exchange with a model, one a line, before its answer was used."""
+        return self.path / "exchanges.jsonl"
+
+    @property
+    def spent(self) -> Path:
+        """The clock's laps: wall time, and time on the device."""
+        return self.path / "spent.jsonl"
+
+    @property
+    def planning(self) -> Path:
+        """What the planner and its model said."""
+        return self.path / "planning"
+
+    @property
     def trials(self) -> Path:
         """One folder a trial."""
         return self.path / "trials"
@@ -97,17 +138,29 @@ class RunFolder:
         """The judge's working space; it may be deleted when the run is over."""
         return self.path / "scratch"
 
-    def claim_trial(self) -> int:
-        """The next free trial number, taken for good: also across threads and restarts."""
-        taken = [int(entry.name) for entry in self.trials.iterdir() if entry.name.isdigit()]
-        number = max(taken, default=0) + 1
-        while True:
-            try:
-                (self.trials / str(number)).mkdir()
-            except FileExistsError:
-                number += 1
-            else:
-                return number
+    def claim_trial(self, plan: Plan) -> int:
+        """The number of the trial that carries out `plan`, which lies in its folder from then on.
+
+        The next free one, taken for good; across threads and restarts a plan has one number.
+        """
+        with self._claiming:
+            taken = [int(entry.name) for entry in self.trials.iterdir() if entry.name.isdigit()]
+            for number in taken:
+                if _plan_in(self.trials / str(number)) == plan.id:
+                    return number
+            number = max(taken, default=0) + 1
+            # The folder appears with its plan in it, so that a killed process leaves no empty one.
+            draft = self.trials / f".{number}.{os.getpid()}.draft"
+            draft.mkdir(exist_ok=True)
+            (draft / PLAN).write_text(plan.model_dump_json(indent=2), encoding="utf-8")
+            draft.rename(self.trials / str(number))
+            return number
+
+    def release_trial(self, number: int) -> None:
+        """Give back the number of a plan of which nothing came; what was said of it stays."""
+        folder = self.trials / str(number)
+        if [entry.name for entry in folder.iterdir()] == [PLAN]:
+            shutil.rmtree(folder)
 
     def write_trial(self, trial: Trial) -> None:
         """Source, verdict, log and profile of a judged trial, under its number."""
@@ -118,6 +171,14 @@ class RunFolder:
             write_whole(folder / "build.log", trial.verdict.log)
         if trial.profile is not None:
             write_whole(folder / "profile.json", trial.profile.model_dump_json(indent=2))
+
+
+def _plan_in(folder: Path) -> str:
+    """The id of the plan that a trial's folder is for; empty where none can be read."""
+    try:
+        return Plan.model_validate_json((folder / PLAN).read_text(encoding="utf-8")).id
+    except (OSError, ValidationError):
+        return ""
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -5,11 +5,25 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from agents.brief import Brief, Plan
+from agents.llm.exchange import Spent
+from graph.accounts import estimate_of, usage_of
+from graph.approval import decide
 from graph.attempt import announce
 from graph.conclude import confirm_winner, is_no_slower, most_promising, remember
-from graph.events import Concluded, NodeStarted, Note, Planned, Prepared, TrialJudged
+from graph.events import (
+    Concluded,
+    Estimated,
+    NodeStarted,
+    Note,
+    Planned,
+    Prepared,
+    Spending,
+    TrialJudged,
+)
 from graph.fallback import keep_baseline
 from graph.folder import RunFolder
+from graph.journal import at_work
+from graph.record import PLAYBOOK, Unspent
 from graph.report.write import write_report
 from graph.state import RunInput, RunState
 from graph.strategy import ranked, strategy_for
@@ -21,12 +35,14 @@ from tools.task import language_of
 from tools.verdict import Compiled, Correct
 
 ROOF_REACHED = 0.95
+NOTHING_LEFT = "nothing worth trying is left"
+WITHIN_NOISE = "what is left promises no gain that could be told from noise"
 
 
-def brief_of(state: RunState, seconds: float | None = None) -> Brief:
-    """What agents are told of the run so far; `seconds` worked, if more than the state knows."""
+def brief_of(state: RunState) -> Brief:
+    """What agents are told of the run so far."""
     task, trials = state["task"], state.get("trials", {})
-    worked = state.get("seconds", 0.0) if seconds is None else seconds
+    device_seconds = task.budget.device_seconds
     return Brief(
         task=task,
         device=state["device"],
@@ -37,8 +53,12 @@ def brief_of(state: RunState, seconds: float | None = None) -> Brief:
         trials=tuple(trials.values()),
         diagnoses=state.get("diagnoses", ()),
         parents=state.get("parents", ()),
+        hints=state.get("hints", ()),
         trials_left=task.budget.trials - len(trials),
-        seconds_left=task.budget.minutes * 60 - worked,
+        seconds_left=task.budget.minutes * 60 - state.get("seconds", 0.0),
+        device_seconds_left=(
+            None if device_seconds is None else device_seconds - state.get("device_seconds", 0.0)
+        ),
     )
 
 
@@ -57,6 +77,9 @@ class RunNodes:
         run_dir = state.run_dir or str(RunFolder.create(self._runs, task).path)
         announce(NodeStarted(node="prepare", detail=task.name))
         bench = self._benches.of(run_dir, task)
+        estimate = estimate_of(task, bench.models, bench.price_of)
+        if estimate is not None:
+            announce(Estimated(estimate=estimate, budget=task.budget))
         facts = bench.judge.examine()
         baselines, roofline = bench.judge.survey()
         announce(
@@ -71,68 +94,96 @@ class RunNodes:
         return {
             "run_dir": run_dir,
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "estimate": estimate,
             "device": device,
             "facts": facts,
             "baselines": baselines,
             "roofline": roofline,
-            "seconds": bench.watch.lap(),
+            **_clock(bench),
         }
 
     def plan(self, state: RunState) -> RunState:
         """Ask the planner, unless a budget is spent or the roofline reached."""
         bench = self._bench(state)
-        seconds = state["seconds"] + bench.watch.lap()
-        brief = brief_of(state, seconds)
-        ended = budget_spent(brief) or _roof_reached(brief)
+        clock = _clock(bench)
+        brief = brief_of({**state, **clock})
+        ended = state.get("spent", "") or budget_spent(brief) or _roof_reached(brief)
         if ended:
-            return {"next_plans": (), "ended": ended, "seconds": seconds}
+            return {"next_plans": (), "ended": ended, **clock}
         announce(NodeStarted(node="plan"))
-        planning = bench.crew.planner.plan(brief)
-        _tell_complaints(bench)
-        plans: tuple[Plan, ...] = planning.plans[: affordable(brief)]
+        try:
+            with at_work("planner"):
+                planning = bench.crew.planner.plan(brief)
+        except Spent as error:
+            return {"next_plans": (), "ended": str(error), "spent": str(error), **_clock(bench)}
+        _tell(bench)
+        hopeful = tuple(plan for plan in planning.plans if promises_enough(plan, brief))
+        aside = tuple(plan for plan in planning.plans if plan not in hopeful)
+        plans = hopeful[: affordable(brief)]
         announce(Planned(plans=plans, refused=planning.refused))
         return {
-            "plans": plans,
+            "plans": (*plans, *aside),
             "next_plans": plans,
             "refused": planning.refused,
-            "seconds": seconds,
-            "ended": "" if plans else "nothing worth trying is left",
+            "unspent": tuple(Unspent(plan=plan.id, reason=WITHIN_NOISE) for plan in aside),
+            "ended": "" if plans else WITHIN_NOISE if aside else NOTHING_LEFT,
+            **_clock(bench),
+        }
+
+    def approve(self, state: RunState) -> RunState:
+        """Let a person say of each plan whether it is spent."""
+        brief = brief_of(state)
+        decided = decide(state["next_plans"], brief.trials_left)
+        bench = self._bench(state)
+        # A person's time to think is not the run's.
+        bench.meter.forget()
+        return {
+            "plans": decided.edited,
+            "next_plans": decided.plans,
+            "unspent": decided.unspent,
+            "hints": decided.hints,
         }
 
     def select(self, state: RunState) -> RunState:
         """Choose which trials the next plans build on."""
-        task = state["task"]
-        return {"parents": strategy_for(task).parents(list(state["trials"].values()), task.width)}
+        announce(NodeStarted(node="select"))
+        task, trials = state["task"], list(state.get("trials", {}).values())
+        diagnoses = state.get("diagnoses", ())
+        return {"parents": strategy_for(task).parents(trials, diagnoses, task.width)}
 
-    def conclude(self, state: RunState) -> RunState:
-        """Confirm the winner anew, export it, write the report, remember what was learned."""
-        bench = self._bench(state)
-        announce(NodeStarted(node="conclude"))
-        winner, confirmation, notes = confirm_winner(bench, list(state.get("trials", {}).values()))
+    def confirm(self, state: RunState) -> RunState:
+        """Measure the winner anew; where nothing is faster, the fastest baseline takes its place."""
+        bench, trials = self._bench(state), list(state.get("trials", {}).values())
+        announce(NodeStarted(node="confirm"))
+        winner, confirmation, notes = confirm_winner(bench, trials)
         if winner is None:
-            winner = most_promising(list(state.get("trials", {}).values()), state.get("plans", ()))
+            winner = most_promising(trials, state.get("plans", ()))
         kept: RunState = {}
-        right = ranked(list(state.get("trials", {}).values()))
-        if right and not is_no_slower(confirmation):
+        if ranked(trials) and not is_no_slower(confirmation):
             found = keep_baseline(bench, state["facts"].source, state["baselines"])
             if found is not None:
                 plan, trial, confirmation = found
                 winner = trial.number
                 kept = {"plans": (plan,), "trials": {trial.number: trial}}
                 announce(TrialJudged.of(trial))
-        seconds = state["seconds"] + bench.watch.lap()
-        final: RunState = {
+        return {
+            **kept,
             "winner": winner,
             "confirmation": confirmation,
-            "seconds": seconds,
             "ended": "; ".join((state["ended"], *notes)),
+            **_clock(bench),
         }
-        stored: RunState = {
-            "plans": (*state.get("plans", ()), *kept.get("plans", ())),
-            "trials": {**state.get("trials", {}), **kept.get("trials", {})},
-        }
-        record = record_of({**state, **stored, **final})
-        verdict = confirmation or (record.trial(winner).verdict if winner is not None else None)
+
+    def conclude(self, state: RunState) -> RunState:
+        """Export the winner, write the report, remember what was learned."""
+        bench = self._bench(state)
+        announce(NodeStarted(node="conclude"))
+        final: RunState = {"concluded": True, **_clock(bench)}
+        record = record_of({**state, **final}, bench.journal.exchanges())
+        winner = record.winner
+        verdict = record.confirmation or (
+            record.trial(winner).verdict if winner is not None else None
+        )
         if winner is not None and isinstance(verdict, Correct | Compiled):
             export(
                 record.trial(winner).candidate,
@@ -144,22 +195,46 @@ class RunNodes:
             )
         write_report(record, bench.folder.path)
         remember(bench, record)
-        _tell_complaints(bench)
+        _tell(bench)
         announce(
             Concluded(
-                status=record.status, ended=record.ended, trials=len(record.trials), seconds=seconds
+                status=record.status,
+                ended=record.ended,
+                trials=len(record.trials),
+                seconds=record.seconds,
             )
         )
         self._benches.close(state["run_dir"])
-        return {**final, **kept}
+        return final
 
     def _bench(self, state: RunState) -> Workbench:
         return self._benches.of(state["run_dir"], state["task"])
 
 
-def _tell_complaints(bench: Workbench) -> None:
-    for sentence in bench.library.memory.complaints():
+def _clock(bench: Workbench) -> RunState:
+    """What the clock says, on the disk too."""
+    bench.meter.lap("node")
+    return {"seconds": bench.meter.wall_seconds, "device_seconds": bench.meter.device_seconds}
+
+
+def _tell(bench: Workbench) -> None:
+    """What a person should know that no other event says, and what models took so far."""
+    for sentence in bench.complaints():
         announce(Note(text=sentence))
+    usage = usage_of(bench.journal.exchanges(), bench.meter.device_seconds, None)
+    announce(Spending(usage=usage, seconds=bench.meter.wall_seconds))
+
+
+def promises_enough(plan: Plan, brief: Brief) -> bool:
+    """Whether a model's plan promises a gain over the best so far that could be told from noise.
+
+    The playbook weighs its own plans: what it expects of one is a sum, which it corrects by what
+    was measured of others before it compares.
+    """
+    speeds = [trial.speedup for trial in brief.trials if trial.speedup is not None]
+    if plan.maker == PLAYBOOK or not speeds:
+        return True
+    return plan.expected_speedup > max(speeds) * (1.0 + brief.baselines.noise)
 
 
 def affordable(brief: Brief) -> int:
@@ -168,7 +243,10 @@ def affordable(brief: Brief) -> int:
     if not brief.trials:
         return most if brief.seconds_left > 0 else 1
     usual = statistics.median(trial.seconds for trial in brief.trials)
-    return max(1, min(most, int(brief.seconds_left / max(usual, 0.001))))
+    left = brief.seconds_left
+    if brief.device_seconds_left is not None:
+        left = min(left, brief.device_seconds_left)
+    return max(1, min(most, int(left / max(usual, 0.001))))
 
 
 def budget_spent(brief: Brief) -> str:
@@ -178,6 +256,9 @@ def budget_spent(brief: Brief) -> str:
     # A slow op may take all of a minute before anything was tried: then one plan is, all the same.
     if brief.seconds_left <= 0 and brief.trials:
         return f"the budget of {brief.task.budget.minutes:g} minutes is spent"
+    left = brief.device_seconds_left
+    if left is not None and left <= 0 and brief.trials:
+        return f"the budget of {brief.task.budget.device_seconds:g} seconds on the device is spent"
     return ""
 
 

@@ -5,6 +5,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from agents.brief import Diagnosis, Plan
+from agents.llm.exchange import Role
 from knowledge.device import Device
 from knowledge.opgraph import Frozen
 from knowledge.pattern import Refusal
@@ -16,6 +17,8 @@ SCHEMA = 1
 Status = Literal["faster", "correct", "compiled", "failed"]
 # The plan of the trial that is the fastest baseline itself.
 BASELINE_PLAN = "baseline"
+# Who made a plan, where no model did.
+PLAYBOOK = "playbook"
 
 
 class Repair(Frozen):
@@ -25,11 +28,49 @@ class Repair(Frozen):
     action: str
 
 
+class Unspent(Frozen):
+    """A plan that was not carried out, and why, as a clause."""
+
+    plan: str
+    reason: str
+
+
+class Share(Frozen):
+    """What one role took of one model; `usd` is None where the model's price is unknown."""
+
+    role: Role
+    model: str
+    calls: int
+    input_tokens: int
+    output_tokens: int
+    usd: float | None
+    seconds: float
+
+
+class Estimate(Frozen):
+    """What a run of this size costs at most, reckoned before it starts: usual calls, all trials.
+
+    `usd` counts the models whose price is known, `unpriced` names the others.
+    """
+
+    calls: int
+    tokens: int
+    usd: float
+    unpriced: tuple[str, ...] = ()
+
+
 class Usage(Frozen):
-    """What models cost; zero for the playbook."""
+    """What models cost, restarts and all; zero for the playbook.
+
+    `usd` is the sum of what has a known price, `unpriced` names the models that have none.
+    """
 
     tokens: int = 0
     usd: float = 0.0
+    unpriced: tuple[str, ...] = ()
+    shares: tuple[Share, ...] = ()
+    device_seconds: float = 0.0
+    estimate: Estimate | None = None
 
 
 class RunRecord(Frozen):
@@ -60,6 +101,9 @@ class RunRecord(Frozen):
     ended: str
     seconds: float
     usage: Usage = Usage()
+    unspent: tuple[Unspent, ...] = ()
+    hints: tuple[str, ...] = ()
+    finished: bool = Field(True, description="False in the report of an interrupted run")
 
     def trial(self, number: int) -> Trial:
         """The trial of that number.

@@ -1,29 +1,19 @@
 """The main job: `python -m graph.run task.yaml` refines one op and says what was found."""
 
 import json
-import shutil
-import signal
-import sqlite3
 import sys
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
-from langgraph.checkpoint.sqlite import SqliteSaver
 from rich.console import Console
 
-from graph.build import RUNS, build_graph
-from graph.events import append_event
+from graph.build import RUNS
+from graph.drive import Interrupted, work
 from graph.folder import RunFolder
-from graph.record import RunRecord
-from graph.screen import Screen, final_screen
-from graph.state import STORED, RunInput, RunState
-from graph.summary import record_of
-from graph.workbench import Workbenches
+from graph.screen import final_screen
+from graph.state import RunInput
+from graph.terminal import check_terminal
 from knowledge.device import resolve
 from knowledge.errors import BadInput
 from tools.task import Task, language_of, load_task
@@ -36,16 +26,8 @@ INTERRUPTED = 130
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
-class Interrupted(Exception):
-    """The user stopped the run; what was finished is in the checkpoint."""
-
-    def __init__(self, folder: RunFolder) -> None:
-        self.folder = folder
-        super().__init__(str(folder.path))
-
-
 @app.command()
-def main(
+def main(  # noqa: PLR0913, an option is an argument here
     task_file: Annotated[
         Path | None, typer.Argument(help="the task, as YAML", metavar="TASK.yaml")
     ] = None,
@@ -64,6 +46,9 @@ def main(
         bool, typer.Option("--json", help="one JSON document on standard output")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="no progress")] = False,
+    approve: Annotated[
+        bool, typer.Option("--approve", help="ask before each plan is carried out")
+    ] = False,
 ) -> None:
     """Refine a PyTorch op into a fast kernel, and confirm it.
 
@@ -71,13 +56,16 @@ def main(
     none correct; 2: bad input; 130: interrupted, resumable.
     """
     try:
+        if approve:
+            check_terminal()
         folder, task, fresh = _open_run(task_file, tuple(overrides or ()), out, resume)
-        record = _work(folder, task, fresh=fresh, quiet=quiet)
+        entry = RunInput(task=task, run_dir=str(folder.path), approve=approve) if fresh else None
+        record = work(folder, task, entry, quiet=quiet)
     except BadInput as error:
         _say(str(error))
         raise typer.Exit(BAD_INPUT) from error
     except Interrupted as stop:
-        _say(f"interrupted; go on with: python -m graph.run --resume {stop.folder.path}")
+        _say(f"{stop.why}; go on with: python -m graph.run --resume {stop.folder.path}")
         raise typer.Exit(INTERRUPTED) from stop
     if as_json:
         sys.stdout.write(json.dumps(record.document(), indent=2) + "\n")
@@ -103,71 +91,6 @@ def _open_run(
     task = load_task(task_file, overrides)
     language_of(task, resolve(task.target, f"{task_file}: target"), str(task_file))
     return RunFolder.create(out, task), task, True
-
-
-def _work(folder: RunFolder, task: Task, *, fresh: bool, quiet: bool) -> RunRecord:
-    """Run the graph to its end, or from where it stopped, showing and keeping every event."""
-    benches = Workbenches()
-    config: RunnableConfig = {
-        "configurable": {"thread_id": folder.path.name},
-        "recursion_limit": 1000,
-    }
-    try:
-        with (
-            checkpointer(folder) as saver,
-            Screen(task, quiet) as screen,
-            _terminate_like_interrupt(),
-        ):
-            graph = build_graph(benches, checkpointer=saver)
-            entry = (
-                RunInput(task=task, run_dir=str(folder.path))
-                if fresh or not saver.get_tuple(config)
-                else None
-            )
-            for event in _events(graph, entry, config):
-                append_event(folder.events, event)
-                screen.handle(event)
-            state: RunState = graph.get_state(config).values  # type: ignore[assignment]
-        return record_of(state)
-    except BadInput:
-        if fresh:
-            benches.close_all()
-            shutil.rmtree(folder.path, ignore_errors=True)
-        raise
-    except KeyboardInterrupt as stop:
-        raise Interrupted(folder) from stop
-    finally:
-        benches.close_all()
-        shutil.rmtree(folder.scratch, ignore_errors=True)
-
-
-def _events(graph: Any, entry: RunInput | None, config: RunnableConfig) -> Iterator[Any]:
-    for _, event in graph.stream(entry, config, stream_mode="custom", subgraphs=True):
-        yield event
-
-
-@contextmanager
-def checkpointer(folder: RunFolder) -> Iterator[SqliteSaver]:
-    """The run's checkpoints; reading them back makes no class but those that a run stores."""
-    serializer = JsonPlusSerializer(
-        allowed_msgpack_modules=[(cls.__module__, cls.__qualname__) for cls in STORED]
-    )
-    with closing(sqlite3.connect(folder.checkpoint, check_same_thread=False)) as connection:
-        yield SqliteSaver(connection, serde=serializer)
-
-
-@contextmanager
-def _terminate_like_interrupt() -> Iterator[None]:
-    """Let SIGTERM end a run as Ctrl-C does, with its processes stopped and the way back printed."""
-
-    def raise_interrupt(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    earlier = signal.signal(signal.SIGTERM, raise_interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, earlier)
 
 
 def _say(text: str) -> None:

@@ -6,6 +6,8 @@ watches: nothing here decides.
 
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import NamedTuple, Self, assert_never
 
@@ -18,15 +20,17 @@ from rich.text import Text
 
 from graph.events import (
     Concluded,
+    Estimated,
     Event,
     NodeStarted,
     Note,
     Planned,
     Prepared,
     Repaired,
+    Spending,
     TrialJudged,
 )
-from graph.record import RunRecord
+from graph.record import RunRecord, Usage
 from graph.report.words import (
     TONES,
     Tone,
@@ -34,13 +38,16 @@ from graph.report.words import (
     bound_of,
     describe,
     duration,
+    estimate_text,
     headline,
     interval,
     milliseconds,
+    money_text,
     percent,
+    spending_text,
     times,
 )
-from tools.task import Task
+from tools.task import Budget, Task
 from tools.verdict import Comparison, Correct, Verdict
 
 ROWS_SHOWN = 12
@@ -89,10 +96,26 @@ class Screen:
             self._live.stop()
             self._live = None
 
+    @contextmanager
+    def aside(self) -> Iterator[Console]:
+        """The console for a conversation, with the live view out of its way."""
+        live, self._live = self._live, None
+        if live is not None:
+            live.stop()
+        try:
+            yield self._console
+        finally:
+            if live is not None:
+                self._live = live
+                live.start()
+
     def handle(self, event: Event) -> None:
         """Show one event."""
         with self._lock:
             self._events.append(event)
+            if isinstance(event, Spending):
+                # What was worked before a restart counts as well.
+                self._began = time.monotonic() - event.seconds
         if not self._quiet and not self._animated:
             line = Text(f"{duration(self._seconds())} {plain_line(event)}")
             self._console.print(line, soft_wrap=True)
@@ -125,6 +148,11 @@ def plain_line(event: Event) -> str:
             return f"repair of trial {failed_trial}: {_one_line(action)}"
         case Concluded(status=status, ended=ended, trials=trials):
             return f"concluded: {status}, {trials} trials, {_one_line(ended)}"
+        case Estimated():
+            return f"estimate: {estimate_text(event.estimate, event.budget)}"
+        case Spending(usage=usage, seconds=seconds):
+            device = f"{usage.device_seconds:.0f} s on the device"
+            return f"spent: {duration(seconds)}, {device}, models {spending_text(usage)}"
         case Note(text=text):
             return _one_line(text)
         case _:
@@ -165,13 +193,14 @@ class _Progress(NamedTuple):
     """What the live view shows, picked from the events so far."""
 
     prepared: Prepared | None
+    usage: Usage
     judged: tuple[TrialJudged, ...]
     now: str
     aside: str
 
 
 def _progress(events: tuple[Event, ...]) -> _Progress:
-    prepared, now, aside = None, "starting", ""
+    prepared, usage, now, aside = None, Usage(), "starting", ""
     judged: dict[int, TrialJudged] = {}
     for event in events:
         match event:
@@ -181,19 +210,23 @@ def _progress(events: tuple[Event, ...]) -> _Progress:
                 prepared = event
             case TrialJudged():
                 judged[event.number] = event
-            case Planned() | Repaired() | Note():
+            case Spending():
+                usage = event.usage
+            case Planned() | Repaired() | Estimated() | Note():
                 aside = plain_line(event)
             case Concluded():
                 now = "done"
             case _:
                 assert_never(event)
-    return _Progress(prepared, tuple(judged.values()), now, aside)
+    return _Progress(prepared, usage, tuple(judged.values()), now, aside)
 
 
 def live_view(task: Task, events: tuple[Event, ...], seconds: float, room: int) -> RenderableType:
     """Everything known so far, in about `room` rows of trials and five lines around them."""
     progress = _progress(events)
     parts: list[RenderableType] = [_status_line(task, len(progress.judged), seconds)]
+    if figures := _budget_text(task.budget, progress.usage):
+        parts.append(Text(figures, style="dim", overflow="ellipsis", no_wrap=True))
     if progress.prepared is not None:
         parts.append(
             Text(_baselines_text(progress.prepared), style="dim", overflow="ellipsis", no_wrap=True)
@@ -223,6 +256,18 @@ def _status_line(task: Task, judged: int, seconds: float) -> RenderableType:
         ),
     )
     return line
+
+
+def _budget_text(budget: Budget, usage: Usage) -> str:
+    """Tokens, money and device time beside their caps, as far as any was taken."""
+    figures = []
+    if usage.shares:
+        money = money_text(usage.usd, usage.unpriced)
+        figures.append(f"{usage.tokens:,} of {budget.tokens:,} tokens")
+        figures.append(money if usage.unpriced else f"{money} of ${budget.usd:.2f}")
+    if budget.device_seconds is not None:
+        figures.append(f"{usage.device_seconds:.0f} of {budget.device_seconds:g} s on the device")
+    return " · ".join(figures)
 
 
 def _trial_table(judged: tuple[TrialJudged, ...], room: int) -> RenderableType:
@@ -322,7 +367,8 @@ def _bar(share: float) -> str:
 
 def _summary(record: RunRecord) -> RenderableType:
     work = f"{len(record.trials)} trial{'' if len(record.trials) == 1 else 's'}"
-    cost = f"in {duration(record.seconds)}, model cost ${record.usage.usd:.2f}"
+    usage = record.usage
+    cost = f"in {duration(record.seconds)}, models {spending_text(usage)}"
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")

@@ -6,13 +6,13 @@ from typing import Annotated, TypedDict, get_args
 from pydantic import BaseModel, ConfigDict, Field
 
 from agents.brief import Brief, Diagnosis, Plan
-from graph.record import Repair
+from graph.record import Estimate, Repair, Unspent
 from knowledge.device import Device
 from knowledge.pattern import Refusal
 from tools.candidate import Candidate
 from tools.facts import Baselines, ReferenceFacts, Roofline
 from tools.task import Task
-from tools.verdict import Correct, Trial, Verdict
+from tools.verdict import Correct, Profile, Trial, Verdict
 
 
 def add_trials(stored: Mapping[int, Trial], new: Mapping[int, Trial]) -> dict[int, Trial]:
@@ -45,22 +45,48 @@ def append_repairs(stored: tuple[Repair, ...], new: tuple[Repair, ...]) -> tuple
     return (*stored, *(repair for repair in new if repair.failed_trial not in known))
 
 
+def append_unspent(stored: tuple[Unspent, ...], new: tuple[Unspent, ...]) -> tuple[Unspent, ...]:
+    """Plans that were not carried out, each once."""
+    known = {one.plan for one in stored}
+    return (*stored, *(one for one in new if one.plan not in known))
+
+
+def append_hints(stored: tuple[str, ...], new: tuple[str, ...]) -> tuple[str, ...]:
+    """What a person told the planner, each hint once."""
+    return (*stored, *(hint for hint in new if hint not in stored))
+
+
+def first_reason(stored: str, new: str) -> str:
+    """Why models may be asked no more: what was found first is why."""
+    return stored or new
+
+
 class RunInput(BaseModel):
-    """What a run is started with: a task, and where its files go."""
+    """What a run is started with: a task, where its files go, and who has a say."""
 
     model_config = ConfigDict(extra="forbid")
 
     task: Task
     run_dir: str = Field("", description="folder for the run's files; made if it is not there")
+    approve: bool = Field(
+        False, description="wait for a person's word before each plan; see graph/approval.py"
+    )
 
 
 class RunState(TypedDict, total=False):
-    """The whole run. `seconds` is the time worked up to the last lap, restarts and all."""
+    """The whole run.
+
+    `seconds` and `device_seconds` are the clock's when the last node but the attempts ended,
+    restarts and all. `spent` is why no model may be asked any more, empty while one may.
+    """
 
     task: Task
     run_dir: str
+    approve: bool
     started: str
     seconds: float
+    device_seconds: float
+    estimate: Estimate | None
     device: Device
     facts: ReferenceFacts
     baselines: Baselines
@@ -71,10 +97,14 @@ class RunState(TypedDict, total=False):
     trials: Annotated[dict[int, Trial], add_trials]
     diagnoses: Annotated[tuple[Diagnosis, ...], append_diagnoses]
     repairs: Annotated[tuple[Repair, ...], append_repairs]
+    unspent: Annotated[tuple[Unspent, ...], append_unspent]
+    hints: Annotated[tuple[str, ...], append_hints]
+    spent: Annotated[str, first_reason]
     parents: tuple[int, ...]
     ended: str
     winner: int | None
     confirmation: Correct | None
+    concluded: bool
 
 
 class AttemptOutput(TypedDict, total=False):
@@ -84,10 +114,16 @@ class AttemptOutput(TypedDict, total=False):
     trials: Annotated[dict[int, Trial], add_trials]
     diagnoses: Annotated[tuple[Diagnosis, ...], append_diagnoses]
     repairs: Annotated[tuple[Repair, ...], append_repairs]
+    unspent: Annotated[tuple[Unspent, ...], append_unspent]
+    spent: Annotated[str, first_reason]
 
 
 class AttemptState(AttemptOutput, total=False):
-    """One plan being carried out; `number` is its present trial, `allowance` its share of them."""
+    """One plan being carried out; `number` is its present trial, `allowance` its share of them.
+
+    `worked` is what the trial took so far in seconds; what lies between a crash and its restart is
+    not in it.
+    """
 
     run_dir: str
     brief: Brief
@@ -97,8 +133,9 @@ class AttemptState(AttemptOutput, total=False):
     number: int
     parent: int | None
     repair: int
-    began: float
+    worked: float
     verdict: Verdict | None
+    reading: Profile | None
 
 
 # Every class that a checkpoint may name; its reader refuses others.
@@ -113,6 +150,9 @@ STORED: tuple[type[BaseModel], ...] = (
     Trial,
     Diagnosis,
     Repair,
+    Unspent,
+    Estimate,
+    Profile,
     Brief,
     Candidate,
     RunInput,

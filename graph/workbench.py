@@ -5,39 +5,30 @@ after a restart.
 """
 
 import threading
-import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import get_args
 
 from agents.crew import Crew
+from agents.llm.exchange import Journal, Role
 from agents.playbook.coder import PlaybookCoder
 from agents.playbook.debugger import PlaybookDebugger
 from agents.playbook.planner import PlaybookPlanner
 from agents.playbook.profiler import PlaybookProfiler
 from graph.folder import RunFolder
+from graph.journal import Answers, PriceOf, RunJournal, unpriced
+from graph.meter import Meter, MeteredJudge
+from knowledge.catalogue import default_place, home_folder
 from knowledge.device import resolve
 from knowledge.store import Library
 from tools.ahead import AheadOfTime
 from tools.judge.client import Judge
 from tools.judge.wire import JudgeLimits
-from tools.task import Task, language_of
+from tools.task import Budget, Task, language_of
 
-
-class Stopwatch:
-    """Seconds of work in this process since the last lap; a run's total is the sum of its laps."""
-
-    def __init__(self) -> None:
-        self._since = time.monotonic()
-
-    def running(self) -> float:
-        """Seconds since the last lap."""
-        return time.monotonic() - self._since
-
-    def lap(self) -> float:
-        """Seconds since the last lap, and start the next."""
-        seconds = self.running()
-        self._since += seconds
-        return seconds
+CrewMaker = Callable[[Task, Library, Journal], Crew]
+JournalMaker = Callable[[RunFolder, Budget, PriceOf, Answers | None], RunJournal]
 
 
 @dataclass(frozen=True)
@@ -45,16 +36,47 @@ class Workbench:
     """The tools of one run; for a device that is not here, what works without it judges."""
 
     folder: RunFolder
-    judge: Judge | AheadOfTime
+    judge: MeteredJudge
     library: Library
     crew: Crew
-    watch: Stopwatch = field(default_factory=Stopwatch)
+    journal: RunJournal
+    meter: Meter
+    models: Mapping[Role, str] = field(default_factory=dict)
+    price_of: PriceOf = unpriced
+
+    def time_spent(self, budget: Budget) -> str:
+        """Which budget of time is spent by now, as a clause; empty while none is."""
+        if self.meter.wall_seconds >= budget.minutes * 60:
+            return f"the budget of {budget.minutes:g} minutes is spent"
+        cap = budget.device_seconds
+        if cap is not None and self.meter.device_seconds >= cap:
+            return f"the budget of {cap:g} seconds on the device is spent"
+        return ""
+
+    def complaints(self) -> tuple[str, ...]:
+        """Sentences of library and journal that a person should read, each once."""
+        return (*self.library.memory.complaints(), *self.journal.complaints())
 
 
 def playbook_crew(library: Library) -> Crew:
     """The crew of rules."""
     coder = PlaybookCoder()
     return Crew(PlaybookPlanner(library), coder, PlaybookDebugger(coder), PlaybookProfiler())
+
+
+def models_of(task: Task) -> dict[Role, str]:
+    """Which model thinks in which role; roles of the playbook are not in it."""
+    if task.model == "playbook":
+        return {}
+    return dict.fromkeys(get_args(Role), task.model)
+
+
+def answers_beside(library: Path | None) -> Path:
+    """Where answers that runs share are kept: a folder beside the library."""
+    place = library or Path(default_place())
+    # A library on a server has no folder here.
+    place = home_folder() if "://" in str(place) else place
+    return place.with_name(f"{place.name}-answers")
 
 
 def _judge_of(task: Task, folder: RunFolder, limits: JudgeLimits | None) -> Judge | AheadOfTime:
@@ -70,19 +92,26 @@ class Workbenches:
 
     Args:
         library_folder: where the library is kept; None for the user's own.
-        crew: replaces the playbook crew, e.g. by a scripted one.
+        crew: replaces the playbook crew, e.g. by a scripted one, or makes one that has a journal.
         limits: the judge's deadlines and time for measuring; None for its own.
+        price_of: what calls to models cost.
+        journal_of: makes a run's journal; None for the usual one.
     """
 
     def __init__(
         self,
         library_folder: Path | None = None,
-        crew: Crew | None = None,
+        crew: Crew | CrewMaker | None = None,
         limits: JudgeLimits | None = None,
+        *,
+        price_of: PriceOf = unpriced,
+        journal_of: JournalMaker | None = None,
     ) -> None:
         self._library_folder = library_folder
         self._crew = crew
         self._limits = limits
+        self._price_of = price_of
+        self._journal_of = journal_of or RunJournal
         self._open: dict[str, Workbench] = {}
         self._lock = threading.Lock()
 
@@ -90,15 +119,27 @@ class Workbenches:
         """The workbench of a run, opened if it is not."""
         with self._lock:
             if run_dir not in self._open:
-                folder = RunFolder(Path(run_dir))
-                folder.adopt(task)
-                library = Library.open(self._library_folder, for_run=True)
-                library.refresh()
-                judge = _judge_of(task, folder, self._limits)
-                self._open[run_dir] = Workbench(
-                    folder, judge, library, self._crew or playbook_crew(library)
-                )
+                self._open[run_dir] = self._opened(RunFolder(Path(run_dir)), task)
             return self._open[run_dir]
+
+    def _opened(self, folder: RunFolder, task: Task) -> Workbench:
+        folder.adopt(task)
+        meter = Meter(folder.spent)
+        library = Library.open(self._library_folder, for_run=True)
+        library.refresh()
+        answers = Answers(answers_beside(self._library_folder)) if task.cache else None
+        journal = self._journal_of(folder, task.budget, self._price_of, answers)
+        crew = self._crew or playbook_crew(library)
+        return Workbench(
+            folder=folder,
+            judge=MeteredJudge(_judge_of(task, folder, self._limits), meter),
+            library=library,
+            crew=crew if isinstance(crew, Crew) else crew(task, library, journal),
+            journal=journal,
+            meter=meter,
+            models=models_of(task),
+            price_of=self._price_of,
+        )
 
     def close(self, run_dir: str) -> None:
         """End a run's judge with everything it started. Closing twice is allowed."""

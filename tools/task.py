@@ -68,6 +68,9 @@ class Budget(Section):
     trials: int = Field(12, ge=1, description="candidates that may be judged, repairs included")
     repairs: int = Field(3, ge=0, description="repairs of one attempt")
     minutes: float = Field(15.0, gt=0, description="wall time")
+    device_seconds: float | None = Field(
+        None, gt=0, description="time for which the judge has the device; null for no cap"
+    )
     usd: float = Field(2.0, ge=0, description="money for models")
     tokens: int = Field(400_000, ge=0, description="tokens for models")
 
@@ -96,7 +99,9 @@ class Task(Section):
     )
     tolerance: Tolerance = Tolerance()
     model: str = Field("playbook", description="who thinks: the playbook crew of rules")
-    strategy: Literal["greedy", "beam"] = "beam"
+    cache: bool = Field(False, description="use what a model answered to the same in other runs")
+    strategy: Literal["greedy", "beam", "evolve"] = "beam"
+    seed: int = Field(0, description="of what a strategy leaves to chance; evolve does")
     width: int = Field(2, ge=1, le=16, description="plans that are tried per round")
     pages: Literal["machine", "huge"] = Field(
         "machine", description="huge: judge, baselines and candidate all get huge pages from malloc"

@@ -21,6 +21,7 @@ from graph.report.words import (
     duration,
     interval,
     milliseconds,
+    money_text,
     percent,
     times,
 )
@@ -53,8 +54,8 @@ def cards(record: RunRecord) -> list[Card]:
         Card("Wall time", duration(record.seconds), f"budget {duration(budget.minutes * 60)}"),
         Card(
             "Model cost",
-            f"${usage.usd:.2f}",
-            f"{usage.tokens:,} tokens" if usage.tokens else "no model was called",
+            "unknown" if usage.unpriced else money_text(usage.usd),
+            f"{usage.tokens:,} tokens" if usage.shares else "no model was called",
         ),
     ]
 

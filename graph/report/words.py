@@ -4,9 +4,11 @@ Every sentence is derived from the record, and a run that found nothing faster s
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Literal, NamedTuple, assert_never
 
-from graph.record import BASELINE_PLAN, RunRecord, Status
+from graph.record import BASELINE_PLAN, Estimate, RunRecord, Status, Usage
+from tools.task import Budget
 from tools.verdict import (
     BuildFailed,
     Cheated,
@@ -156,6 +158,33 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
 
 
+def money_text(usd: float, unpriced: Sequence[str] = ()) -> str:
+    """Money as far as it is known, e.g. `$0.41`, and for which models it is not."""
+    text = f"${usd:.2f}" if usd >= 0.01 or usd == 0 else "under $0.01"
+    if not unpriced:
+        return text
+    missing = f"price of {', '.join(unpriced)} unknown"
+    return f"{text}, {missing}" if usd else missing
+
+
+def spending_text(usage: Usage) -> str:
+    """What models took, in a clause."""
+    if not usage.shares:
+        return "not asked"
+    calls = sum(share.calls for share in usage.shares)
+    asked = f"asked {calls} time{'s' if calls != 1 else ''}"
+    return f"{asked}, {usage.tokens:,} tokens, {money_text(usage.usd, usage.unpriced)}"
+
+
+def estimate_text(estimate: Estimate, budget: Budget) -> str:
+    """What a run costs at most, and where its caps are."""
+    return (
+        f"at most about {estimate.calls} calls, {estimate.tokens:,} tokens, "
+        f"{money_text(estimate.usd, estimate.unpriced)}; "
+        f"never over {budget.tokens:,} tokens or ${budget.usd:.2f}"
+    )
+
+
 def _significant(value: float) -> str:
     magnitude = abs(value)
     if magnitude >= 99.95:
@@ -177,6 +206,8 @@ class Headline(NamedTuple):
 
 def headline(record: RunRecord) -> Headline:
     """The run's result in plain words, whatever it is."""
+    if not record.finished:
+        return _unfinished(record)
     if record.status == "failed":
         return _failed(record)
     if record.status == "compiled":
@@ -191,6 +222,21 @@ def headline(record: RunRecord) -> Headline:
     if record.winner is not None and record.trial(record.winner).plan == BASELINE_PLAN:
         return _kept(record)
     return _correct(record.timing)
+
+
+def _unfinished(record: RunRecord) -> Headline:
+    """The best so far, which no second measurement has confirmed."""
+    title = "Not finished"
+    timed = [trial for trial in record.trials if trial.speedup is not None]
+    best = max(timed, key=lambda trial: trial.speedup or 0.0, default=None)
+    if best is None or best.speedup is None:
+        found = f"{_of(len(record.trials))} {tally(record.trials)}." if record.trials else ""
+        return Headline(title, f"The run stopped ({record.ended}). {found}".strip())
+    return Headline(
+        title,
+        f"The run stopped ({record.ended}). Of {len(record.trials)} trials the best so far is "
+        f"trial {best.number}, which read {times(best.speedup)} and is not confirmed.",
+    )
 
 
 def _compiled(record: RunRecord) -> Headline:

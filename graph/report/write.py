@@ -9,9 +9,10 @@ from markupsafe import Markup
 
 from graph.folder import write_whole
 from graph.record import RunRecord
-from graph.report import plots, views
+from graph.report import costs, plots, views
 from graph.report.source import highlight_module
 from graph.report.words import headline
+from tools.secrets import redact
 
 HERE = Path(__file__).parent
 REFERENCE_LIMIT = 20_000
@@ -19,8 +20,8 @@ REFERENCE_LIMIT = 20_000
 
 def write_report(record: RunRecord, folder: Path) -> None:
     """Write `report.html` and `report.json` into `folder`; a reader never sees half a file."""
-    write_whole(folder / "report.json", record.model_dump_json(indent=2))
-    write_whole(folder / "report.html", render_page(record))
+    write_whole(folder / "report.json", redact(record.model_dump_json(indent=2)))
+    write_whole(folder / "report.html", redact(render_page(record)))
 
 
 def render_page(record: RunRecord) -> str:
@@ -41,6 +42,7 @@ def render_page(record: RunRecord) -> str:
         tone=views.tone_of(record),
         winner=record.trial(record.winner) if record.winner is not None else None,
         views=views,
+        costs=costs,
         speedup_plot=plots.speedup_plot(record),
         roofline_plot=plots.roofline_plot(record),
         reference=highlight_module(record.facts.source, REFERENCE_LIMIT),

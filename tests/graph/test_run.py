@@ -9,9 +9,10 @@ from typer.testing import CliRunner
 from agents.brief import Brief, Plan
 from agents.crew import Crew
 from graph.build import build_graph
+from graph.drive import checkpointer
 from graph.folder import RunFolder
 from graph.record import BASELINE_PLAN
-from graph.run import app, checkpointer
+from graph.run import app
 from graph.state import RunInput
 from graph.summary import record_of
 from graph.workbench import Workbenches

@@ -41,6 +41,7 @@ from tools.judge.wire import (
     Verify,
 )
 from tools.runner.jail import PROJECT, check_choice
+from tools.secrets import without_secrets
 from tools.task import Task
 from tools.verdict import BuildFailed, JudgeError, Profile, Verdict
 
@@ -230,7 +231,8 @@ class Judge:
             *(["--huge-pages"] if self._task.pages == "huge" else []),
         ]  # fmt: skip
         search = [str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(search)}
+        # The reference runs in there, and where there is no jail a candidate could look at it.
+        environment = {**without_secrets(os.environ), "PYTHONPATH": os.pathsep.join(search)}
         with (self._folder / "judge.log").open("wb") as log:
             self._process = subprocess.Popen(
                 command, pass_fds=(to_read, to_write), env=environment, stdin=subprocess.DEVNULL,

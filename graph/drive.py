@@ -1,0 +1,184 @@
+"""Drives a run's graph in this process: checkpoints, events, questions to a person, and its stop.
+
+However a run stops, what was finished is on the disk, and a report says what there is so far.
+"""
+
+import shutil
+import signal
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import Any
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+from langgraph.checkpoint.sqlite import SqliteSaver
+from langgraph.types import Command, StateSnapshot
+
+from agents.llm.exchange import Exchange, Unreachable
+from graph.approval import Request
+from graph.build import build_graph
+from graph.events import append_event
+from graph.folder import RunFolder
+from graph.journal import RunJournal
+from graph.record import RunRecord
+from graph.report.write import write_report
+from graph.screen import Screen
+from graph.state import (
+    STORED,
+    AttemptState,
+    RunInput,
+    RunState,
+    add_trials,
+    append_diagnoses,
+    append_plans,
+    append_repairs,
+)
+from graph.summary import record_of
+from graph.terminal import ask, check_terminal
+from graph.workbench import Workbenches
+from knowledge.errors import BadInput
+from tools.secrets import redact
+from tools.task import Task
+
+# Steps of the graph; a round is four of them, and budgets end a run long before.
+RECURSION_LIMIT = 100_000
+
+
+class Interrupted(Exception):
+    """The run stopped before its end; what was finished is in the checkpoint, and in its report."""
+
+    def __init__(self, folder: RunFolder, why: str) -> None:
+        self.folder = folder
+        self.why = why
+        super().__init__(f"{folder.path}: {why}")
+
+
+def work(
+    folder: RunFolder,
+    task: Task,
+    entry: RunInput | None,
+    *,
+    quiet: bool,
+    benches: Workbenches | None = None,
+) -> RunRecord:
+    """Run the graph to its end, showing and keeping every event.
+
+    Args:
+        folder: of the run.
+        task: what is done in it.
+        entry: starts the run; None goes on where it stopped.
+        quiet: show no progress.
+        benches: the run's tools; the usual ones if not given.
+
+    Raises:
+        BadInput: the task can't be done; a run that was just started leaves nothing behind.
+        Interrupted: it was stopped, or no model could be reached.
+    """
+    benches = benches or Workbenches()
+    config: RunnableConfig = {
+        "configurable": {"thread_id": folder.path.name},
+        "recursion_limit": RECURSION_LIMIT,
+    }
+    try:
+        with (
+            folder.held(),
+            checkpointer(folder) as saver,
+            Screen(task, quiet) as screen,
+            _terminate_like_interrupt(),
+        ):
+            graph = build_graph(benches, checkpointer=saver)
+            fresh = entry is not None
+            if entry is None and not saver.get_tuple(config):
+                entry = RunInput(task=task, run_dir=str(folder.path))
+            try:
+                drive(graph, entry, config, folder, screen)
+            except KeyboardInterrupt as stop:
+                raise _stopped(graph, config, folder, "interrupted") from stop
+            except Unreachable as error:
+                raise _stopped(graph, config, folder, f"parked: {redact(str(error))}") from error
+            except BadInput as error:
+                _stopped(graph, config, folder, str(error))
+                if fresh and "facts" not in graph.get_state(config).values:
+                    benches.close_all()
+                    shutil.rmtree(folder.path, ignore_errors=True)
+                raise
+            state: RunState = graph.get_state(config).values  # type: ignore[assignment]
+        return record_of(state, exchanges_in(folder, task))
+    finally:
+        benches.close_all()
+        shutil.rmtree(folder.scratch, ignore_errors=True)
+
+
+def drive(
+    graph: Any, entry: RunInput | None, config: RunnableConfig, folder: RunFolder, screen: Screen
+) -> None:
+    """Run the graph until it has nothing left to do or to ask."""
+    given: RunInput | Command[Any] | None = entry
+    while True:
+        # A node's result is on the disk before the next node starts.
+        stream = graph.stream(
+            given, config, stream_mode="custom", subgraphs=True, durability="sync"
+        )
+        for _, event in stream:
+            append_event(folder.events, event)
+            screen.handle(event)
+        waiting = [one for task in graph.get_state(config).tasks for one in task.interrupts]
+        if not waiting:
+            return
+        check_terminal()
+        with screen.aside() as console:
+            given = Command(resume=ask(Request.model_validate(waiting[0].value), console))
+
+
+def _stopped(graph: Any, config: RunnableConfig, folder: RunFolder, why: str) -> Interrupted:
+    """Write the report of what there is so far, if the reference was ever measured."""
+    state = state_so_far(graph.get_state(config, subgraphs=True))
+    if "facts" in state:
+        stopped: RunState = {**state, "ended": why, "concluded": False}
+        write_report(record_of(stopped, exchanges_in(folder, state["task"])), folder.path)
+    return Interrupted(folder, why)
+
+
+def state_so_far(snapshot: StateSnapshot) -> RunState:
+    """The run's state with what its unfinished attempts have found."""
+    state: RunState = {**snapshot.values}  # type: ignore[typeddict-item]
+    for task in snapshot.tasks:
+        if isinstance(task.state, StateSnapshot):
+            found: AttemptState = task.state.values  # type: ignore[assignment]
+            state["trials"] = add_trials(state.get("trials", {}), found.get("trials", {}))
+            state["plans"] = append_plans(state.get("plans", ()), found.get("plans", ()))
+            state["diagnoses"] = append_diagnoses(
+                state.get("diagnoses", ()), found.get("diagnoses", ())
+            )
+            state["repairs"] = append_repairs(state.get("repairs", ()), found.get("repairs", ()))
+    return state
+
+
+def exchanges_in(folder: RunFolder, task: Task) -> tuple[Exchange, ...]:
+    """What the run's roles and models said so far."""
+    return RunJournal(folder, task.budget).exchanges()
+
+
+@contextmanager
+def checkpointer(folder: RunFolder) -> Iterator[SqliteSaver]:
+    """The run's checkpoints; reading them back makes no class but those that a run stores."""
+    serializer = JsonPlusSerializer(
+        allowed_msgpack_modules=[(cls.__module__, cls.__qualname__) for cls in STORED]
+    )
+    with closing(sqlite3.connect(folder.checkpoint, check_same_thread=False)) as connection:
+        yield SqliteSaver(connection, serde=serializer)
+
+
+@contextmanager
+def _terminate_like_interrupt() -> Iterator[None]:
+    """Let SIGTERM end a run as Ctrl-C does, with its processes stopped and the way back printed."""
+
+    def raise_interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    earlier = signal.signal(signal.SIGTERM, raise_interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, earlier)

@@ -1,0 +1,47 @@
+"""A file of JSON lines that outlives its process: a line counts once it is whole, on the disk."""
+
+import os
+import threading
+from pathlib import Path
+
+
+class Ledger:
+    """Lines appended for good, from any thread.
+
+    Args:
+        path: the file; made with its first line.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = threading.Lock()
+
+    def recover(self) -> tuple[list[str], bool]:
+        """Every whole line, and whether a half-written one had to be dropped.
+
+        A process that is killed while it writes leaves a line without an end; it is cut off, so
+        that the next one starts where a line should.
+        """
+        if not self.path.exists():
+            return [], False
+        with self._lock, self.path.open("r+b") as file:
+            data = file.read()
+            whole = data.rfind(b"\n") + 1
+            if whole < len(data):
+                file.truncate(whole)
+                os.fsync(file.fileno())
+        lines = data[:whole].decode("utf-8", errors="replace").splitlines()
+        return [line for line in lines if line], whole < len(data)
+
+    def append(self, line: str) -> None:
+        """Write one line; it is on the disk when this returns."""
+        data = line.encode() + b"\n"
+        with self._lock:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+            try:
+                while data:
+                    data = data[os.write(descriptor, data) :]
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)

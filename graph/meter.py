@@ -1,0 +1,141 @@
+"""The clock of a run: wall time worked and time on the device, on the disk and so over restarts."""
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from graph.ledger import Ledger
+from knowledge.opgraph import Frozen
+from tools.ahead import AheadOfTime
+from tools.candidate import Candidate
+from tools.facts import Baselines, ReferenceFacts, Roofline
+from tools.judge.client import Judge
+from tools.verdict import BuildFailed, Profile, Verdict
+
+Reply = TypeVar("Reply")
+
+
+class Lap(Frozen):
+    """A stretch of work. `device_seconds` is what the judge had the device for, 0 for the rest."""
+
+    what: str
+    candidate: str = ""
+    wall_seconds: float
+    device_seconds: float = 0.0
+
+
+class Meter:
+    """Adds up laps; the sum goes on where a killed process left it.
+
+    Time is lost with a process that is killed only from its last lap on: a lap ends with every node
+    and with every request to the judge.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._ledger = Ledger(path)
+        lines, _ = self._ledger.recover()
+        laps = [Lap.model_validate_json(line) for line in lines]
+        self._wall = sum(lap.wall_seconds for lap in laps)
+        self._device = sum(lap.device_seconds for lap in laps)
+        self._since = time.monotonic()
+        self._lock = threading.Lock()
+
+    @property
+    def wall_seconds(self) -> float:
+        """Worked so far, by every process that this run had."""
+        with self._lock:
+            return self._wall + time.monotonic() - self._since
+
+    @property
+    def device_seconds(self) -> float:
+        """For which the judge had the device so far."""
+        with self._lock:
+            return self._device
+
+    def lap(self, what: str, candidate: str = "", device_seconds: float = 0.0) -> None:
+        """End a lap, and start the next."""
+        with self._lock:
+            now = time.monotonic()
+            wall, self._since = now - self._since, now
+            self._wall += wall
+            self._device += device_seconds
+        self._ledger.append(
+            Lap(
+                what=what, candidate=candidate, wall_seconds=wall, device_seconds=device_seconds
+            ).model_dump_json()
+        )
+
+    def forget(self) -> None:
+        """Start the next lap now: what passed since the last one was nobody's work."""
+        with self._lock:
+            self._since = time.monotonic()
+
+
+class MeteredJudge:
+    """A judge whose requests are counted, one at a time; compiling leaves the device free.
+
+    Args:
+        judge: does the work. For a device that is not here, no device is had.
+        meter: is told of every request that ended.
+    """
+
+    def __init__(self, judge: Judge | AheadOfTime, meter: Meter) -> None:
+        self._judge = judge
+        self._meter = meter
+        self._on_device = isinstance(judge, Judge)
+        # The judge makes its callers wait too; here, so that waiting isn't taken for device time.
+        self._turn = threading.Lock()
+
+    def examine(self) -> ReferenceFacts:
+        """The facts of the reference."""
+        return self._timed("examine", None, self._judge.examine)
+
+    def survey(self) -> tuple[Baselines, Roofline]:
+        """Baselines and roofline."""
+        return self._timed("survey", None, self._judge.survey)
+
+    def build(self, candidate: Candidate) -> BuildFailed | None:
+        """Compile a candidate; None where nothing is wrong."""
+        return self._timed("build", candidate, lambda: self._judge.build(candidate), device=False)
+
+    def verify(self, candidate: Candidate) -> Verdict:
+        """Judge its correctness."""
+        return self._timed("verify", candidate, lambda: self._judge.verify(candidate))
+
+    def measure(
+        self, candidate: Candidate, against: tuple[str, ...], to_beat: float | None = None
+    ) -> Verdict:
+        """Time it."""
+        return self._timed(
+            "measure", candidate, lambda: self._judge.measure(candidate, against, to_beat)
+        )
+
+    def profile(self, candidate: Candidate) -> Profile | None:
+        """Where its time goes."""
+        return self._timed("profile", candidate, lambda: self._judge.profile(candidate))
+
+    def confirm(self, candidate: Candidate) -> Verdict:
+        """Judge and time it again."""
+        return self._timed("confirm", candidate, lambda: self._judge.confirm(candidate))
+
+    def close(self) -> None:
+        """End the judge with everything it started; twice is fine."""
+        self._judge.close()
+
+    def _timed(
+        self,
+        what: str,
+        candidate: Candidate | None,
+        ask: Callable[[], Reply],
+        *,
+        device: bool = True,
+    ) -> Reply:
+        with self._turn:
+            began = time.monotonic()
+            try:
+                return ask()
+            finally:
+                took = time.monotonic() - began if device and self._on_device else 0.0
+                self._meter.lap(what, candidate.digest if candidate else "", took)

@@ -1,0 +1,75 @@
+"""A run is played again from its exchanges, without a model."""
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from graph.drive import exchanges_in, work
+from graph.folder import RunFolder
+from graph.record import RunRecord
+from graph.replay import Recording, ReplayJournal, app
+from graph.state import RunInput
+from graph.workbench import Workbenches
+from knowledge.errors import BadInput
+from tests.graph.conftest import LIMITS, RIGHT, WRONG
+from tests.graph.speaking import price, speaking_crew
+from tools.task import InputSpec, Task
+
+SCRIPT = ((WRONG, RIGHT), (RIGHT + "#",))
+
+
+def task() -> Task:
+    return Task(name="relu", op="torch.relu", inputs=(InputSpec(shape=(64, 64)),), width=2)
+
+
+def run(base: Path, bills: Path, recording: Recording | None = None) -> tuple[RunFolder, RunRecord]:
+    folder = RunFolder.create(base, task())
+    benches = Workbenches(
+        base / "library",
+        speaking_crew(bills, *SCRIPT),
+        LIMITS,
+        price_of=price,
+        journal_of=partial(ReplayJournal, recording) if recording is not None else None,
+    )
+    entry = RunInput(task=task(), run_dir=str(folder.path))
+    return folder, work(folder, task(), entry, quiet=True, benches=benches)
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunFolder, RunRecord]:
+    base = tmp_path_factory.mktemp("original")
+    return run(base, base / "paid")
+
+
+def test_a_replay_tries_the_same_and_pays_nothing(
+    original: tuple[RunFolder, RunRecord], tmp_path: Path
+) -> None:
+    folder, first = original
+    recording = Recording(exchanges_in(folder, task()))
+    _, again = run(folder.path.parent, tmp_path / "paid", recording)
+    assert not (tmp_path / "paid").exists()
+    assert [plan.id for plan in again.plans] == [plan.id for plan in first.plans]
+    assert {t.candidate.digest for t in first.trials} <= {t.candidate.digest for t in again.trials}
+    # The planner's questions quote times, and those were measured anew.
+    assert recording.by_place == 2
+    assert recording.by_key >= 4
+    assert (again.usage.tokens, again.usage.usd) == (0, 0.0)
+    assert again.usage.shares
+
+
+def test_a_question_without_a_recorded_answer_is_one_clear_line(
+    original: tuple[RunFolder, RunRecord], tmp_path: Path
+) -> None:
+    folder, _ = original
+    recording = Recording(exchanges_in(folder, task())[:1])
+    with pytest.raises(BadInput, match=r"the coder asks something for plan p.* no answer"):
+        run(folder.path.parent, tmp_path / "paid", recording)
+
+
+def test_replaying_what_is_no_run_is_one_clear_line(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, [str(tmp_path), "--out", str(tmp_path / "runs")])
+    assert result.exit_code == 2
+    assert result.stderr.count("\n") == 1
+    assert "is not the folder of a run" in result.stderr
