@@ -8,7 +8,7 @@ from knowledge.device import Device
 from knowledge.opgraph import Frozen
 from knowledge.pattern import Refusal, Step
 from tools.facts import Baselines, ReferenceFacts, Roofline
-from tools.task import Task
+from tools.task import PLAYBOOK, Task
 from tools.verdict import Trial
 
 
@@ -24,10 +24,12 @@ class Citation(Frozen):
 class Plan(Frozen):
     """One thing to try.
 
-    `steps` is the playbook's recipe. `expected_speedup` is over the fastest baseline, and
+    `steps` is the playbook's recipe; a model's plan has none, and says in `instructions` what to
+    do and in `technique` of which kind it is. `maker` made it: `playbook`, or a model's id, also
+    where that only mended what another made; `note` is what a person who approved it added for
+    whoever carries it out. `expected_speedup` is over the fastest baseline, and
     `arithmetic` says how it was reckoned. `parent` is the trial to start from, None for the
-    reference itself. `maker` is `playbook` or the model that thought of it; `note` is what a person
-    who approved it added for whoever carries it out.
+    reference itself.
     """
 
     id: str
@@ -38,8 +40,15 @@ class Plan(Frozen):
     citations: tuple[Citation, ...] = ()
     labels: tuple[str, ...] = ()
     parent: int | None = None
-    maker: str = "playbook"
+    maker: str = PLAYBOOK
     note: str = ""
+    instructions: str = ""
+    technique: str = ""
+
+    @property
+    def pattern(self) -> str:
+        """What it does, in a few words by which trials are grouped."""
+        return "+".join(step.pattern for step in self.steps) or self.technique or "library"
 
 
 class Diagnosis(Frozen):

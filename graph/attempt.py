@@ -157,7 +157,7 @@ class AttemptNodes:
             number=state["number"],
             plan=plan.id,
             title=plan.title,
-            pattern="+".join(step.pattern for step in plan.steps) or "library",
+            pattern=plan.pattern,
             parent=state["parent"],
             repair=state["repair"],
             candidate=state["candidate"],

@@ -9,6 +9,7 @@ from graph.strategy import ranked
 from graph.workbench import Workbench
 from knowledge.experience import fingerprint, signature
 from knowledge.experience.tried import Tried
+from tools.task import PLAYBOOK
 from tools.verdict import Compiled, Correct, Trial
 
 CONFIRMATIONS = 3
@@ -103,7 +104,8 @@ def tried_in(record: RunRecord) -> list[Tried]:
                 device=record.device.name,
                 architecture=record.device.architecture,
                 title=trial.title,
-                steps=record.plan(trial.plan).steps,
+                # Of what a model wrote, the steps that it had for a plan say too little.
+                steps=record.plan(trial.plan).steps if trial.candidate.author == PLAYBOOK else (),
                 verdict=trial.verdict.kind,
                 speedup=best.speedup if best else None,
                 low=best.low if best else None,

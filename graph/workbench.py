@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import get_args
 
 from agents.crew import Crew
+from agents.llm.crew import model_crew
 from agents.llm.exchange import Journal, Role
+from agents.llm.prices import Prices
 from agents.playbook.coder import PlaybookCoder
 from agents.playbook.debugger import PlaybookDebugger
 from agents.playbook.planner import PlaybookPlanner
@@ -25,7 +27,7 @@ from knowledge.store import Library
 from tools.ahead import AheadOfTime
 from tools.judge.client import Judge
 from tools.judge.wire import JudgeLimits
-from tools.task import Budget, Task, language_of
+from tools.task import PLAYBOOK, Budget, Task, language_of
 
 CrewMaker = Callable[[Task, Library, Journal], Crew]
 JournalMaker = Callable[[RunFolder, Budget, PriceOf, Answers | None], RunJournal]
@@ -66,9 +68,8 @@ def playbook_crew(library: Library) -> Crew:
 
 def models_of(task: Task) -> dict[Role, str]:
     """Which model thinks in which role; roles of the playbook are not in it."""
-    if task.model == "playbook":
-        return {}
-    return dict.fromkeys(get_args(Role), task.model)
+    by_role = {role: task.model.of(role) for role in get_args(Role)}
+    return {role: model for role, model in by_role.items() if model != PLAYBOOK}
 
 
 def answers_beside(library: Path | None) -> Path:
@@ -94,7 +95,7 @@ class Workbenches:
         library_folder: where the library is kept; None for the user's own.
         crew: replaces the playbook crew, e.g. by a scripted one, or makes one that has a journal.
         limits: the judge's deadlines and time for measuring; None for its own.
-        price_of: what calls to models cost.
+        price_of: what calls to models cost; None for the task's price list.
         journal_of: makes a run's journal; None for the usual one.
     """
 
@@ -104,7 +105,7 @@ class Workbenches:
         crew: Crew | CrewMaker | None = None,
         limits: JudgeLimits | None = None,
         *,
-        price_of: PriceOf = unpriced,
+        price_of: PriceOf | None = None,
         journal_of: JournalMaker | None = None,
     ) -> None:
         self._library_folder = library_folder
@@ -128,17 +129,23 @@ class Workbenches:
         library = Library.open(self._library_folder, for_run=True)
         library.refresh()
         answers = Answers(answers_beside(self._library_folder)) if task.cache else None
-        journal = self._journal_of(folder, task.budget, self._price_of, answers)
-        crew = self._crew or playbook_crew(library)
+        price_of = self._price_of or Prices.load(task.prices).usd
+        journal = self._journal_of(folder, task.budget, price_of, answers)
+        judge = MeteredJudge(_judge_of(task, folder, self._limits), meter)
+        crew = self._crew
+        if crew is None:
+            crew = playbook_crew(library)
+            if task.way_of_thinking != "playbook":
+                crew = model_crew(task, library, judge, journal)
         return Workbench(
             folder=folder,
-            judge=MeteredJudge(_judge_of(task, folder, self._limits), meter),
+            judge=judge,
             library=library,
             crew=crew if isinstance(crew, Crew) else crew(task, library, journal),
             journal=journal,
             meter=meter,
             models=models_of(task),
-            price_of=self._price_of,
+            price_of=price_of,
         )
 
     def close(self, run_dir: str) -> None:

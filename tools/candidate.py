@@ -13,12 +13,13 @@ class Candidate(Frozen):
 
     `source` defines `ModelNew`, with the constructor and forward of the reference's `Model`.
     `backend` is the language that does the work. `labels` state what a reader must know before she
-    ships it, e.g. `assumes: frozen weights`.
+    ships it, e.g. `assumes: frozen weights`. `author` wrote it: `playbook`, or a model's id.
     """
 
     source: str
     backend: Backend
     labels: tuple[str, ...] = ()
+    author: str = "playbook"
 
     @property
     def digest(self) -> str:

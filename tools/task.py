@@ -10,13 +10,22 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from knowledge.device import Device
 from knowledge.errors import BadInput
 from knowledge.opgraph import DTYPE_BYTES
 
-MODELS = ("playbook",)
+# In the place of a model's id: the crew of rules.
+PLAYBOOK = "playbook"
+ROLES = ("planner", "coder", "debugger", "profiler")
 SEE_EXAMPLES = "See examples/ for task files."
 
 
@@ -75,6 +84,57 @@ class Budget(Section):
     tokens: int = Field(400_000, ge=0, description="tokens for models")
 
 
+class Models(Section):
+    """Who thinks in each role: `playbook`, or a model as LangChain names it, `provider:name`."""
+
+    planner: str | None = Field(None, description="None: as `default`")
+    coder: str | None = Field(None, description="None: as `default`")
+    debugger: str | None = Field(None, description="None: as `default`")
+    profiler: str | None = Field(None, description="None: as `default`")
+    default: str = Field(PLAYBOOK, description="for the roles that are not named")
+
+    def of(self, role: str) -> str:
+        """Who thinks in a role."""
+        named: str | None = getattr(self, role)
+        return self.default if named is None else named
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """Every model that has a role, once each, without the playbook."""
+        found = dict.fromkeys(self.of(role) for role in ROLES)
+        return tuple(model for model in found if model != PLAYBOOK)
+
+    @model_validator(mode="after")
+    def _well_formed(self) -> Self:
+        for model in (*(self.of(role) for role in ROLES), self.default):
+            provider, colon, name = model.partition(":")
+            if model != PLAYBOOK and not (provider and colon and name):
+                example = "openai:gpt-5 or ollama:qwen3"
+                raise ValueError(f'"{model}" is neither "{PLAYBOOK}" nor a model like {example}')
+        if self.of("planner") != PLAYBOOK and self.of("coder") == PLAYBOOK:
+            raise ValueError("a model that plans needs a model as coder: rules can't read its plan")
+        return self
+
+
+class ModelSettings(Section):
+    """How models are asked; `options` go to LangChain's chat model as they are."""
+
+    temperature: float | None = Field(None, ge=0, description="None: the provider's own")
+    max_tokens: int = Field(16_000, ge=1, description="of one answer, its reasoning included")
+    timeout_s: float = Field(300.0, gt=0, description="for one answer")
+    retries: int = Field(6, ge=0, description="of a call that met a limit or a broken line")
+    tool_calls: int = Field(8, ge=0, description="in one turn; 0: the models get no tools")
+    options: dict[str, Any] = Field({}, description="e.g. {reasoning_effort: high}")
+
+    @model_validator(mode="after")
+    def _no_secrets(self) -> Self:
+        # The task is written into the run's folder, its report and its checkpoints.
+        endings = ("key", "token", "secret", "password")
+        if secret := [name for name in self.options if name.lower().endswith(endings)]:
+            raise ValueError(f"{secret[0]} does not belong in a task; keys come from variables")
+        return self
+
+
 class Task(Section):
     """Everything a run needs to know, resolved: paths are absolute, defaults are filled in."""
 
@@ -98,8 +158,18 @@ class Task(Section):
         "strict", description="strict keeps the reference's accuracy class"
     )
     tolerance: Tolerance = Tolerance()
-    model: str = Field("playbook", description="who thinks: the playbook crew of rules")
-    cache: bool = Field(False, description="use what a model answered to the same in other runs")
+    model: Models = Field(
+        Models(), description="who thinks: playbook, provider:name, or a mapping by role"
+    )
+    crew: Literal["playbook", "hybrid", "model"] | None = Field(
+        None, description="hybrid: the rules go first; None: hybrid whenever a model is named"
+    )
+    base_url: str | dict[str, str] | None = Field(
+        None, description="the server of all models, or of each provider's by its name"
+    )
+    model_settings: ModelSettings = ModelSettings()
+    prices: Path | None = Field(None, description="a TOML file with prices of your own")
+    cache: bool = Field(False, description="use answers to the same question from earlier runs")
     strategy: Literal["greedy", "beam", "evolve"] = "beam"
     seed: int = Field(0, description="of what a strategy leaves to chance; evolve does")
     width: int = Field(2, ge=1, le=16, description="plans that are tried per round")
@@ -107,6 +177,33 @@ class Task(Section):
         "machine", description="huge: judge, baselines and candidate all get huge pages from malloc"
     )
     budget: Budget = Budget()
+
+    @property
+    def way_of_thinking(self) -> Literal["playbook", "hybrid", "model"]:
+        """`crew`, or what it is where it was not given."""
+        if self.crew is not None:
+            return self.crew
+        return "hybrid" if self.model.named else "playbook"
+
+    @field_validator("model", mode="before")
+    @classmethod
+    def _one_for_all(cls, value: Any) -> Any:
+        return {"default": value} if isinstance(value, str) else value
+
+    @field_validator("base_url")
+    @classmethod
+    def _plain_address(cls, value: str | dict[str, str] | None) -> str | dict[str, str] | None:
+        for address in value.values() if isinstance(value, dict) else filter(None, (value,)):
+            # What stands before an @ is a password, and the task is written into reports.
+            if not address.startswith(("http://", "https://")) or "@" in address:
+                raise ValueError(f'"{address}" is not an address like http://localhost:8000/v1')
+        return value
+
+    @model_validator(mode="after")
+    def _models_for_crew(self) -> Self:
+        if self.crew in ("hybrid", "model") and not self.model.named:
+            raise ValueError(f"crew {self.crew} needs a model, e.g. model: openai:gpt-5")
+        return self
 
     @model_validator(mode="after")
     def _one_subject(self) -> Self:
@@ -187,19 +284,19 @@ def parse_task(
         task = Task.model_validate(raw)
     except ValidationError as error:
         raise _readable(error, where) from error
-    _check_model(task.model, where)
-    if task.reference is None:
-        return task
-    reference = (folder / task.reference).resolve()
-    if not reference.is_file():
-        what = f"{task.reference} does not exist."
-        raise BadInput(f"{where}: reference", what, f"It was looked for in {folder}.")
-    return task.model_copy(update={"reference": reference})
+    found = {
+        key: _existing(folder, path, f"{where}: {key}")
+        for key, path in (("reference", task.reference), ("prices", task.prices))
+        if path is not None
+    }
+    return task.model_copy(update=found)
 
 
-def _check_model(model: str, where: str) -> None:
-    if model not in MODELS:
-        raise BadInput(f"{where}: model", f'"{model}" is unknown.', f"Known: {', '.join(MODELS)}.")
+def _existing(folder: Path, path: Path, place: str) -> Path:
+    resolved = (folder / path).resolve()
+    if not resolved.is_file():
+        raise BadInput(place, f"{path} does not exist.", f"It was looked for in {folder}.")
+    return resolved
 
 
 def _override(raw: dict[str, Any], text: str) -> None:
@@ -234,7 +331,8 @@ def _readable(error: ValidationError, where: str) -> BadInput:
 
 def _keys_of(path: list[str]) -> list[str]:
     sections: dict[str, type[Section]] = {
-        "budget": Budget, "tolerance": Tolerance, "inputs": InputSpec,
+        "budget": Budget, "tolerance": Tolerance, "inputs": InputSpec, "model": Models,
+        "model_settings": ModelSettings,
     }  # fmt: skip
     return sorted((sections[path[0]] if path else Task).model_fields)
 

@@ -36,5 +36,9 @@ class PlaybookCoder:
         else:
             language = language_of(brief.task, brief.device, "task")
             source = cook(facts.graph, facts.source, plan.steps, language)
-        backend = next((one for one, mark in MARKS.items() if mark in source), None)
-        return Candidate(source=source, backend=backend or "torch", labels=plan.labels)
+        return Candidate(source=source, backend=backend_of(source), labels=plan.labels)
+
+
+def backend_of(source: str) -> Backend:
+    """The language that does the work in a module, by its marks."""
+    return next((one for one, mark in MARKS.items() if mark in source), "torch")
