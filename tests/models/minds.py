@@ -294,6 +294,38 @@ class Cheats(Able):
         return Says("No way: the kernel is as fast as a kernel can be.")
 
 
+class Spies(Able):
+    """Writes a kernel that tells what it finds in its environment, and of its parents' too."""
+
+    SPYING = """\
+import os
+from pathlib import Path
+
+import torch
+
+
+def environments():
+    yield dict(os.environ)
+    for one in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            yield one.read_bytes()
+        except OSError:
+            continue
+
+
+class ModelNew(torch.nn.Module):
+    def __init__(self, scale):
+        super().__init__()
+
+    def forward(self, x):
+        raise RuntimeError(f"found: {list(environments())}")
+"""
+
+    def write(self, question: Question) -> Answer:
+        """The spy."""
+        return Says(fenced(self.SPYING))
+
+
 class Slow:
     """Takes longer than the client waits when it is first asked; the next time it is quick.
 

@@ -19,6 +19,7 @@ from tests.models.minds import (
     Leaves,
     Malforms,
     Slow,
+    Spies,
     Stumbles,
     role_of,
 )
@@ -139,6 +140,19 @@ def test_a_cheat_is_caught_and_the_run_goes_on_to_an_honest_kernel(
     caught = run.report["trials"][0]
     assert run.report["winner"] != caught["number"]
     assert "kept" in caught["candidate"]["source"]
+    check_books(run, server)
+
+
+def test_a_spy_finds_no_key_and_is_mended(command: Command, play: Play, tiny_task: Path) -> None:
+    server = play(Spies())
+    run = command.run(tiny_task, server, "budget.trials=2")
+    assert run.code in (0, 3), run.err
+    assert run.kinds == ["crashed", "correct"]
+    found = run.report["trials"][0]["verdict"]["log"]
+    assert "found: [{" in found
+    # Not only the value: the variables are not there, so nothing had to be blotted out.
+    assert "API_KEY" not in found
+    assert "redacted" not in found
     check_books(run, server)
 
 
