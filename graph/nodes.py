@@ -74,6 +74,7 @@ class RunNodes:
         task = state.task
         device = resolve(task.target, "task: target")
         language_of(task, device, "task")
+        self._benches.check(task, "task")
         run_dir = state.run_dir or str(RunFolder.create(self._runs, task).path)
         announce(NodeStarted(node="prepare", detail=task.name))
         bench = self._benches.of(run_dir, task)

@@ -23,7 +23,7 @@ from graph.journal import Answers, PriceOf, RunJournal, present_place
 from graph.run import BAD_INPUT, EXIT, INTERRUPTED
 from graph.screen import final_screen
 from graph.state import RunInput
-from graph.workbench import Workbenches
+from graph.workbench import Workbenches, replayed_crew
 from knowledge.errors import BadInput
 from tools.task import Budget
 
@@ -109,7 +109,9 @@ def main(
             task,
             RunInput(task=task, run_dir=str(folder.path)),
             quiet=quiet,
-            benches=Workbenches(journal_of=partial(ReplayJournal, recording)),
+            benches=Workbenches(
+                journal_of=partial(ReplayJournal, recording), crew_of=replayed_crew
+            ),
         )
     except BadInput as error:
         _say(str(error))

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from agents.llm.models import check_models
 from graph.build import RUNS
 from graph.drive import Interrupted, work
 from graph.folder import RunFolder
@@ -90,6 +91,7 @@ def _open_run(
         )
     task = load_task(task_file, overrides)
     language_of(task, resolve(task.target, f"{task_file}: target"), str(task_file))
+    check_models(task, str(task_file))
     return RunFolder.create(out, task), task, True
 
 

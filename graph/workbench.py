@@ -13,7 +13,9 @@ from typing import get_args
 from agents.crew import Crew
 from agents.llm.crew import model_crew
 from agents.llm.exchange import Journal, Role
+from agents.llm.models import check_models, recorded_models
 from agents.llm.prices import Prices
+from agents.llm.tools import Bench
 from agents.playbook.coder import PlaybookCoder
 from agents.playbook.debugger import PlaybookDebugger
 from agents.playbook.planner import PlaybookPlanner
@@ -30,6 +32,7 @@ from tools.judge.wire import JudgeLimits
 from tools.task import PLAYBOOK, Budget, Task, language_of
 
 CrewMaker = Callable[[Task, Library, Journal], Crew]
+CrewFor = Callable[[Task, Library, Bench, Journal], Crew]
 JournalMaker = Callable[[RunFolder, Budget, PriceOf, Answers | None], RunJournal]
 
 
@@ -66,8 +69,28 @@ def playbook_crew(library: Library) -> Crew:
     return Crew(PlaybookPlanner(library), coder, PlaybookDebugger(coder), PlaybookProfiler())
 
 
+def crew_for(task: Task, library: Library, judge: Bench, journal: Journal) -> Crew:
+    """The crew that a task asks for: rules, models, or both.
+
+    Raises:
+        BadInput: a model's package or key is missing.
+    """
+    if task.way_of_thinking == "playbook":
+        return playbook_crew(library)
+    return model_crew(task, library, judge, journal)
+
+
+def replayed_crew(task: Task, library: Library, judge: Bench, journal: Journal) -> Crew:
+    """The same crew where all answers are known: it needs no package of a provider and no key."""
+    if task.way_of_thinking == "playbook":
+        return playbook_crew(library)
+    return model_crew(task, library, judge, journal, recorded_models(task))
+
+
 def models_of(task: Task) -> dict[Role, str]:
     """Which model thinks in which role; roles of the playbook are not in it."""
+    if task.way_of_thinking == "playbook":
+        return {}
     by_role = {role: task.model.of(role) for role in get_args(Role)}
     return {role: model for role, model in by_role.items() if model != PLAYBOOK}
 
@@ -93,10 +116,11 @@ class Workbenches:
 
     Args:
         library_folder: where the library is kept; None for the user's own.
-        crew: replaces the playbook crew, e.g. by a scripted one, or makes one that has a journal.
+        crew: replaces the task's crew, e.g. by a scripted one, or makes one that has a journal.
         limits: the judge's deadlines and time for measuring; None for its own.
-        price_of: what calls to models cost; None for the task's price list.
+        price_of: what calls to models cost; None for what the task's price list says.
         journal_of: makes a run's journal; None for the usual one.
+        crew_of: makes the crew that a task asks for.
     """
 
     def __init__(
@@ -107,14 +131,25 @@ class Workbenches:
         *,
         price_of: PriceOf | None = None,
         journal_of: JournalMaker | None = None,
+        crew_of: CrewFor = crew_for,
     ) -> None:
         self._library_folder = library_folder
         self._crew = crew
         self._limits = limits
         self._price_of = price_of
         self._journal_of = journal_of or RunJournal
+        self._crew_of = crew_of
         self._open: dict[str, Workbench] = {}
         self._lock = threading.Lock()
+
+    def check(self, task: Task, where: str) -> None:
+        """Complain of what the task's models need and don't have, before anything is made.
+
+        Raises:
+            BadInput: a package or a key is missing.
+        """
+        if self._crew is None and self._crew_of is crew_for:
+            check_models(task, where)
 
     def of(self, run_dir: str, task: Task) -> Workbench:
         """The workbench of a run, opened if it is not."""
@@ -132,11 +167,7 @@ class Workbenches:
         price_of = self._price_of or Prices.load(task.prices).usd
         journal = self._journal_of(folder, task.budget, price_of, answers)
         judge = MeteredJudge(_judge_of(task, folder, self._limits), meter)
-        crew = self._crew
-        if crew is None:
-            crew = playbook_crew(library)
-            if task.way_of_thinking != "playbook":
-                crew = model_crew(task, library, judge, journal)
+        crew = self._crew or self._crew_of(task, library, judge, journal)
         return Workbench(
             folder=folder,
             judge=judge,

@@ -5,6 +5,7 @@ planned they also write, mend and read, unless a model was put in that role alon
 the playbook's planner goes first, and what it found is what the model's planner starts from.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from agents.brief import Brief, Diagnosis, Plan, Planning
@@ -138,7 +139,13 @@ class ProfilerByAuthor:
         return (self.rules if ruled else self.model).explain(brief, trial)
 
 
-def model_crew(task: Task, library: Library, bench: Bench, journal: Journal) -> Crew:
+def model_crew(
+    task: Task,
+    library: Library,
+    bench: Bench,
+    journal: Journal,
+    models: Mapping[str, Model] | None = None,
+) -> Crew:
     """The crew that a task asks for, with a model in at least one role.
 
     Args:
@@ -146,22 +153,31 @@ def model_crew(task: Task, library: Library, bench: Bench, journal: Journal) -> 
         library: is asked by planners, and by models through their tools.
         bench: tries what models draft.
         journal: keeps what models said, and the books.
+        models: by their ids; None means that they are made here.
 
     Raises:
         BadInput: a model can't be used here; one line says what to install or to set.
     """
-    return _Hiring(task, library, bench, journal).crew()
+    hired = make_models(task, "task") if models is None else models
+    return _Hiring(task, library, bench, journal, hired).crew()
 
 
 class _Hiring:
     """Fills the roles one by one."""
 
-    def __init__(self, task: Task, library: Library, bench: Bench, journal: Journal) -> None:
+    def __init__(
+        self,
+        task: Task,
+        library: Library,
+        bench: Bench,
+        journal: Journal,
+        models: Mapping[str, Model],
+    ) -> None:
         self._task = task
         self._library = library
         self._bench = bench
         self._journal = journal
-        self._models = make_models(task, "task")
+        self._models = models
         self._hybrid = task.way_of_thinking == "hybrid"
         self._coder = PlaybookCoder()
 

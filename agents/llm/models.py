@@ -66,13 +66,13 @@ OTHER = Provider("", timeout="", retries="")
 
 @dataclass(frozen=True)
 class Model:
-    """A chat model, and what is known of it.
+    """A chat model, and what is known of it; `chat` is None where all its answers are known.
 
     `settings` are part of the identity of a question; they hold no key and no address.
     """
 
     id: str
-    chat: BaseChatModel
+    chat: BaseChatModel | None
     prices: Prices
     max_tokens: int
     settings: dict[str, Any]
@@ -82,14 +82,16 @@ class Model:
     @property
     def calls_tools(self) -> bool:
         """False where it is known that it can't; who is not known to LangChain is tried."""
-        told: Any = self.chat.profile or {}
-        return self.tool_calls > 0 and told.get("tool_calling", True) is not False
+        return self.tool_calls > 0 and self._can("tool_calling")
 
     @property
     def structures(self) -> bool:
         """False where it is known not to keep to a schema."""
-        told: Any = self.chat.profile or {}
-        return told.get("structured_output", True) is not False
+        return self._can("structured_output")
+
+    def _can(self, what: str) -> bool:
+        told: Any = (self.chat.profile if self.chat is not None else None) or {}
+        return told.get(what, True) is not False
 
 
 def make_models(task: Task, where: str) -> dict[str, Model]:
@@ -102,6 +104,23 @@ def make_models(task: Task, where: str) -> dict[str, Model]:
         return {}
     prices = Prices.load(task.prices)
     return {model: _make(model, task, prices, where) for model in task.model.named}
+
+
+def recorded_models(task: Task) -> dict[str, Model]:
+    """The task's models where every answer of theirs is known: nobody is there to be asked."""
+    settings = task.model_settings
+    return {
+        model: Model(
+            id=model,
+            chat=None,
+            prices=Prices.load(task.prices),
+            max_tokens=settings.max_tokens,
+            settings=_chosen(task, PROVIDERS.get(model.partition(":")[0], OTHER)),
+            retries=0,
+            tool_calls=settings.tool_calls,
+        )
+        for model in task.model.named
+    }
 
 
 def check_models(task: Task, where: str) -> None:

@@ -51,7 +51,7 @@ def render(role: Role, **values: Any) -> list[BaseMessage]:
 
 def words(name: str, **values: Any) -> str:
     """A short text to a model, such as the request to answer once more."""
-    return ENVIRONMENT.get_template(f"{name}.md.j2").render(**values).strip()
+    return ENVIRONMENT.get_template(f"{name}.j2").render(**values).strip()
 
 
 def common(brief: Brief) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from langchain_core.messages import (
     messages_from_dict,
     messages_to_dict,
 )
+from langchain_core.messages.ai import UsageMetadata
 from langchain_core.messages.utils import count_tokens_approximately
 from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
@@ -54,11 +55,6 @@ class Offer:
 
     tools: Sequence[BaseTool] = ()
     schema: type[BaseModel] | None = None
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Of the tools that do some work."""
-        return tuple(tool.name for tool in self.tools)
 
 
 @dataclass
@@ -125,12 +121,14 @@ class Talk:
 
     def _invoke(self, messages: list[BaseMessage], offer: Offer, way: str, plan: str) -> Exchange:
         model = self.model
-        self.journal.admit(model.id, _most_tokens(messages, offer), model.max_tokens)
-        began = time.monotonic()
+        if model.chat is None:
+            raise Unreachable(f"{model.id} is not there to be asked")
         try:
             runnable = _bound(model.chat, offer, way)
         except NotImplementedError as error:
             raise Refused(f"{model.id} has no way to be offered {way}") from error
+        self.journal.admit(model.id, _most_tokens(messages, offer), model.max_tokens)
+        began = time.monotonic()
         reply = _plain(self._try(runnable, messages))
         return Exchange(
             key=self._key(messages, offer, way),
@@ -157,6 +155,9 @@ class Talk:
             answer = retrying(runnable.invoke, messages)
         # Providers raise classes of their own; what they mean is in the status, if there is one.
         except Exception as error:
+            cut = _cut_off(error)
+            if cut is not None:
+                return cut
             why, status = _why(error), _status(error)
             if status is None and not _may_pass(error):
                 raise
@@ -273,6 +274,20 @@ def _plain(reply: AIMessage) -> AIMessage:
 
 def _json(value: Any) -> Any:
     return json.loads(json.dumps(value, default=str))
+
+
+def _cut_off(error: Exception) -> AIMessage | None:
+    """What a model had said when its answer became too long, where its client raises for that."""
+    completion = getattr(error, "completion", None)
+    if completion is None:
+        return None
+    reply = AIMessage(completion.choices[0].message.content or "")
+    if completion.usage is not None:
+        given, taken = completion.usage.prompt_tokens, completion.usage.completion_tokens
+        reply.usage_metadata = UsageMetadata(
+            input_tokens=given, output_tokens=taken, total_tokens=given + taken
+        )
+    return reply
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

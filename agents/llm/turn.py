@@ -49,7 +49,7 @@ class Turn:
         except Malformed as malformed:
             last = dialogue[-1]
             assert isinstance(last, AIMessage), "a conversation ends with the model's answer"
-            again = answered(last, words("once_more", error=str(malformed)))
+            again = answered(last, words("once_more.md", error=str(malformed)))
             return read(self._until_answered([*dialogue, *again], offer))
 
     def _until_answered(self, dialogue: list[BaseMessage], offer: Offer) -> list[BaseMessage]:

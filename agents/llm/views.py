@@ -41,7 +41,7 @@ class TrialView:
 
     number: int
     parent: int | None
-    maker: str
+    author: str
     title: str
     told: str
     diagnosis: str
@@ -141,7 +141,6 @@ def graph_text(brief: Brief) -> str:
 
 def trial_views(brief: Brief) -> list[TrialView]:
     """The latest trials in their order; of more than there is room for, the best one stays."""
-    plans = {plan.id: plan for plan in brief.plans}
     diagnoses = {one.trial: one for one in brief.diagnoses}
     trials = sorted(brief.trials, key=lambda trial: trial.number)
     best = best_trial(brief)
@@ -150,12 +149,12 @@ def trial_views(brief: Brief) -> list[TrialView]:
         kept = [best, *kept[1:]]
     views: list[TrialView] = []
     for trial in kept:
-        read, plan = diagnoses.get(trial.number), plans.get(trial.plan)
+        read = diagnoses.get(trial.number)
         views.append(
             TrialView(
                 number=trial.number,
                 parent=trial.parent,
-                maker=plan.maker if plan else "",
+                author=trial.candidate.author,
                 title=trial.title,
                 told=told_to_agents(trial.verdict)[:TOLD_LIMIT],
                 diagnosis=diagnosis_line(read.bottleneck, read.headroom, read.moves)

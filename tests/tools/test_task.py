@@ -66,7 +66,15 @@ def test_set_replaces_a_value_in_a_section(tmp_path: Path) -> None:
         ("op: torch.relu\ninputs: [{shape: [2], dtype: flaot32}]\n", 'did you mean "float32"?'),
         ("op: torch.relu\ninputs: [{shape: [2], dtype: int64}]\n", "needs high"),
         ("op: torch.relu\ninputs: [{shape: [2]}]\narguments: {not a name: 1}\n", "is not a name"),
-        ("reference: op.py\nmodel: gpt\n", 'model: "gpt" is unknown. Known: playbook.'),
+        ("reference: op.py\nmodel: gpt\n", '"gpt" is neither "playbook" nor a model like openai:'),
+        ("reference: op.py\nmodel: {plannr: openai:x}\n", 'Did you mean "planner"?'),
+        ("reference: op.py\nmodel: {planner: openai:x}\n", "needs a model as coder"),
+        ("reference: op.py\ncrew: model\n", "crew model needs a model"),
+        ("reference: op.py\nbase_url: localhost\n", "is not an address like http://"),
+        ("reference: op.py\nbase_url: http://me:secret@host/v1\n", "is not an address like http://"),
+        ("reference: op.py\nmodel_settings: {options: {api_key: k}}\n", "keys come from variables"),
+        ("reference: op.py\nmodel_settings: {temprature: 1}\n", 'Did you mean "temperature"?'),
+        ("reference: op.py\nprices: nowhere.toml\n", "nowhere.toml does not exist."),
         ("reference: op.py\nbudget: {trials: many}\n", "budget.trials"),
         ("reference: op.py\nbudget: {trials: 0}\n", "greater than or equal to 1"),
         ("reference: op.py\nstrategy: luck\n", "strategy"),
@@ -107,3 +115,26 @@ def test_a_binary_file_is_one_line(tmp_path: Path) -> None:
 def test_a_task_survives_its_json(tmp_path: Path) -> None:
     task = load_task(written(tmp_path, "reference: op.py\nname: a\n"))
     assert Task.model_validate_json(task.model_dump_json()) == task
+
+
+def test_a_model_may_be_one_for_all_roles_or_named_by_role(tmp_path: Path) -> None:
+    one = load_task(written(tmp_path, "reference: op.py\nmodel: openai:gpt-5\n"))
+    assert one.model.of("planner") == one.model.of("profiler") == "openai:gpt-5"
+    text = "reference: op.py\nmodel: {coder: ollama:qwen3, default: playbook}\n"
+    several = load_task(written(tmp_path, text))
+    assert (several.model.of("coder"), several.model.of("planner")) == ("ollama:qwen3", "playbook")
+    assert several.model.named == ("ollama:qwen3",)
+
+
+def test_a_named_model_makes_the_crew_hybrid_unless_it_says_otherwise(tmp_path: Path) -> None:
+    path = written(tmp_path, "reference: op.py\n")
+    assert load_task(path).way_of_thinking == "playbook"
+    assert load_task(path, ("model=openai:gpt-5",)).way_of_thinking == "hybrid"
+    alone = load_task(path, ("model=openai:gpt-5", "crew=model"))
+    assert alone.way_of_thinking == "model"
+
+
+def test_a_task_with_models_is_the_same_when_it_is_read_back(tmp_path: Path) -> None:
+    text = "reference: op.py\nmodel: {coder: openai:a}\nbase_url: {openai: http://h/v1}\n"
+    task = load_task(written(tmp_path, text))
+    assert Task.model_validate_json(task.model_dump_json(exclude_defaults=True)) == task

@@ -53,7 +53,9 @@ def test_a_missing_package_is_one_line_that_installs_it(monkeypatch: pytest.Monk
 
 
 def test_an_unknown_provider_is_one_line_that_names_some() -> None:
-    assert "names no provider that LangChain knows. For example: openai" in complaint(model="oops:x")
+    assert "names no provider that LangChain knows. For example: openai" in complaint(
+        model="oops:x"
+    )
 
 
 def test_every_role_is_looked_at_before_anything_is_made() -> None:

@@ -7,7 +7,10 @@ import pytest
 from agents.llm.prices import VARIABLE, Prices
 from knowledge.errors import BadInput
 
-OWN = '[models]\n"openai:gpt-5" = { input = 2.0, output = 4.0 }\n"mine:*" = { input = 1, output = 1 }\n'
+OWN = """[models]
+"openai:gpt-5" = { input = 2.0, output = 4.0 }
+"mine:*" = { input = 1, output = 1 }
+"""
 
 
 def test_tokens_are_priced_by_the_million() -> None:

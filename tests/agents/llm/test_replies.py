@@ -1,5 +1,7 @@
 """What models answer, and what is made of it."""
 
+import json
+
 import pytest
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.messages.tool import invalid_tool_call
@@ -15,7 +17,13 @@ from agents.llm.replies import (
 )
 from tests.agents.llm.scripted import fenced, says
 
-MODULE = "import torch\n\n\nclass ModelNew(torch.nn.Module):\n    def forward(self, x):\n        return x\n"
+MODULE = """import torch
+
+
+class ModelNew(torch.nn.Module):
+    def forward(self, x):
+        return x
+"""
 DRAFT = {
     "title": "One sweep",
     "technique": "fused loop",
@@ -23,6 +31,7 @@ DRAFT = {
     "expected_speedup": 2,
     "arithmetic": "half the bytes",
 }
+IN_JSON = json.dumps({"plans": [DRAFT]})
 
 
 def edit(search: str, replacement: str) -> str:
@@ -30,7 +39,9 @@ def edit(search: str, replacement: str) -> str:
 
 
 def test_the_last_fenced_module_is_the_answer() -> None:
-    text = f"First:\n{fenced(MODULE.replace('return x', 'return -x'))}\nNo, better:\n{fenced(MODULE)}"
+    text = (
+        f"First:\n{fenced(MODULE.replace('return x', 'return -x'))}\nNo, better:\n{fenced(MODULE)}"
+    )
     assert read_module(text, None) == MODULE
 
 
@@ -44,7 +55,9 @@ def test_a_fence_inside_a_line_ends_nothing() -> None:
 
 
 def test_thoughts_are_no_answer() -> None:
-    thought = f"<think>maybe\n{fenced(MODULE.replace('return x', 'return 2'))}</think>\n{fenced(MODULE)}"
+    thought = (
+        f"<think>maybe\n{fenced(MODULE.replace('return x', 'return 2'))}</think>\n{fenced(MODULE)}"
+    )
     assert read_module(text_of(AIMessage(thought)), None) == MODULE
 
 
@@ -108,8 +121,8 @@ def test_a_draft_may_come_as_an_argument() -> None:
     "reply",
     [
         says("", ("Plans", {"plans": [DRAFT]})),
-        AIMessage('```json\n{"plans": [%s]}\n```' % str(DRAFT).replace("'", '"')),
-        AIMessage('I plan this: {"plans": [%s]} as said.' % str(DRAFT).replace("'", '"')),
+        AIMessage(f"```json\n{IN_JSON}\n```"),
+        AIMessage(f"I plan this: {IN_JSON} as said."),
     ],
 )
 def test_a_form_is_read_from_a_call_or_from_json_in_the_text(reply: AIMessage) -> None:
