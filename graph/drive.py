@@ -85,7 +85,7 @@ def work(
             folder.held(),
             checkpointer(folder) as saver,
             Screen(task, quiet) as screen,
-            _terminate_like_interrupt(),
+            _stopping_at_signals(benches),
         ):
             graph = build_graph(benches, checkpointer=saver)
             fresh = entry is not None
@@ -167,18 +167,24 @@ def checkpointer(folder: RunFolder) -> Iterator[SqliteSaver]:
         allowed_msgpack_modules=[(cls.__module__, cls.__qualname__) for cls in STORED]
     )
     with closing(sqlite3.connect(folder.checkpoint, check_same_thread=False)) as connection:
+        # The log outlives the process; only a machine's end can take the last nodes from it, and
+        # what models answered in them is in the journal.
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
         yield SqliteSaver(connection, serde=serializer)
 
 
 @contextmanager
-def _terminate_like_interrupt() -> Iterator[None]:
-    """Let SIGTERM end a run as Ctrl-C does, with its processes stopped and the way back printed."""
+def _stopping_at_signals(benches: Workbenches) -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM end a run alike: after the nodes that are at work, in every thread."""
 
-    def raise_interrupt(number: int, frame: object) -> None:
+    def stop(number: int, frame: object) -> None:
+        benches.stop()
         raise KeyboardInterrupt
 
-    earlier = signal.signal(signal.SIGTERM, raise_interrupt)
+    earlier = {one: signal.signal(one, stop) for one in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, earlier)
+        for one, handler in earlier.items():
+            signal.signal(one, handler)

@@ -111,7 +111,7 @@ class RunJournal:
         self._budget = budget
         self._price_of = price_of
         self._answers = answers
-        self._ledger = Ledger(folder.exchanges)
+        self._ledger = Ledger(folder.exchanges, durable=True)
         self._lock = threading.Lock()
         self._unused: dict[str, deque[Exchange]] = defaultdict(deque)
         self._kept: list[Exchange] = []

@@ -36,6 +36,7 @@ from tools.verdict import Compiled, Correct
 
 ROOF_REACHED = 0.95
 NOTHING_LEFT = "nothing worth trying is left"
+NO_ROOM = "too little time or too few trials were left for it"
 WITHIN_NOISE = "what is left promises no gain that could be told from noise"
 
 
@@ -121,12 +122,14 @@ class RunNodes:
         hopeful = tuple(plan for plan in planning.plans if promises_enough(plan, brief))
         aside = tuple(plan for plan in planning.plans if plan not in hopeful)
         plans = hopeful[: affordable(brief)]
+        # The playbook proposes again what is dropped here; a model would have to be paid again.
+        spare = tuple(plan for plan in hopeful[len(plans) :] if plan.maker != PLAYBOOK)
         announce(Planned(plans=plans, refused=planning.refused))
         return {
-            "plans": (*plans, *aside),
+            "plans": (*plans, *spare, *aside),
             "next_plans": plans,
             "refused": planning.refused,
-            "unspent": tuple(Unspent(plan=plan.id, reason=WITHIN_NOISE) for plan in aside),
+            "unspent": (*_unspent(spare, NO_ROOM), *_unspent(aside, WITHIN_NOISE)),
             "ended": "" if plans else WITHIN_NOISE if aside else NOTHING_LEFT,
             **_clock(bench),
         }
@@ -153,7 +156,7 @@ class RunNodes:
         return {"parents": strategy_for(task).parents(trials, diagnoses, task.width)}
 
     def confirm(self, state: RunState) -> RunState:
-        """Measure the winner anew; where nothing is faster, the fastest baseline takes its place."""
+        """Measure the winner anew; where none is faster, the fastest baseline takes its place."""
         bench, trials = self._bench(state), list(state.get("trials", {}).values())
         announce(NodeStarted(node="confirm"))
         winner, confirmation, notes = confirm_winner(bench, trials)
@@ -236,6 +239,10 @@ def promises_enough(plan: Plan, brief: Brief) -> bool:
     if plan.maker == PLAYBOOK or not speeds:
         return True
     return plan.expected_speedup > max(speeds) * (1.0 + brief.baselines.noise)
+
+
+def _unspent(plans: tuple[Plan, ...], reason: str) -> tuple[Unspent, ...]:
+    return tuple(Unspent(plan=plan.id, reason=reason) for plan in plans)
 
 
 def affordable(brief: Brief) -> int:

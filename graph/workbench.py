@@ -111,6 +111,10 @@ def _judge_of(task: Task, folder: RunFolder, limits: JudgeLimits | None) -> Judg
     return AheadOfTime(judge, device, language_of(task, device, "task"))
 
 
+class Stopping(Exception):
+    """The run is being stopped: no further node begins."""
+
+
 class Workbenches:
     """The open workbenches of this process, one a run folder.
 
@@ -141,6 +145,11 @@ class Workbenches:
         self._crew_of = crew_of
         self._open: dict[str, Workbench] = {}
         self._lock = threading.Lock()
+        self._stopping = False
+
+    def stop(self) -> None:
+        """Let no further node begin: attempts that run in threads of their own end with theirs."""
+        self._stopping = True
 
     def check(self, task: Task, where: str) -> None:
         """Complain of what the task's models need and don't have, before anything is made.
@@ -152,7 +161,13 @@ class Workbenches:
             check_models(task, where)
 
     def of(self, run_dir: str, task: Task) -> Workbench:
-        """The workbench of a run, opened if it is not."""
+        """The workbench of a run, opened if it is not.
+
+        Raises:
+            Stopping: the run is being stopped.
+        """
+        if self._stopping:
+            raise Stopping
         with self._lock:
             if run_dir not in self._open:
                 self._open[run_dir] = self._opened(RunFolder(Path(run_dir)), task)

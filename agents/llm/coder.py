@@ -67,5 +67,5 @@ def module_in(dialogue: list[BaseMessage], base: str | None) -> tuple[str, str]:
 def candidate_of(source: str, said: str, labels: tuple[str, ...], maker: str) -> Candidate:
     """A module as the judge gets it: its language by its marks, and what its maker says of it."""
     told = [" ".join(label.split())[:LABEL_LIMIT] for label in _LABEL.findall(said)]
-    kept = dict.fromkeys((*labels, *told[:LABELS]))
+    kept = dict.fromkeys((*labels, *told[:LABELS], f"written by {maker}"))
     return Candidate(source=source, backend=backend_of(source), labels=tuple(kept), author=maker)

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from agents.llm.prompts import words
 from agents.llm.replies import Malformed, answered
-from agents.llm.talk import Offer, Talk, calls_in
+from agents.llm.talk import Offer, Talk
 from agents.llm.tools import Toolbox
 
 Read = TypeVar("Read")
@@ -71,4 +71,4 @@ def _wants_work(reply: AIMessage, offer: Offer) -> bool:
     """Whether a reply calls tools and does not give the answer in the same breath."""
     form = offer.schema.__name__ if offer.schema is not None else None
     named = [call["name"] for call in (*reply.tool_calls, *reply.invalid_tool_calls)]
-    return any(calls_in(reply)) and form not in named
+    return bool(named) and form not in named

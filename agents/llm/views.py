@@ -90,6 +90,11 @@ def device_lines(brief: Brief, *, everything: bool = False) -> list[str]:
         f"{figure(roof.bandwidth_gbps)} GB/s and {figure(roof.peak_gflops)} GFLOP/s "
         f"({roof.measured})"
     )
+    if device.kind == "cpu":
+        lines.append(
+            f"a first touch of 4 KiB of new memory costs {figure(roof.fault_us)} us while all "
+            "threads do so"
+        )
     if everything:
         lines += [f"{name}: {one.value:g} {one.unit}" for name, one in device.figures.items()]
     return lines
@@ -205,7 +210,8 @@ def _won_line(one: Tried) -> str:
 
 def pages_for(brief: Brief, library: Library, query: str) -> list[Page]:
     """What the library has to say, numbered from 1."""
-    found = library.search(query, PAGES, device=brief.device.name)
+    language = language_of(brief.task, brief.device, "task")
+    found = library.search(query, PAGES, device=brief.device.name, language=language)
     return [
         Page(
             number=number, title=one.title, text=_words(one.text, PAGE_WORDS), citation=_cited(one)

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from graph.drive import exchanges_in, work
 from graph.folder import RunFolder
-from graph.record import RunRecord
+from graph.record import BASELINE_PLAN, RunRecord
 from graph.replay import Recording, ReplayJournal, app
 from graph.state import RunInput
 from graph.workbench import Workbenches
@@ -43,6 +43,11 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunFolder, RunRe
     return run(base, base / "paid")
 
 
+def tried(record: RunRecord) -> set[tuple[str, str]]:
+    """Plans with their candidates."""
+    return {(t.plan, t.candidate.digest) for t in record.trials if t.plan != BASELINE_PLAN}
+
+
 def test_a_replay_tries_the_same_and_pays_nothing(
     original: tuple[RunFolder, RunRecord], tmp_path: Path
 ) -> None:
@@ -50,11 +55,12 @@ def test_a_replay_tries_the_same_and_pays_nothing(
     recording = Recording(exchanges_in(folder, task()))
     _, again = run(folder.path.parent, tmp_path / "paid", recording)
     assert not (tmp_path / "paid").exists()
-    assert [plan.id for plan in again.plans] == [plan.id for plan in first.plans]
-    assert {t.candidate.digest for t in first.trials} <= {t.candidate.digest for t in again.trials}
+    assert tried(again) == tried(first)
+    assert len(tried(again)) == 3
     # The planner's questions quote times, and those were measured anew.
-    assert recording.by_place == 2
-    assert recording.by_key >= 4
+    assert recording.by_place >= 2
+    assert recording.by_key >= 2
+    assert recording.by_key + recording.by_place == len(exchanges_in(folder, task()))
     assert (again.usage.tokens, again.usage.usd) == (0, 0.0)
     assert again.usage.shares
 

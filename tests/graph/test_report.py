@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graph.record import RunRecord
+from graph.record import RunRecord, Share, Unspent, Usage
+from graph.report.costs import added_by_maker
 from graph.report.plots import roofline_plot, speedup_plot
 from graph.report.source import highlight_module
 from graph.report.words import bound_of, clip, describe, duration, headline, milliseconds, times
@@ -295,3 +296,49 @@ def test_speedups_and_durations_read_naturally() -> None:
 
 def test_a_correct_trial_that_was_not_timed_says_so() -> None:
     assert describe(Correct()).label == "correct, not timed"
+
+
+def test_the_report_tells_what_models_took_and_what_each_mind_added() -> None:
+    won = builders.a_win()
+    plans = (won.plans[0], won.plans[1].model_copy(update={"maker": "test:<b>model"}))
+    share = Share(
+        role="coder",
+        model="test:<b>model",
+        calls=3,
+        input_tokens=9000,
+        output_tokens=1200,
+        usd=0.125,
+        seconds=31.0,
+    )
+    usage = Usage(tokens=10_200, usd=0.125, shares=(share,))
+    record = won.model_copy(update={"plans": plans, "usage": usage})
+    page = render_page(record)
+    assert "test:&lt;b&gt;model" in page
+    assert "9,000 in, 1,200 out" in page
+    assert "$0.12" in page
+    playbook, model = added_by_maker(record)
+    assert (playbook.maker, playbook.best, playbook.gain) == ("playbook", "1.55×", "–")
+    assert (model.trials, model.correct, model.best, model.gain) == (3, 2, "2.31×", "1.49×")
+
+
+def test_a_run_without_models_says_nothing_of_models() -> None:
+    assert 'id="models"' not in render_page(builders.a_win())
+
+
+def test_a_plan_that_was_not_carried_out_is_in_the_report_with_its_reason() -> None:
+    record = builders.a_win().model_copy(
+        update={"unspent": (Unspent(plan="plan-2", reason="it was <refused> by hand"),)}
+    )
+    page = render_page(record)
+    assert "Not carried out" in page
+    assert "it was &lt;refused&gt; by hand" in page
+
+
+def test_an_unfinished_run_claims_nothing() -> None:
+    won = builders.a_win()
+    record = won.model_copy(
+        update={"finished": False, "winner": None, "confirmation": None, "ended": "interrupted"}
+    )
+    assert headline(record).title == "Not finished"
+    assert "trial 6, which read 2.31× and is not confirmed" in headline(record).sentence
+    assert "Not finished" in render_page(record)

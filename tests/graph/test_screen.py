@@ -7,19 +7,22 @@ from rich.console import Console
 
 from graph.events import (
     Concluded,
+    Estimated,
     Event,
     NodeStarted,
     Note,
     Planned,
     Prepared,
     Repaired,
+    Spending,
     TrialJudged,
     append_event,
     read_events,
 )
-from graph.record import RunRecord
+from graph.record import Estimate, RunRecord, Share, Usage
 from graph.screen import Screen, final_screen, live_view, plain_line
 from tests.graph import builders
+from tools.task import Budget
 
 
 def events_of(record: RunRecord) -> tuple[Event, ...]:
@@ -159,3 +162,32 @@ def test_events_come_back_from_their_log_as_they_were(tmp_path: Path) -> None:
     for event in events:
         append_event(tmp_path / "events.jsonl", event)
     assert tuple(read_events(tmp_path / "events.jsonl")) == events
+
+
+def test_budgets_are_shown_beside_what_was_taken_of_them() -> None:
+    record = builders.a_win()
+    share = Share(
+        role="coder", model="a:b", calls=2, input_tokens=900, output_tokens=100, usd=0.25, seconds=9
+    )
+    usage = Usage(tokens=1000, usd=0.25, shares=(share,))
+    events = (*events_of(record), Spending(usage=usage, seconds=70.0))
+    shown = screen_text(live_view(record.task, events, 70.0, room=5), width=100)
+    assert "1,000 of 400,000 tokens" in shown
+    assert "$0.25 of $2.00" in shown
+    assert "asked 2 times, 1,000 tokens, $0.25" in plain_line(events[-1])
+
+
+def test_time_that_was_worked_before_a_restart_counts_on_the_screen() -> None:
+    record, console = builders.a_win(), plain_console()
+    with Screen(record.task, quiet=False, console=console) as screen:
+        screen.handle(Spending(usage=Usage(), seconds=3600.0))
+        screen.handle(Note(text="later"))
+    assert output_of(console).splitlines()[-1].startswith("1:00:0")
+
+
+def test_an_estimate_is_one_line_with_the_caps() -> None:
+    estimate = Estimate(calls=30, tokens=300_000, usd=1.5, unpriced=("a:b",))
+    line = plain_line(Estimated(estimate=estimate, budget=Budget()))
+    assert "at most about 30 calls, 300,000 tokens" in line
+    assert "price of a:b unknown" in line
+    assert "never over 400,000 tokens or $2.00" in line

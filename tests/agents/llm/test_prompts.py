@@ -106,8 +106,8 @@ def test_a_device_that_is_not_here_has_prompts_too(language: str, library: Libra
     )
     told = asked_by_all(state, library, model_plan())
     assert "never timed" in told["planner"]
-    assert ("@triton.jit" in told["coder"]) == (language == "triton")
-    assert ("cuda_kernel(" in told["coder"]) == (language == "cuda")
+    assert ("scale_rows[(rows,)]" in told["coder"]) == (language == "triton")
+    assert ('cuda_kernel(SOURCE, "scale_rows"' in told["coder"]) == (language == "cuda")
 
 
 def test_the_same_state_asks_the_same_question_whatever_the_clock_says(library: Library) -> None:

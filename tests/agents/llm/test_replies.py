@@ -85,7 +85,6 @@ def test_an_edit_may_take_lines_away() -> None:
         ("```python\nprint(1)\n```", "no fenced block defines ModelNew"),
         ("```python\nclass ModelNew:\n    def forward", "cut off"),
         (edit("not there\n", "x\n"), "`not there` is not in the module"),
-        (edit("x", "y\n"), "is there"),
         (edit("  \n", "y\n"), "empty"),
         ("<<<<<<< SEARCH\nreturn x\n", "has no ======="),
     ],
@@ -93,6 +92,11 @@ def test_an_edit_may_take_lines_away() -> None:
 def test_what_can_not_be_read_says_why(text: str, why: str) -> None:
     with pytest.raises(Malformed, match=why):
         read_module(text, MODULE)
+
+
+def test_an_edit_that_fits_twice_fits_nowhere() -> None:
+    with pytest.raises(Malformed, match="`return x` is there 2 times"):
+        read_module(edit("        return x\n", "        return -x\n"), MODULE + MODULE)
 
 
 def test_there_is_nothing_to_edit_without_a_parent() -> None:

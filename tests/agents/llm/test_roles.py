@@ -114,7 +114,7 @@ def test_a_coder_gives_a_module_with_its_language_author_and_labels(library: Lib
     candidate = ModelCoder(line, library, Bench()).write(brief(), model_plan())
     assert candidate.source == source
     assert (candidate.backend, candidate.author) == ("cpp", MODEL_ID)
-    assert candidate.labels == ("assumes frozen weights",)
+    assert candidate.labels == ("assumes frozen weights", f"written by {MODEL_ID}")
 
 
 def test_a_coder_edits_the_parent_of_the_plan(library: Library) -> None:
