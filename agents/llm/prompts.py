@@ -113,7 +113,7 @@ def _source(candidate: Candidate) -> str:
 
 
 def for_debugger(
-    brief: Brief, plan: Plan, trial: Trial, pages: list[views.Page], tools: bool
+    brief: Brief, plan: Plan, trial: Trial, pages: list[views.Page]
 ) -> list[BaseMessage]:
     """What a debugger is asked."""
     return render(
