@@ -5,25 +5,32 @@ import torch
 from tools.backends.cpp.loader import cpp_kernel
 
 SOURCE = r"""
-#include <cmath>
+#include <algorithm>
 #include <cstdint>
 
-// erfc(z) for z >= 0 by a Chebyshev fit of log(erfc(z) * exp(z * z) / t) in t = 1 / (1 + z / 2),
-// relative error below 1.2e-7 (Numerical Recipes, section 6.2).
-static inline float upper_tail(float z) {
-  const float t = 1.0f / (1.0f + 0.5f * z);
-  float p = 0.17087277f;
-  p = p * t - 0.82215223f;
-  p = p * t + 1.48851587f;
-  p = p * t - 1.13520398f;
-  p = p * t + 0.27886807f;
-  p = p * t - 0.18628806f;
-  p = p * t + 0.09678418f;
-  p = p * t + 0.37409196f;
-  p = p * t + 1.00002368f;
-  p = p * t - 1.26551223f;
-  return t * expf(p - z * z);
+// erf by a quotient of polynomials in x * x, fitted on [-4, 4]: within 5e-7. At 4 the quotient lies
+// just above 1, so that the last bound makes it 1 exactly.
+static inline float bounded_erf(float x) {
+  x = 4.0f < x ? 4.0f : x;
+  x = -4.0f > x ? -4.0f : x;
+  const float t = x * x;
+  float p = 1.97485503e-06f;
+  p = p * t + 2.88032122e-04f;
+  p = p * t + 4.00333742e-03f;
+  p = p * t + 5.34665419e-02f;
+  p = p * t + 1.96242083e-01f;
+  p = p * t + 1.12837898f;
+  float q = 3.74806286e-05f;
+  q = q * t + 1.21628021e-03f;
+  q = q * t + 1.54438152e-02f;
+  q = q * t + 1.1647355e-01f;
+  q = q * t + 5.0724618e-01f;
+  q = q * t + 1.0f;
+  const float y = x * p / q;
+  return 1.0f < y ? 1.0f : (-1.0f > y ? -1.0f : y);
 }
+
+static const int64_t BLOCK = 256, AHEAD = 1024;
 
 extern "C" void scale_gelu_sum(const float* x, float* out, int64_t rows, int64_t columns,
                                double scale) {
@@ -32,11 +39,17 @@ extern "C" void scale_gelu_sum(const float* x, float* out, int64_t rows, int64_t
   for (int64_t r = 0; r < rows; ++r) {
     const float* row = x + r * columns;
     float total = 0;
-    #pragma omp simd reduction(+ : total)
-    for (int64_t i = 0; i < columns; ++i) {
-      const float v = row[i] * factor;
-      const float half = 0.5f * upper_tail(fabsf(v) * 0.70710678118f);
-      total += v * (v > 0 ? 1.0f - half : half);
+    for (int64_t first = 0; first < columns; first += BLOCK) {
+      const int64_t last = std::min(first + BLOCK, columns);
+      // Arithmetic stands between the loads: the hardware's own prefetcher does not keep up.
+      for (int64_t i = first; i < last; i += 16) __builtin_prefetch(row + i + AHEAD);
+      float partial = 0;
+      #pragma omp simd reduction(+ : partial)
+      for (int64_t i = first; i < last; ++i) {
+        const float v = row[i] * factor;
+        partial += 0.5f * v * (1.0f + bounded_erf(v * 0.70710678118f));
+      }
+      total += partial;
     }
     out[r] = total;
   }
