@@ -5,6 +5,7 @@ on offer, by the op that it shows, by what it says was tried.
 """
 
 import json
+import re
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -143,7 +144,7 @@ class Able:
     def plans(self, question: Question) -> Sequence[Mapping[str, Any]]:
         """What it would try, without what the question says was tried."""
         knowledge = known_op(question)
-        return [] if knowledge.title in question.text else [plan_form(knowledge)]
+        return [] if was_tried(question, knowledge.title) else [plan_form(knowledge)]
 
     def write(self, question: Question) -> Answer:
         """The kernel; where that is possible, the judge has looked at it before."""
@@ -165,6 +166,11 @@ class Able:
             "moves": ["Prefetch the next row."],
         }
         return fill(question, reading)
+
+
+def was_tried(question: Question, title: str) -> bool:
+    """Whether a trial of this run has that title; what earlier runs gave is another matter."""
+    return re.search(rf"\btrial \d+\b[^\n]*{re.escape(title)}", question.text) is not None
 
 
 def was_told(question: Question) -> bool:
@@ -277,7 +283,7 @@ class Cheats(Able):
 
     def plans(self, question: Question) -> Sequence[Mapping[str, Any]]:
         """The cheat first; when that was tried, the honest way."""
-        if self.CHEAT not in question.text:
+        if not was_tried(question, self.CHEAT):
             return [plan_form(known_op(question), self.CHEAT, expected_speedup=100.0)]
         return super().plans(question)
 
