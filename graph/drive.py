@@ -8,7 +8,7 @@ import signal
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from typing import Any
+from typing import Any, cast
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
@@ -142,10 +142,10 @@ def _stopped(graph: Any, config: RunnableConfig, folder: RunFolder, why: str) ->
 
 def state_so_far(snapshot: StateSnapshot) -> RunState:
     """The run's state with what its unfinished attempts have found."""
-    state: RunState = {**snapshot.values}  # type: ignore[typeddict-item]
+    state = cast(RunState, dict(snapshot.values))
     for task in snapshot.tasks:
         if isinstance(task.state, StateSnapshot):
-            found: AttemptState = task.state.values  # type: ignore[assignment]
+            found = cast(AttemptState, task.state.values)
             state["trials"] = add_trials(state.get("trials", {}), found.get("trials", {}))
             state["plans"] = append_plans(state.get("plans", ()), found.get("plans", ()))
             state["diagnoses"] = append_diagnoses(

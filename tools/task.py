@@ -193,7 +193,8 @@ class Task(Section):
     @field_validator("base_url")
     @classmethod
     def _plain_address(cls, value: str | dict[str, str] | None) -> str | dict[str, str] | None:
-        for address in value.values() if isinstance(value, dict) else filter(None, (value,)):
+        given = [value] if isinstance(value, str) else list((value or {}).values())
+        for address in given:
             # What stands before an @ is a password, and the task is written into reports.
             if not address.startswith(("http://", "https://")) or "@" in address:
                 raise ValueError(f'"{address}" is not an address like http://localhost:8000/v1')

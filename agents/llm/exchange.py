@@ -28,7 +28,10 @@ class Exchange(Frozen):
     `messages` and `reply` are in LangChain's own dictionary form (`messages_to_dict`).
     """
 
-    key: str = Field(description="SHA-256 of model, settings, tools and messages")
+    key: str = Field(
+        description="SHA-256 of model, settings, tools and messages; what a tool answered counts "
+        "by its call alone"
+    )
     role: Role
     plan: str = Field("", description="id of the plan that is being carried out; empty in planning")
     model: str

@@ -167,7 +167,7 @@ def _make(identity: str, task: Task, prices: Prices, where: str) -> Model:
 
 def _chat(identity: str, given: dict[str, Any], place: str) -> BaseChatModel:
     try:
-        return init_chat_model(identity, **given)
+        chat: BaseChatModel = init_chat_model(identity, **given)
     except ImportError as error:
         raise BadInput(place, f'"{identity}" needs a package.', _one_line(error)) from error
     # Whatever a provider's constructor finds wrong, in whatever class of its own.
@@ -177,6 +177,7 @@ def _chat(identity: str, given: dict[str, Any], place: str) -> BaseChatModel:
             what = f'"{identity}" names no provider that LangChain knows.'
             raise BadInput(place, what, f"For example: {known}.") from error
         raise BadInput(place, f'"{identity}" cannot be used: {_one_line(error)}') from error
+    return chat
 
 
 def _chosen(task: Task, provider: Provider) -> dict[str, Any]:

@@ -25,6 +25,8 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=False,
+        # A run is told by the templates it began with, as it is led by the code it began with.
+        auto_reload=False,
         # Markdown for a model, never a page for a browser.
         autoescape=False,
     )

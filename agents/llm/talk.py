@@ -207,7 +207,10 @@ def _ways(model: Model, offer: Offer) -> list[str]:
 
 def _bound(chat: BaseChatModel, offer: Offer, way: str) -> Runnable[Any, Any]:
     if way == "tools":
-        return chat.bind_tools([*offer.tools, *([offer.schema] if offer.schema else [])])
+        offered: list[BaseTool | type[BaseModel]] = [*offer.tools]
+        if offer.schema is not None:
+            offered.append(offer.schema)
+        return chat.bind_tools(offered)
     if way == "schema" and offer.schema is not None:
         # As a plain schema: given the class, OpenAI's client raises on what does not fit it, and
         # the answer, which is paid for, is lost.
@@ -242,8 +245,9 @@ def _identity(message: BaseMessage) -> dict[str, Any]:
 
 
 def _offered(offer: Offer) -> str:
-    schemas = [*offer.tools, *([offer.schema] if offer.schema else [])]
-    return json.dumps([convert_to_openai_tool(one) for one in schemas], sort_keys=True)
+    offered = [convert_to_openai_tool(tool) for tool in offer.tools]
+    offered += [convert_to_openai_tool(offer.schema)] if offer.schema else []
+    return json.dumps(offered, sort_keys=True)
 
 
 def _most_tokens(messages: list[BaseMessage], offer: Offer) -> int:

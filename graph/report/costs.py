@@ -7,7 +7,7 @@ from graph.report.words import clip, estimate_text, money_text, times
 from tools.verdict import Correct, Trial
 
 
-class Spent(NamedTuple):
+class RoleCost(NamedTuple):
     """One row: what a role took of a model."""
 
     role: str
@@ -18,10 +18,10 @@ class Spent(NamedTuple):
     seconds: str
 
 
-def spent_by_role(record: RunRecord) -> list[Spent]:
+def spent_by_role(record: RunRecord) -> list[RoleCost]:
     """A row for each role and model that was asked."""
     return [
-        Spent(
+        RoleCost(
             role=share.role,
             model=share.model,
             calls=f"{share.calls}",

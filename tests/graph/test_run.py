@@ -27,7 +27,8 @@ MISTAKES = {
     "an unknown key": (RELU + "buget: {trials: 2}", 'Did you mean "budget"?'),
     "a missing reference": ("reference: nowhere.py", "does not exist"),
     "an unknown device": (RELU + "target: h100", "is unknown"),
-    "an unknown model": (RELU + "model: nobody:home", "is unknown"),
+    "an unknown model": (RELU + "model: nobody:home", "names no provider that LangChain knows"),
+    "a model without its key": (RELU + "model: openai:gpt-5", "Set OPENAI_API_KEY"),
     "an op that torch lacks": (
         "op: torch.rellu\ninputs: [{shape: [2]}]",
         "torch.rellu does not exist",
@@ -43,8 +44,9 @@ def command(*arguments: str) -> tuple[int, str, str]:
 
 @pytest.mark.parametrize(("text", "told"), MISTAKES.values(), ids=MISTAKES.keys())
 def test_a_mistake_is_one_clear_line_and_leaves_nothing_behind(
-    tmp_path: Path, text: str, told: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, told: str
 ) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     (tmp_path / "task.yaml").write_text(text)
     code, out, err = command(
         str(tmp_path / "task.yaml"), "--out", str(tmp_path / "runs"), "--quiet"
