@@ -5,6 +5,7 @@ tunables, is compiled ahead of time for one device of each architecture. Nothing
 nothing here says how fast anything is.
 """
 
+import contextlib
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -33,6 +34,7 @@ BAD_INPUT, FAILED = 2, 1
 EXAMPLES = Path(__file__).parents[1] / "examples"
 DEVICES = ("a100-sxm4-80gb", "h100-sxm5", "b200")
 SECONDS = 1800.0
+BEGIN, END = "<!-- ahead: begin -->", "<!-- ahead: end -->"
 
 
 @dataclass(frozen=True)
@@ -57,9 +59,11 @@ def candidates_of(facts: ReferenceFacts, situation: Situation) -> dict[str, str]
     ]
     found: dict[str, str] = {}
     for one in steps:
-        text = cook(graph, source, one, situation.language)
-        if "@triton.jit" in text:
-            found.setdefault(text, ", ".join(map(_words, one)))
+        # What does not fit the op is an attempt that fails before anything is compiled.
+        with contextlib.suppress(ValueError):
+            text = cook(graph, source, one, situation.language)
+            if "@triton.jit" in text:
+                found.setdefault(text, ", ".join(map(_words, one)))
     return found
 
 
@@ -132,6 +136,23 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def put_into(page: Path, rows: Sequence[Row]) -> None:
+    """Replace the table of a page, which stands between two marks.
+
+    Raises:
+        BadInput: the page can't be read, or has no such marks.
+    """
+    try:
+        text = page.read_text(encoding="utf-8")
+    except OSError as error:
+        raise BadInput(str(page), f"cannot be read ({error.strerror}).") from error
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise BadInput(str(page), "has no place for the table.", f"Mark it: {BEGIN} and {END}.")
+    page.write_text(f"{before}{BEGIN}\n{table(rows)}{END}{after}", encoding="utf-8")
+
+
 def _span(values: Sequence[float], unit: str = "") -> str:
     low, high = min(values), max(values)
     return f"{low:g}{unit}" if low == high else f"{low:g} to {high:g}{unit}"
@@ -143,6 +164,7 @@ def run(
         list[str] | None, typer.Option(help="a device to compile for; A100, H100, B200 by default")
     ] = None,
     most: Annotated[int, typer.Option(help="candidates of an op at most", min=1)] = 1000,
+    into: Annotated[Path | None, typer.Option(help="a page whose table to replace")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON document")] = False,
 ) -> None:
     """Compile the playbook's Triton candidates ahead of time, and print what they take.
@@ -160,6 +182,8 @@ def run(
             failed = [row for row in found if row.use is None]
             console.print(f"{task_file.stem}: {len(found)} kernels, {len(failed)} failed")
             rows += found
+        if into is not None:
+            put_into(into, rows)
     except BadInput as error:
         sys.stderr.write(f"{error}\n")
         raise typer.Exit(BAD_INPUT) from error

@@ -281,7 +281,5 @@ def read_report(kernels: tuple[KernelUse, ...], found: Finding) -> Finding:
     if not known:
         return found
     least = min(known, key=lambda kernel: kernel.occupancy)
-    told = (
-        f"{least.function}: {least.occupancy:.0%} of the warps fit at {least.registers} registers",
-    )
-    return found._replace(evidence=(*found.evidence, *told))
+    fits = f"{least.occupancy:.0%} of the warps fit at {least.registers} registers a thread"
+    return found._replace(evidence=(*found.evidence, f"{least.function}: {fits}"))
