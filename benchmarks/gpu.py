@@ -204,8 +204,17 @@ def prepare(given: argparse.Namespace) -> int:
     if device is None or device.kind != "cuda":
         raise CannotStart(f"--device {given.device}: is no GPU of knowledge/devices.")
     made = module.prepare(device, given.only, say, given.candidates)
+    if given.compile:
+        made = module.compile_all(made, device)
     module.write(made, given.out)
-    return 0
+    refused = [
+        f"{problem.name}: {one.title}: {one.refused}"
+        for problem in made.problems for one in problem.candidates if one.refused
+    ]  # fmt: skip
+    for told in refused:
+        say(told)
+    say(f"written: {given.out}")
+    return int(bool(refused))
 
 
 def print_table(given: argparse.Namespace) -> int:
@@ -264,6 +273,7 @@ def parser() -> argparse.ArgumentParser:
     two.add_argument("--out", type=Path, default=PROJECT / "build" / "gpu" / "prepared.json")
     two.add_argument("--only", nargs="*", default=[])
     two.add_argument("--candidates", type=int, default=2)
+    two.add_argument("--compile", action="store_true", help="each for the device, without it")
     two.set_defaults(act=prepare)
     three = commands.add_parser("table", help="a results file as Markdown")
     three.add_argument("results", type=Path)
