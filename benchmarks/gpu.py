@@ -146,10 +146,9 @@ def run_tests(file: str, results_module: object) -> object:
         )  # fmt: skip
         status, told = done.returncode, done.stdout + done.stderr
     except subprocess.TimeoutExpired as late:
-        status, told = (
-            124,
-            f"{(late.stdout or b'').decode(errors='replace')}\nended by its deadline",
-        )
+        said = late.stdout or ""
+        said = said.decode(errors="replace") if isinstance(said, bytes) else said
+        status, told = 124, f"{said}\nended by its deadline of {TEST_SECONDS:g} s"
     if status:
         say(told[-6000:])
     lines = [line.strip("= ") for line in told.strip().splitlines() if line.strip()]
