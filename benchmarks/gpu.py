@@ -34,6 +34,8 @@ TESTS = (
     "tests/evil/test_gpu.py",
 )  # fmt: skip
 TEST_SECONDS = 540.0
+# The strongest that there is, then by name.
+JAILS = ("", "unshare", "rlimits")
 PROJECT = Path(__file__).resolve().parents[1]
 RESULTS = PROJECT / "eval" / "results"
 # On manylinux of these ages wheels are published; pip takes each literally.
@@ -97,9 +99,42 @@ def check_machine() -> None:
         raise CannotStart("triton is missing, in which the playbook writes for GPUs.")
 
 
+def find_jail(choices: Sequence[str] = JAILS) -> None:
+    """Settle for the strongest jail in which a runner can use the device.
+
+    Raises:
+        CannotStart: it can't in any; the judge's own words.
+    """
+    told = ""
+    for choice in choices:
+        environment = {**os.environ, **({"KERNELWRIGHT_JAIL": choice} if choice else {})}
+        done = subprocess.run(
+            [sys.executable, "-m", "benchmarks.gpu", "probe"], cwd=PROJECT, env=environment,
+            capture_output=True, text=True, errors="replace", check=False,
+        )  # fmt: skip
+        if done.returncode == 0:
+            if choice:
+                os.environ["KERNELWRIGHT_JAIL"] = choice
+                say(
+                    f"in the strongest jail here no runner can use the GPU; {choice} is used:{told}"
+                )
+            return
+        told = f" {done.stdout.strip()[-600:]} {done.stderr.strip()[-600:]}"
+    raise CannotStart(f"no runner can use the GPU:{told}")
+
+
+def probe(_: argparse.Namespace) -> int:
+    """Judge an honest kernel, untimed, and print the verdict; 0 where it is right."""
+    verdict = importlib.import_module("benchmarks.gpu_steps").probe()
+    sys.stdout.write(f"{verdict.kind} ({verdict.isolation}) {getattr(verdict, 'log', '')}\n")
+    return int(verdict.kind != "correct")
+
+
 def run(given: argparse.Namespace) -> int:
     """The steps of a part, each kept when it is done; the exit status."""
     check_machine()
+    if not os.environ.get("KERNELWRIGHT_JAIL"):
+        find_jail()
     # Only now, since a bare machine may lack what these import.
     results_module = importlib.import_module("benchmarks.gpu_results")
     steps_module = importlib.import_module("benchmarks.gpu_steps")
@@ -282,6 +317,7 @@ def parser() -> argparse.ArgumentParser:
     four.add_argument("--python", default="3.12")
     four.add_argument("--all", action="store_true", help="numpy and scipy as well, 55 MB")
     four.set_defaults(act=wheels)
+    commands.add_parser("probe", help="can a runner use the GPU?").set_defaults(act=probe)
     commands.add_parser("ceilings", help="copy and product rates").set_defaults(act=print_ceilings)
     return top
 

@@ -137,6 +137,20 @@ class Bench:
             names.remove(broken[0])
 
 
+def probe(target: str = "cuda") -> Verdict:
+    """An honest kernel before the judge, untimed: whether a runner can use the device at all."""
+    path = PROJECT / "tests" / "references" / "gpu" / "mean.py"
+    source = path.read_text(encoding="utf-8").replace("class Model(", "class ModelNew(")
+    task = parse_task(
+        {"name": "probe", "reference": str(path), "target": target}, "probe", path.parent
+    )
+    with (
+        tempfile.TemporaryDirectory(prefix="gpu-", ignore_cleanup_errors=True) as folder,
+        Judge(task, Path(folder), LIMITS) as judge,
+    ):
+        return judge.verify(Candidate(source=source, backend="torch"))
+
+
 def is_faster(verdict: Correct) -> bool:
     """Whether a verdict says that a kernel won."""
     return verdict.timing is not None and verdict.timing.faster
