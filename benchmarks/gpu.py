@@ -18,6 +18,8 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from knowledge.errors import BadInput
+
 # What a bare GPU machine may lack; everything that `tools` and the playbook import besides torch
 # and triton. The last two are large, and are in every image that has torch.
 SMALL = (
@@ -116,11 +118,11 @@ def find_jail(choices: Sequence[str] = JAILS) -> None:
             if choice:
                 os.environ["KERNELWRIGHT_JAIL"] = choice
                 say(
-                    f"in the strongest jail here no runner can use the GPU; {choice} is used:{told}"
+                    f"in the strongest jail here no runner can use the GPU; {choice} is used: {told}"
                 )
             return
-        told = f" {done.stdout.strip()[-600:]} {done.stderr.strip()[-600:]}"
-    raise CannotStart(f"no runner can use the GPU:{told}")
+        told = " ".join(f" {done.stdout[-600:]} {done.stderr[-600:]}".split())
+    raise CannotStart(f"no runner can use the GPU: {told}")
 
 
 def probe(_: argparse.Namespace) -> int:
@@ -327,7 +329,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser().parse_args(arguments)
     try:
         status: int = given.act(given)
-    except CannotStart as error:
+    except (CannotStart, BadInput) as error:
         say(f"benchmarks.gpu: {error}")
         return BAD_INPUT
     return status

@@ -96,7 +96,7 @@ def test_the_probe_finds_an_honest_kernel_right():
 def test_a_gpu_that_no_runner_can_use_is_one_line_with_the_judges_words():
     if torch.cuda.is_available():
         pytest.skip("there is a CUDA device here")
-    with pytest.raises(gpu.CannotStart, match="no runner can use the GPU.*no CUDA device"):
+    with pytest.raises(gpu.CannotStart, match=r"no runner can use the GPU.*no CUDA device"):
         gpu.find_jail(("rlimits",))
 
 
