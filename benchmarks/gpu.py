@@ -117,9 +117,7 @@ def find_jail(choices: Sequence[str] = JAILS) -> None:
         if done.returncode == 0:
             if choice:
                 os.environ["KERNELWRIGHT_JAIL"] = choice
-                say(
-                    f"in the strongest jail here no runner can use the GPU; {choice} is used: {told}"
-                )
+                say(f"no runner can use the GPU in the strongest jail; {choice} is used: {told}")
             return
         told = " ".join(f" {done.stdout[-600:]} {done.stderr[-600:]}".split())
     raise CannotStart(f"no runner can use the GPU: {told}")
