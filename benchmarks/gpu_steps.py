@@ -47,7 +47,6 @@ class Bench:
         found = gpu_prepare.read(path)
         fits = found is not None and found.device == self._page.name
         self._preparation = found if fits else None
-        self._made: dict[str, Prepared] = {}
 
     def names(self) -> list[str]:
         """All problems."""
