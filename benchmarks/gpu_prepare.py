@@ -22,8 +22,8 @@ from tools.ahead import ABSENT, roofline_of
 from tools.backends.triton import compile as triton
 from tools.examine import examine
 from tools.facts import Baseline, Baselines
-from tools.judge.client import PROJECT
 from tools.reference import load
+from tools.runner.jail import PROJECT
 from tools.task import parse_task
 
 SUITE = PROJECT / "eval" / "suites" / "gpu.yaml"

@@ -15,8 +15,9 @@ from benchmarks.gpu_results import Results, Row
 from knowledge.device import Device, load_devices
 from knowledge.errors import BadInput
 from tools.candidate import Backend, Candidate
-from tools.judge.client import PROJECT, Judge
+from tools.judge.client import Judge
 from tools.judge.wire import JudgeLimits
+from tools.runner.jail import PROJECT
 from tools.task import parse_task
 from tools.verdict import Correct, JudgeError, Verdict
 
