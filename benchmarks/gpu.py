@@ -18,6 +18,8 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from knowledge.errors import BadInput
+
 # What a bare GPU machine may lack; everything that `tools` and the playbook import besides torch
 # and triton. The last two are large, and are in every image that has torch.
 SMALL = (
@@ -34,6 +36,8 @@ TESTS = (
     "tests/evil/test_gpu.py",
 )  # fmt: skip
 TEST_SECONDS = 540.0
+# The strongest that there is, then by name.
+JAILS = ("", "unshare", "rlimits")
 PROJECT = Path(__file__).resolve().parents[1]
 RESULTS = PROJECT / "eval" / "results"
 # On manylinux of these ages wheels are published; pip takes each literally.
@@ -97,9 +101,40 @@ def check_machine() -> None:
         raise CannotStart("triton is missing, in which the playbook writes for GPUs.")
 
 
+def find_jail(choices: Sequence[str] = JAILS) -> None:
+    """Settle for the strongest jail in which a runner can use the device.
+
+    Raises:
+        CannotStart: it can't in any; the judge's own words.
+    """
+    told = ""
+    for choice in choices:
+        environment = {**os.environ, **({"KERNELWRIGHT_JAIL": choice} if choice else {})}
+        done = subprocess.run(
+            [sys.executable, "-m", "benchmarks.gpu", "probe"], cwd=PROJECT, env=environment,
+            capture_output=True, text=True, errors="replace", check=False,
+        )  # fmt: skip
+        if done.returncode == 0:
+            if choice:
+                os.environ["KERNELWRIGHT_JAIL"] = choice
+                say(f"no runner can use the GPU in the strongest jail; {choice} is used: {told}")
+            return
+        told = " ".join(f" {done.stdout[-600:]} {done.stderr[-600:]}".split())
+    raise CannotStart(f"no runner can use the GPU: {told}")
+
+
+def probe(_: argparse.Namespace) -> int:
+    """Judge an honest kernel, untimed, and print the verdict; 0 where it is right."""
+    verdict = importlib.import_module("benchmarks.gpu_steps").probe()
+    sys.stdout.write(f"{verdict.kind} ({verdict.isolation}) {getattr(verdict, 'log', '')}\n")
+    return int(verdict.kind != "correct")
+
+
 def run(given: argparse.Namespace) -> int:
     """The steps of a part, each kept when it is done; the exit status."""
     check_machine()
+    if not os.environ.get("KERNELWRIGHT_JAIL"):
+        find_jail()
     # Only now, since a bare machine may lack what these import.
     results_module = importlib.import_module("benchmarks.gpu_results")
     steps_module = importlib.import_module("benchmarks.gpu_steps")
@@ -146,10 +181,9 @@ def run_tests(file: str, results_module: object) -> object:
         )  # fmt: skip
         status, told = done.returncode, done.stdout + done.stderr
     except subprocess.TimeoutExpired as late:
-        status, told = (
-            124,
-            f"{(late.stdout or b'').decode(errors='replace')}\nended by its deadline",
-        )
+        said = late.stdout or ""
+        said = said.decode(errors="replace") if isinstance(said, bytes) else said
+        status, told = 124, f"{said}\nended by its deadline of {TEST_SECONDS:g} s"
     if status:
         say(told[-6000:])
     lines = [line.strip("= ") for line in told.strip().splitlines() if line.strip()]
@@ -204,8 +238,17 @@ def prepare(given: argparse.Namespace) -> int:
     if device is None or device.kind != "cuda":
         raise CannotStart(f"--device {given.device}: is no GPU of knowledge/devices.")
     made = module.prepare(device, given.only, say, given.candidates)
+    if given.compile:
+        made = module.compile_all(made, device)
     module.write(made, given.out)
-    return 0
+    refused = [
+        f"{problem.name}: {one.title}: {one.refused}"
+        for problem in made.problems for one in problem.candidates if one.refused
+    ]  # fmt: skip
+    for told in refused:
+        say(told)
+    say(f"written: {given.out}")
+    return int(bool(refused))
 
 
 def print_table(given: argparse.Namespace) -> int:
@@ -264,6 +307,7 @@ def parser() -> argparse.ArgumentParser:
     two.add_argument("--out", type=Path, default=PROJECT / "build" / "gpu" / "prepared.json")
     two.add_argument("--only", nargs="*", default=[])
     two.add_argument("--candidates", type=int, default=2)
+    two.add_argument("--compile", action="store_true", help="each for the device, without it")
     two.set_defaults(act=prepare)
     three = commands.add_parser("table", help="a results file as Markdown")
     three.add_argument("results", type=Path)
@@ -273,6 +317,7 @@ def parser() -> argparse.ArgumentParser:
     four.add_argument("--python", default="3.12")
     four.add_argument("--all", action="store_true", help="numpy and scipy as well, 55 MB")
     four.set_defaults(act=wheels)
+    commands.add_parser("probe", help="can a runner use the GPU?").set_defaults(act=probe)
     commands.add_parser("ceilings", help="copy and product rates").set_defaults(act=print_ceilings)
     return top
 
@@ -282,7 +327,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser().parse_args(arguments)
     try:
         status: int = given.act(given)
-    except CannotStart as error:
+    except (CannotStart, BadInput) as error:
         say(f"benchmarks.gpu: {error}")
         return BAD_INPUT
     return status

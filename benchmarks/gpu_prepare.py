@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 import yaml
+from pydantic import Field
 
 from agents.brief import Brief
 from agents.playbook.recipes import cook, enumerate_recipes, situation_of
@@ -18,16 +19,18 @@ from knowledge.device import Device
 from knowledge.errors import BadInput
 from knowledge.opgraph import Frozen
 from tools.ahead import ABSENT, roofline_of
+from tools.backends.triton import compile as triton
 from tools.examine import examine
 from tools.facts import Baseline, Baselines
-from tools.judge.client import PROJECT
 from tools.reference import load
+from tools.runner.jail import PROJECT
 from tools.task import parse_task
 
 SUITE = PROJECT / "eval" / "suites" / "gpu.yaml"
 ROOMS = ("agents/playbook", "knowledge", "benchmarks")
 META = torch.device("meta")
 WIDTH = 2
+SECONDS_EACH = 30.0
 
 
 class Tried(Frozen):
@@ -37,6 +40,7 @@ class Tried(Frozen):
     source: str
     backend: str
     promised: float
+    refused: str = Field("", description="what the compiler said, where it was asked")
 
 
 class Prepared(Frozen):
@@ -120,6 +124,33 @@ def prepare(
             made.append(prepare_one(entry, device, SUITE.parent, width))
             say(f"{entry['name']}: {len(made[-1].candidates)} candidates {made[-1].failed}")
     return Preparation(device=device.name, stamp=stamp(), problems=tuple(made))
+
+
+def compile_all(preparation: Preparation, device: Device) -> Preparation:
+    """The same, and of each Triton candidate what the compiler refuses; no device is needed."""
+    sources = {
+        one.source: (SUITE.parent / problem.reference).read_text(encoding="utf-8")
+        for problem in preparation.problems
+        for one in problem.candidates
+        if one.backend == "triton"
+    }
+    seconds = SECONDS_EACH * max(1, len(sources))
+    answers = triton.compile_candidates(list(sources.items()), [device], seconds)
+    refused = {
+        source: answer.told("kernel.py")
+        for source, answer in zip(sources, answers, strict=True)
+        if isinstance(answer, triton.CompileError)
+    }
+
+    def marked(problem: Prepared) -> Prepared:
+        tried = tuple(
+            one.model_copy(update={"refused": refused.get(one.source, "")})
+            for one in problem.candidates
+        )
+        return problem.model_copy(update={"candidates": tried})
+
+    problems = tuple(map(marked, preparation.problems))
+    return preparation.model_copy(update={"problems": problems})
 
 
 def read(path: Path) -> Preparation | None:

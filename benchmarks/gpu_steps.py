@@ -15,8 +15,9 @@ from benchmarks.gpu_results import Results, Row
 from knowledge.device import Device, load_devices
 from knowledge.errors import BadInput
 from tools.candidate import Backend, Candidate
-from tools.judge.client import PROJECT, Judge
+from tools.judge.client import Judge
 from tools.judge.wire import JudgeLimits
+from tools.runner.jail import PROJECT
 from tools.task import parse_task
 from tools.verdict import Correct, JudgeError, Verdict
 
@@ -47,7 +48,6 @@ class Bench:
         found = gpu_prepare.read(path)
         fits = found is not None and found.device == self._page.name
         self._preparation = found if fits else None
-        self._made: dict[str, Prepared] = {}
 
     def names(self) -> list[str]:
         """All problems."""
@@ -135,6 +135,20 @@ class Bench:
             if not broken:
                 return verdict
             names.remove(broken[0])
+
+
+def probe(target: str = "cuda") -> Verdict:
+    """An honest kernel before the judge, untimed: whether a runner can use the device at all."""
+    path = PROJECT / "tests" / "references" / "gpu" / "mean.py"
+    source = path.read_text(encoding="utf-8").replace("class Model(", "class ModelNew(")
+    task = parse_task(
+        {"name": "probe", "reference": str(path), "target": target}, "probe", path.parent
+    )
+    with (
+        tempfile.TemporaryDirectory(prefix="gpu-", ignore_cleanup_errors=True) as folder,
+        Judge(task, Path(folder), LIMITS) as judge,
+    ):
+        return judge.verify(Candidate(source=source, backend="torch"))
 
 
 def is_faster(verdict: Correct) -> bool:

@@ -16,6 +16,8 @@ REFERENCES = Path(__file__).parent / "references"
 LIMITS = JudgeLimits(
     call_s=5, first_call_s=5, load_s=30, compile_s=120, preparation_s=4, timing_s=0.3
 )
+# A kernel's first call compiles it, launcher and all.
+GPU_LIMITS = LIMITS.model_copy(update={"first_call_s": 20})
 
 Judges = Callable[[str], Judge]
 
@@ -63,7 +65,7 @@ def judge_on_gpu(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[
             raw = {"name": reference, "reference": f"{reference}.py", "target": "cuda"}
             task = parse_task(raw, f"{reference}.yaml", REFERENCES)
             folder = tmp_path_factory.mktemp(reference.replace("/", "-"))
-            started[reference] = Judge(task, folder, LIMITS)
+            started[reference] = Judge(task, folder, GPU_LIMITS)
         candidate = Candidate(source=source, backend="torch")
         verdict = started[reference].verify(candidate)
         if isinstance(verdict, Correct) and timed:

@@ -27,7 +27,11 @@ from tools.verdict import (
     WrongOutput,
 )
 
-BASELINE_NAMES = {"eager": "eager", "compile": "torch.compile"}
+BASELINE_NAMES = {
+    "eager": "eager",
+    "compile": "torch.compile",
+    "max-autotune": "torch.compile, tuned",
+}
 _CLAUSES = {
     "wrong output": "gave wrong output",
     "implausible": "read implausibly fast",

@@ -9,7 +9,7 @@ import torch
 
 from benchmarks import gpu, gpu_prepare, gpu_results
 from benchmarks.gpu_results import Ceilings, Results, Row, SuiteRun
-from benchmarks.gpu_steps import better, driver_version, page_of
+from benchmarks.gpu_steps import better, driver_version, page_of, probe
 from eval.suite import load_suite
 from knowledge.device import load_devices
 from tools.verdict import Comparison, DeviceReading, Timing
@@ -86,6 +86,18 @@ def test_without_a_gpu_the_command_ends_with_one_line_and_2():
     assert done.stdout == ""
     assert len(done.stderr.strip().splitlines()) == 1
     assert "no CUDA device" in done.stderr
+
+
+def test_the_probe_finds_an_honest_kernel_right():
+    verdict = probe("cpu")
+    assert verdict.kind == "correct", verdict
+
+
+def test_a_gpu_that_no_runner_can_use_is_one_line_with_the_judges_words():
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device here")
+    with pytest.raises(gpu.CannotStart, match=r"no runner can use the GPU.*no CUDA device"):
+        gpu.find_jail(("rlimits",))
 
 
 def test_the_playbook_and_the_judge_need_no_more_than_what_is_carried():

@@ -1,6 +1,5 @@
 """Instruments in a run: read for the trial that leads, and shown in the report."""
 
-
 import pytest
 
 from agents.brief import Diagnosis

@@ -158,6 +158,9 @@ def _show_timing(console: Console, verdict: Correct) -> None:
             f"{row.speedup:.2f}x", f"{row.low:.2f} to {row.high:.2f}", str(row.blocks),
         )  # fmt: skip
     console.print(table)
+    for reading in timing.readings[-1:]:
+        held = f", held back by {', '.join(reading.throttled)}" if reading.throttled else ""
+        console.print(f"[dim]the GPU at {reading.sm_mhz:.0f} MHz, {reading.celsius:.0f} C{held}[/]")
     word = "faster than every baseline" if timing.faster else "not faster than every baseline"
     console.print(
         f"{word}; the same code against itself reads up to {timing.noise:.1%} off here, "

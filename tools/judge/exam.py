@@ -172,7 +172,7 @@ class Exam:
         device = self.subject.device
         if device.type == "cpu":
             return MEMORY_LIMIT
-        return torch.cuda.get_device_properties(device).total_memory // DEVICE_MEMORY_PART
+        return int(torch.cuda.get_device_properties(device).total_memory) // DEVICE_MEMORY_PART
 
     def _proposals(self) -> Iterator[Callable[[], Case | None]]:
         """Further cases, in the order of what they find: a slow reference gets the first only."""

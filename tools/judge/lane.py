@@ -15,6 +15,8 @@ from tools.runner.values import Encoded, encode
 
 # All ones is NaN in every floating type; the second pattern is an ordinary number in all of them.
 POISONS = (0xFF, 0x5A)
+# A GPU's own NaN, negated, is all ones; this is a number so odd that no result is it.
+DEVICE_POISON = 0xA5
 SPARSE_POISON = 32
 # After a stop a process needs a moment to run again; much longer, and its worker threads give up
 # spinning and go to sleep, whose waking then costs a short op several times its own time.
@@ -136,6 +138,7 @@ class Buffers:
         layouts = lay_out([*like] * groups, dense=True)
         self.bundle = shared_memory("outputs", layouts, False, device)
         self._bytes = self.bundle.flat()
+        self._mark = POISONS[0] if device.type == "cpu" else DEVICE_POISON
         places: dict[int, list[torch.Tensor]] = {}
         for layout in self.bundle.layouts:
             if layout.span and layout.torch_dtype.is_floating_point:
@@ -159,12 +162,12 @@ class Buffers:
     def poison_sparsely(self) -> None:
         """Overwrite a few elements of every floating output, from end to end."""
         for rows in self._sparse:
-            self._bytes[rows] = POISONS[0]
+            self._bytes[rows] = self._mark
 
     def poison_left(self) -> bool:
         """Whether a poisoned float is still there: no operation makes a NaN with every bit set."""
         return any(
-            bool((self._bytes[rows] == POISONS[0]).all(dim=1).any()) for rows in self._sparse
+            bool((self._bytes[rows] == self._mark).all(dim=1).any()) for rows in self._sparse
         )
 
     def close(self) -> None:

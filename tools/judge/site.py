@@ -141,6 +141,8 @@ class Gpu(Waiting):
 
     def lane(self, runner: Runner, limits: JudgeLimits, reference_s: float) -> Lane:
         """As the protocol has it."""
+        # torch keeps what the exam has freed, and a runner can't have it.
+        torch.cuda.empty_cache()
         return DeviceLane(runner, limits, reference_s, self, self._precision)
 
     def synchronise(self) -> None:

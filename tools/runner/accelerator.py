@@ -38,8 +38,8 @@ class Accelerator:
         self._record = native._CudaEventBase.record
         self._elapsed = native._CudaEventBase.elapsed_time
         self._current_stream = torch.cuda.current_stream
-        self._began = torch.cuda.Event(enable_timing=True)
-        self._ended = torch.cuda.Event(enable_timing=True)
+        self._began = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        self._ended = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
         self._synchronise()
 
     def begin(self) -> None:

@@ -199,9 +199,10 @@ class Runner:
         layouts = [Layout.from_json(x) for x in message["layouts"]]
         if self.accelerator is None:
             return Mapping(descriptors[0], layouts, access)
-        return _guarded(
+        mapping: DeviceMapping = _guarded(
             "device", lambda: DeviceMapping(descriptors[0], layouts, access, cuda_driver())
         )
+        return mapping
 
     def go(self, message: dict[str, Any], _descriptors: list[int]) -> dict[str, Any]:
         """Call forward on each of these input sets; keep, copy out or drop what it returns.

@@ -248,9 +248,10 @@ class DeviceMapping:
 
     def _open(self, driver: Driver, handle: int, layouts: Sequence[Layout]) -> None:
         address = driver.map(handle, self.size, self.access == "write")
-        self._held: _Held | None = _Held(driver, address, self.size)
+        held = _Held(driver, address, self.size)
+        self._held: _Held | None = held
         self.address = address
-        shared = tuple(view(driver, self._held, layout) for layout in layouts)
+        shared = tuple(view(driver, held, layout) for layout in layouts)
         self._shared = shared if self.access == "private" else ()
         self.tensors = tuple(map(_twin, shared)) if self.access == "private" else shared
 
@@ -294,9 +295,10 @@ class DeviceBundle:
             address = driver.map(handle, self.nbytes, writable=True)
         finally:
             driver.release(handle)
-        self._held: _Held | None = _Held(driver, address, self.nbytes)
-        self.tensors = tuple(view(driver, self._held, layout) for layout in layouts)
-        self._flat = driver.tensor(address, self.nbytes, self._held)
+        held = _Held(driver, address, self.nbytes)
+        self._held: _Held | None = held
+        self.tensors = tuple(view(driver, held, layout) for layout in layouts)
+        self._flat = driver.tensor(address, self.nbytes, held)
 
     def flat(self) -> torch.Tensor:
         """All of it as bytes."""

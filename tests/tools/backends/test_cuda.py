@@ -13,6 +13,7 @@ from tests.knowledge.cuda_host import sources_of
 from tests.knowledge.test_loops_cuda import REST, SOME, in_cuda
 from tests.knowledge.test_loops_triton import TELLING
 from tests.patterns.workshop import Built, complaints
+from tests.tools.backends.test_on_gpu import SOURCE as ON_GPU
 from tools.backends.cuda.compile import (
     Compiled,
     CompiledKernel,
@@ -207,3 +208,10 @@ def test_candidate_is_as_right_on_a_gpu(name: str) -> None:
         built.graph, built.program, built.source,
     )  # fmt: skip
     assert complaints(moved) == []
+
+
+@needs_nvrtc
+def test_the_kernels_that_a_gpu_test_launches_compile_here_too():
+    ((answer,),) = compile_sources([CudaSource(source=ON_GPU)], ["sm_90"])
+    assert isinstance(answer, Compiled), answer.told()
+    assert {kernel.function for kernel in answer.kernels} == {"twice", "turned", "meet"}

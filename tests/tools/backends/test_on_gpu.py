@@ -7,8 +7,8 @@ import torch
 
 pytestmark = pytest.mark.gpu
 
-SOURCE = r"""#include <cooperative_groups.h>
-extern "C" __global__ void twice(const float* x, float* y, long long n) {
+# The barrier is written out: cooperative_groups.h needs the headers of CCCL besides.
+SOURCE = r"""extern "C" __global__ void twice(const float* x, float* y, long long n) {
     const long long i = blockIdx.x * (long long)blockDim.x + threadIdx.x;
     if (i < n) y[i] = 2.0f * x[i];
 }
@@ -18,11 +18,14 @@ extern "C" __global__ void turned(const float* x, float* y, long long n) {
     __syncthreads();
     for (long long i = threadIdx.x; i < n; i += blockDim.x) y[i] = kept[n - 1 - i];
 }
-extern "C" __global__ void meet(float* parts, float* total) {
-    auto grid = cooperative_groups::this_grid();
-    if (threadIdx.x == 0) parts[blockIdx.x] = 1.0f;
-    grid.sync();
-    if (blockIdx.x == 0 && threadIdx.x == 0) {
+extern "C" __global__ void meet(volatile float* parts, float* total, unsigned int* arrived) {
+    if (threadIdx.x != 0) return;
+    parts[blockIdx.x] = 1.0f;
+    __threadfence();
+    atomicAdd(arrived, 1u);
+    while (atomicAdd(arrived, 0u) < gridDim.x) {}
+    __threadfence();
+    if (blockIdx.x == 0) {
         float sum = 0.0f;
         for (unsigned int i = 0; i < gridDim.x; ++i) sum += parts[i];
         total[0] = sum;
@@ -64,14 +67,16 @@ def test_all_blocks_of_a_cooperative_launch_meet(loader):
     blocks = loader.resident_blocks(SOURCE, "meet", 128)
     assert blocks >= 1
     parts, total = torch.zeros(blocks, device="cuda"), torch.zeros(1, device="cuda")
-    meet = loader.cuda_kernel(SOURCE, "meet", "pp")
-    meet((blocks,), (128,), parts, total, cooperative=True)
+    arrived = torch.zeros(1, dtype=torch.int32, device="cuda")
+    meet = loader.cuda_kernel(SOURCE, "meet", "ppp")
+    meet((blocks,), (128,), parts, total, arrived, cooperative=True)
     assert total.item() == blocks
 
 
 def test_more_blocks_than_fit_are_refused_by_name(loader):
     blocks = 1 + loader.resident_blocks(SOURCE, "meet", 128)
     parts, total = torch.zeros(blocks, device="cuda"), torch.zeros(1, device="cuda")
-    meet = loader.cuda_kernel(SOURCE, "meet", "pp")
+    arrived = torch.zeros(1, dtype=torch.int32, device="cuda")
+    meet = loader.cuda_kernel(SOURCE, "meet", "ppp")
     with pytest.raises(RuntimeError, match="meet: CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE"):
-        meet((blocks,), (128,), parts, total, cooperative=True)
+        meet((blocks,), (128,), parts, total, arrived, cooperative=True)

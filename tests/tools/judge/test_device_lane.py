@@ -9,11 +9,14 @@ import contextlib
 from pathlib import Path
 
 import pytest
-import torch
 
 from tools.candidate import Candidate
+from tools.judge.blocks import Arm, device_mismatch, device_ms
 from tools.judge.device_lane import DeviceLane, Waiting
+from tools.judge.gauntlet import verdict_of
+from tools.judge.lane import Sample
 from tools.judge.rotation import plan_rotation
+from tools.judge.runners import RunnerFailed
 from tools.judge.session import Session
 from tools.judge.site import Host
 from tools.judge.wire import JudgeLimits
@@ -27,6 +30,7 @@ LIMITS = JudgeLimits(
     call_s=5, first_call_s=10, load_s=30, compile_s=120, preparation_s=2, timing_s=0.3
 )
 CPU_AS_DEVICE = 8 << 30
+MS = 1_000_000
 HONEST = """import torch
 class ModelNew(torch.nn.Module):
     def forward(self, x):
@@ -148,4 +152,28 @@ def test_no_set_is_used_twice_in_a_burst(session):
     pool = session.ground.pool
     assert len(pool.sets.bundles) >= pool.burst
     assert pool.copy_ns == 0.0
-    assert torch.equal(pool.sets.bundles[0].tensors[0], pool.sets.bundles[0].tensors[0])
+    drawn = pool.sets.bundles[: pool.burst]
+    assert len({bundle.tensors[0].data_ptr() for bundle in drawn}) == pool.burst
+
+
+def test_a_runner_that_cannot_use_the_device_is_no_fault_of_the_kernel():
+    assert verdict_of(RunnerFailed("device", "no CUDA")).kind == "judge_error"
+    assert verdict_of(RunnerFailed("forward", "CUDA out of memory")).kind == "crashed"
+
+
+def arm(call_ms, device_ms, after_ms):
+    sample = Sample(1, call_ms * MS, 0, call_ms * MS, 0, 0, device_ms * MS, after_ms * MS)
+    return Arm("candidate", None, [sample] * 16)
+
+
+def test_events_that_saw_more_time_than_passed_are_told_of():
+    assert "CUDA's events" in device_mismatch(arm(2.0, 5.0, 0.1), arm(2.0, 2.0, 0.1))
+
+
+def test_work_that_goes_on_when_its_call_is_over_is_told_of():
+    assert "at work" in device_mismatch(arm(2.0, 1.9, 6.0), arm(2.0, 1.9, 0.1))
+
+
+def test_two_clocks_that_agree_say_nothing():
+    assert device_mismatch(arm(2.0, 1.9, 0.1), arm(4.0, 3.8, 0.1)) == ""
+    assert device_ms(arm(2.0, 1.9, 0.1)) == pytest.approx(1.9)

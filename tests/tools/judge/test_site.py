@@ -5,7 +5,9 @@ import pytest
 import torch
 
 from knowledge.errors import BadInput
-from tools.judge.site import Host, device_lock, site_of, wants_gpu
+from tests.cuda_compiler import needs_nvrtc
+from tools.backends.cpp.build import extract_sources
+from tools.judge.site import Host, compile_cuda, device_lock, site_of, wants_gpu
 from tools.task import Task
 
 H200 = "NVIDIA H200"
@@ -56,3 +58,34 @@ def test_a_device_is_held_by_one_judge_at_a_time(tmp_path, monkeypatch):
     with device_lock("GPU-1"):
         assert another().stdout.strip() == "waited"
     assert another().stdout.strip() == "had it"
+
+
+CUDA = """import torch
+from tools.backends.cuda.loader import cuda_kernel
+kernel = cuda_kernel(r'''extern "C" __global__ void twice(float* x, long long n) {
+    const long long i = blockIdx.x * 256ll + threadIdx.x;
+    if (i < n) x[i] *= 2.0f;
+}
+''', "twice", "pi")
+class ModelNew(torch.nn.Module):
+    pass
+"""
+
+
+@needs_nvrtc
+def test_cuda_in_a_candidate_is_compiled_once_where_its_loader_looks(tmp_path):
+    loader = pytest.importorskip("tools.backends.cuda.loader")
+    texts = extract_sources(CUDA, "cuda_kernel")
+    assert compile_cuda(texts, "sm_90", tmp_path) is None
+    cubin = tmp_path / loader.cubin_name(texts[0].source, "sm_90", texts[0].flags)
+    assert cubin.read_bytes().startswith(b"\x7fELF")
+
+
+@needs_nvrtc
+def test_cuda_that_does_not_compile_is_told_with_its_line(tmp_path):
+    texts = extract_sources(CUDA.replace("*= 2.0f;", "*= two;"), "cuda_kernel")
+    failed = compile_cuda(texts, "sm_90", tmp_path)
+    assert failed is not None
+    assert failed.log.startswith("kernel.cu:3: for sm_90:")
+    assert "x[i] *= two;" in failed.log
+    assert not list(tmp_path.iterdir())

@@ -43,6 +43,8 @@ def include_folders() -> list[str]:
     ]
     homes = (os.environ.get("CUDA_HOME"), os.environ.get("CUDA_PATH"), "/usr/local/cuda")
     folders += [Path(home, "include") for home in homes if home]
+    # From CUDA 13 on, what cooperative_groups.h includes lies one folder deeper.
+    folders += [folder / "cccl" for folder in folders]
     return [str(folder) for folder in folders if folder.is_dir()]
 
 
@@ -69,7 +71,8 @@ def compile_cubin(source: str, architecture: str, flags: tuple[str, ...] = ()) -
         said = log.decode(errors="replace").strip("\0\n ")
         if status != nvrtc.nvrtcResult.NVRTC_SUCCESS:
             if "cannot open source file" in said:
-                said += "\nCUDA's headers: pip install nvidia-cuda-runtime nvidia-cuda-crt"
+                more = " nvidia-cuda-cccl" if '"cuda/std' in said else ""
+                said += f"\nCUDA's headers: pip install nvidia-cuda-runtime nvidia-cuda-crt{more}"
             raise CompileError(said or f"NVRTC refused {' '.join(options)}: {status.name}")
         cubin = bytearray(_checked(nvrtc.nvrtcGetCUBINSize(program), "the machine code"))
         _checked(nvrtc.nvrtcGetCUBIN(program, cubin), "the machine code")
