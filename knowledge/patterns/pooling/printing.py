@@ -201,9 +201,15 @@ _DIVIDE_COUNTED = """\
         }});"""
 
 _ADAPTIVE = """
-// A stretch of a row, joined; sums of long ones in double, block by block.
+// A stretch of a row, joined: a short one as it comes, as lanes would stay empty; sums of long ones
+// in double, block by block.
 template <typename T, typename Load>
 static inline value join_stretch(const T* row, int64_t begin, int64_t end, Load get) {{
+    if (end - begin < 16) {{
+        value x = NEUTRAL;
+        for (int64_t i = begin; i < end; ++i) x = joined(x, get(row + i));
+        return x;
+    }}
     {total} whole = NEUTRAL;
     for (int64_t block = begin; block < end; block += 1024) {{
         const int64_t stop = block + 1024 < end ? block + 1024 : end;
