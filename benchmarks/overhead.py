@@ -167,7 +167,8 @@ def measure(attempts: int, base: Path) -> tuple[float, float]:
             stream = graph.stream(
                 entry, config, stream_mode="custom", subgraphs=True, durability="sync"
             )
-            for _, event in stream:
+            for _, told in stream:
+                event: Any = told
                 append_event(folder.events, event)
                 assert benches.clock is not None or not began
                 if isinstance(event, NodeStarted) and event.node == "plan" and not began:

@@ -14,7 +14,7 @@ from graph import nodes
 from graph.drive import work
 from graph.folder import RunFolder
 from graph.state import RunInput
-from graph.workbench import Workbench, Workbenches
+from graph.workbench import Thinking, Workbench, Workbenches
 from tests.graph.conftest import LIMITS, RIGHT, WRONG
 from tests.graph.speaking import price, speaking_crew
 from tools.task import Budget, InputSpec, Task
@@ -64,7 +64,7 @@ def stretch(folder: RunFolder, task: Task, entry: RunInput | None, node: str) ->
     crew = speaking_crew(
         base / "paid", (WRONG, RIGHT), after=lambda role, plan: die() if role == mortal else None
     )
-    benches = DeadlyBenches(base / "library", crew, LIMITS, price_of=price)
+    benches = DeadlyBenches(base / "library", crew, LIMITS, thinking=Thinking(price_of=price))
     benches.request = REQUESTS.get(node, "")
     if node == "select":
         nodes.strategy_for = die  # type: ignore[assignment]

@@ -8,10 +8,11 @@ from typer.testing import CliRunner
 
 from graph.drive import exchanges_in, work
 from graph.folder import RunFolder
+from graph.journal import RunJournal
 from graph.record import BASELINE_PLAN, RunRecord
 from graph.replay import Recording, ReplayJournal, app
 from graph.state import RunInput
-from graph.workbench import Workbenches
+from graph.workbench import Thinking, Workbenches
 from knowledge.errors import BadInput
 from tests.graph.conftest import LIMITS, RIGHT, WRONG
 from tests.graph.speaking import price, speaking_crew
@@ -30,8 +31,10 @@ def run(base: Path, bills: Path, recording: Recording | None = None) -> tuple[Ru
         base / "library",
         speaking_crew(bills, *SCRIPT),
         LIMITS,
-        price_of=price,
-        journal_of=partial(ReplayJournal, recording) if recording is not None else None,
+        thinking=Thinking(
+            price_of=price,
+            journal_of=(partial(ReplayJournal, recording) if recording is not None else RunJournal),
+        ),
     )
     entry = RunInput(task=task(), run_dir=str(folder.path))
     return folder, work(folder, task(), entry, quiet=True, benches=benches)

@@ -12,7 +12,7 @@ from graph.drive import Interrupted, work
 from graph.folder import RunFolder
 from graph.record import BASELINE_PLAN, RunRecord
 from graph.state import RunInput
-from graph.workbench import CrewMaker, Workbenches
+from graph.workbench import CrewMaker, Thinking, Workbenches
 from tests.graph.conftest import LIMITS, RIGHT
 from tests.graph.speaking import TOKENS_IN, TOKENS_OUT, price, speaking_crew
 from tools.task import Budget, InputSpec, Task
@@ -39,7 +39,7 @@ def fresh(base: Path, **budget: float) -> tuple[RunFolder, Task]:
 def go(
     folder: RunFolder, task: Task, crew: CrewMaker, library: Path, *, resume: bool = False
 ) -> RunRecord:
-    benches = Workbenches(library, crew, LIMITS, price_of=price)
+    benches = Workbenches(library, crew, LIMITS, thinking=Thinking(price_of=price))
     entry = None if resume else RunInput(task=task, run_dir=str(folder.path))
     return work(folder, task, entry, quiet=True, benches=benches)
 

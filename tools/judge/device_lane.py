@@ -53,10 +53,12 @@ class DeviceLane(Lane):
         self._site = site
         self._precision = precision
 
-    def load(self, program: Program, arguments: tuple[Any, ...], seed: int) -> None:
+    def load(
+        self, program: Program, arguments: tuple[Any, ...], seed: int, wait: bool = True
+    ) -> None:
         """As `Lane.load`; the module is put on the device."""
         self.address = {"device": self._site.device.type, "precision": self._precision}
-        super().load(program, arguments, seed)
+        super().load(program, arguments, seed, wait)
 
     def expect(self, like: Sequence[torch.Tensor], groups: int = 1) -> None:
         """As `Lane.expect`, with buffers in the device's memory."""
