@@ -23,7 +23,7 @@ extern "C" void {name}(
         {type}* __restrict__ out, int64_t* __restrict__ outside,
         int64_t rows, int64_t count, int64_t width) {{
     int64_t wrong = 0;
-    #pragma omp parallel reduction(max : wrong) if (count * width > 16384)
+    #pragma omp parallel reduction(| : wrong) if (count * width > 16384)
     {{
         const int64_t threads = omp_get_num_threads(), thread = omp_get_thread_num();
         const int64_t low = rows * thread / threads, high = rows * (thread + 1) / threads;
@@ -144,7 +144,7 @@ extern "C" void {name}(
         int64_t* __restrict__ outside,
         int64_t bags, int64_t count, int64_t rows, int64_t width) {{
     int64_t wrong = 0;
-    #pragma omp parallel for schedule(dynamic, 64) reduction(max : wrong) if (count * width > 16384)
+    #pragma omp parallel for schedule(dynamic, 64) reduction(| : wrong) if (count * width > 16384)
     for (int64_t bag = 0; bag < bags; ++bag) {{
         const int64_t first = offsets[bag], last = bag + 1 < bags ? offsets[bag + 1] : count;
         int64_t misplaced = first < 0 || last > count || first > last;
