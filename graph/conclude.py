@@ -45,6 +45,15 @@ def confirm_winner(
     return trial.number, verdict, tuple(notes)
 
 
+def confirm_slower(bench: Workbench, trials: list[Trial]) -> tuple[int, Correct] | None:
+    """The fastest right trial, though slower than the baseline, where that can't be handed over."""
+    for trial in ranked(trials)[:CONFIRMATIONS]:
+        verdict = bench.judge.confirm(trial.candidate)
+        if isinstance(verdict, Correct) and verdict.timing is not None:
+            return trial.number, verdict
+    return None
+
+
 def most_promising(trials: list[Trial], plans: tuple[Plan, ...]) -> int | None:
     """The compiled trial of which the arithmetic promises most, where none could be timed."""
     promised = {plan.id: plan.expected_speedup for plan in plans}

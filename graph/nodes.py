@@ -9,7 +9,7 @@ from agents.llm.exchange import Spent
 from graph.accounts import estimate_of, usage_of
 from graph.approval import decide
 from graph.attempt import announce
-from graph.conclude import confirm_winner, is_no_slower, most_promising, remember
+from graph.conclude import confirm_slower, confirm_winner, is_no_slower, most_promising, remember
 from graph.events import (
     Concluded,
     Estimated,
@@ -169,6 +169,8 @@ class RunNodes:
                 winner = trial.number
                 kept = {"plans": (plan,), "trials": {trial.number: trial}}
                 announce(TrialJudged.of(trial))
+            elif confirmation is None:
+                winner, confirmation = confirm_slower(bench, trials) or (winner, None)
         return {
             **kept,
             "winner": winner,
