@@ -46,7 +46,7 @@ def check_books(run: Finished, server: ModelServer) -> None:
             assert run.messages(trial["number"]), trial["title"]
 
 
-# Elevenfold is told from noise beside other tests too; the other's gain needs the machine to itself.
+# Elevenfold stands out beside other tests too; the other's gain needs the machine to itself.
 @pytest.mark.parametrize(
     "op", ["linear_sum", pytest.param("scale_gelu_sum", marks=pytest.mark.exhaustive)]
 )
