@@ -161,11 +161,21 @@ def _edited(source: str, edits: Sequence[tuple[str, str]]) -> str:
             raise Malformed(f"edit {number}: what to search for is empty")
         times = source.count(search)
         if times != 1:
-            first = search.strip().splitlines()[0][:120]
-            found = "is not in the module" if times == 0 else f"is there {times} times"
-            raise Malformed(f"edit {number}: the text that begins with `{first}` {found}")
+            raise Malformed(f"edit {number}: {_misfit(source, search, times)}")
         source = source.replace(search, replacement)
     return source
+
+
+def _misfit(source: str, search: str, times: int) -> str:
+    """Why a text can't be replaced: the line that is not there, or how often the whole is."""
+    lines = search.strip("\n").splitlines()
+    if times:
+        return f"the text that begins with `{lines[0].strip()[:120]}` is there {times} times"
+    present = set(source.splitlines())
+    for line in lines:
+        if line not in present:
+            return f"the module has no line `{line[:120]}`"
+    return f"its lines are in the module, but not one after the other: `{lines[0].strip()[:120]}`"
 
 
 def newest_draft(messages: Sequence[BaseMessage], base: str | None) -> str | None:

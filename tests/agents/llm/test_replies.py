@@ -84,7 +84,7 @@ def test_an_edit_may_take_lines_away() -> None:
         ("I would rather not.", "no fenced block"),
         ("```python\nprint(1)\n```", "no fenced block defines ModelNew"),
         ("```python\nclass ModelNew:\n    def forward", "cut off"),
-        (edit("not there\n", "x\n"), "`not there` is not in the module"),
+        (edit("not there\n", "x\n"), "no line `not there`"),
         (edit("  \n", "y\n"), "empty"),
         ("<<<<<<< SEARCH\nreturn x\n", "has no ======="),
     ],
@@ -97,6 +97,11 @@ def test_what_can_not_be_read_says_why(text: str, why: str) -> None:
 def test_an_edit_that_fits_twice_fits_nowhere() -> None:
     with pytest.raises(Malformed, match="`return x` is there 2 times"):
         read_module(edit("        return x\n", "        return -x\n"), MODULE + MODULE)
+
+
+def test_of_an_edit_that_fits_nowhere_the_line_that_is_missing_is_named() -> None:
+    with pytest.raises(Malformed, match=r"edit 1: the module has no line `        stop\(\)`"):
+        read_module(edit("        return x\n        stop()\n", "        pass\n"), MODULE)
 
 
 def test_there_is_nothing_to_edit_without_a_parent() -> None:
