@@ -12,7 +12,6 @@ from graph.events import Note, Planned
 from graph.nodes import RunNodes
 from graph.record import RunRecord
 from graph.state import RunState
-from graph.workbench import Stopwatch
 from knowledge.experience import fingerprint, signature
 from knowledge.store import Library
 from tests.graph import builders

@@ -21,6 +21,8 @@ LINEAR = """    def __init__(self):
 
 # Blocks of three units, so that the last one is not full; nothing else of a real anchor matters.
 ANCHOR = """
+#include <vector>
+
 extern "C" void linear(const float* x, const float* w, const float* b, {parameters},
         int64_t units, int64_t rows, int64_t n, int64_t depth) {{
 #pragma omp parallel for

@@ -63,7 +63,7 @@ SYMPTOMS = {
     "warp loads with stride, low bandwidth on GPU": "gpu/coalescing",
     "out of resource: shared memory in triton": "gpu/shared-memory-banks",
     "many tiny kernels, gpu idle between launches": "gpu/launch-overhead",
-    "L2 size and memory bandwidth of the A100": "devices/a100-sxm4-80gb",
+    "L2 size and memory bandwidth of the A100 SXM4 80 GB": "devices/a100-sxm4-80gb",
 }
 
 
