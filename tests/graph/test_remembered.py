@@ -9,12 +9,17 @@ from langgraph.graph import START, StateGraph
 from agents.playbook.planner import PlaybookPlanner
 from graph.conclude import remember, tried_in
 from graph.events import Note, Planned
+from graph.folder import RunFolder
+from graph.journal import RunJournal
+from graph.meter import Meter
 from graph.nodes import RunNodes
 from graph.record import RunRecord
 from graph.state import RunState
+from graph.workbench import Workbench
 from knowledge.experience import fingerprint, signature
 from knowledge.store import Library
 from tests.graph import builders
+from tools.task import Budget
 from tools.verdict import Correct
 
 
@@ -99,7 +104,15 @@ def test_a_damaged_memory_is_said_once_and_the_planner_plans_on(tmp_path: Path) 
     library = Library.open(tmp_path / "library", project=tmp_path)
     library.memory.file.write_bytes(b"no database" * 1000)
     crew = SimpleNamespace(planner=PlaybookPlanner(library))
-    bench = SimpleNamespace(library=library, crew=crew, watch=Stopwatch())
+    folder = RunFolder(tmp_path)
+    bench = Workbench(
+        folder=folder,
+        judge=SimpleNamespace(),
+        library=library,
+        crew=crew,
+        journal=RunJournal(folder, Budget()),
+        meter=Meter(folder.spent),
+    )
     nodes = RunNodes(SimpleNamespace(of=lambda run_dir, task: bench), tmp_path)
     record = builders.record()
     known = ("task", "device", "facts", "baselines", "roofline", "run_dir")

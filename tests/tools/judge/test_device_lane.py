@@ -142,7 +142,7 @@ def test_a_kernel_whose_timed_outputs_are_wrong_is_found_by_the_ones_that_are_ch
     lazy = HONEST.replace(
         "        return torch",
         "        self.n = getattr(self, 'n', 0) + 1\n"
-        "        if self.n > 400:\n            return torch.zeros_like(x)\n        return torch",
+        "        if self.n > 100:\n            return torch.zeros_like(x)\n        return torch",
     )
     verdict = session.measure(Candidate(source=lazy, backend="torch"), ("eager",))
     assert verdict.kind == "cheated"
