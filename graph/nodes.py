@@ -23,14 +23,14 @@ from graph.events import (
 from graph.fallback import keep_baseline
 from graph.folder import RunFolder
 from graph.journal import at_work
-from graph.record import PLAYBOOK, Unspent
+from graph.record import Unspent
 from graph.report.write import write_report
 from graph.state import RunInput, RunState
 from graph.strategy import ranked, strategy_for
 from graph.summary import record_of
 from graph.workbench import Workbench, Workbenches
 from tools.export import export
-from tools.task import device_of, language_of
+from tools.task import PLAYBOOK, device_of, language_of
 from tools.verdict import Compiled, Correct
 
 ROOF_REACHED = 0.95

@@ -17,8 +17,6 @@ SCHEMA = 1
 Status = Literal["faster", "correct", "compiled", "failed"]
 # The plan of the trial that is the fastest baseline itself.
 BASELINE_PLAN = "baseline"
-# Who made a plan, where no model did.
-PLAYBOOK = "playbook"
 
 
 class Repair(Frozen):

@@ -5,23 +5,19 @@ most keys differ: then the answer is the next one that the same role gave for th
 question for which none is left ends the replay with one clear line.
 """
 
-import json
-import sys
 import threading
 from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from agents.llm.exchange import Exchange
 from graph.build import RUNS
 from graph.drive import Interrupted, exchanges_in, work
 from graph.folder import RunFolder
 from graph.journal import Answers, PriceOf, RunJournal, present_place
-from graph.run import BAD_INPUT, EXIT, INTERRUPTED
-from graph.screen import final_screen
+from graph.run import BAD_INPUT, INTERRUPTED, hand_over, say
 from graph.state import RunInput
 from graph.workbench import Thinking, Workbenches, replayed_crew
 from knowledge.errors import BadInput
@@ -116,24 +112,16 @@ def main(
             ),
         )
     except BadInput as error:
-        _say(str(error))
+        say(str(error))
         raise typer.Exit(BAD_INPUT) from error
     except Interrupted as stop:
-        _say(f"{stop.why}; what there is so far: {stop.folder.path}/report.html")
+        say(f"{stop.why}; what there is so far: {stop.folder.path}/report.html")
         raise typer.Exit(INTERRUPTED) from stop
-    _say(
+    say(
         f"answers used again: {recording.by_key} by their question, {recording.by_place} by their "
         "place, as figures in the question differ"
     )
-    if as_json:
-        sys.stdout.write(json.dumps(record.document(), indent=2) + "\n")
-    else:
-        Console().print(final_screen(record))
-    raise typer.Exit(EXIT[record.status])
-
-
-def _say(text: str) -> None:
-    Console(stderr=True, soft_wrap=True).print(text, markup=False, highlight=False)
+    hand_over(record, as_json=as_json)
 
 
 if __name__ == "__main__":

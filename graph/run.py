@@ -3,7 +3,7 @@
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -12,6 +12,7 @@ from agents.llm.models import check_models
 from graph.build import RUNS
 from graph.drive import Interrupted, work
 from graph.folder import RunFolder
+from graph.record import RunRecord
 from graph.screen import final_screen
 from graph.state import RunInput
 from graph.terminal import check_terminal
@@ -63,16 +64,12 @@ def main(  # noqa: PLR0913, an option is an argument here
         entry = RunInput(task=task, run_dir=str(folder.path), approve=approve) if fresh else None
         record = work(folder, task, entry, quiet=quiet)
     except BadInput as error:
-        _say(str(error))
+        say(str(error))
         raise typer.Exit(BAD_INPUT) from error
     except Interrupted as stop:
-        _say(f"{stop.why}; go on with: python -m graph.run --resume {stop.folder.path}")
+        say(f"{stop.why}; go on with: python -m graph.run --resume {stop.folder.path}")
         raise typer.Exit(INTERRUPTED) from stop
-    if as_json:
-        sys.stdout.write(json.dumps(record.document(), indent=2) + "\n")
-    else:
-        Console().print(final_screen(record))
-    raise typer.Exit(EXIT[record.status])
+    hand_over(record, as_json=as_json)
 
 
 def _open_run(
@@ -97,7 +94,17 @@ def _open_run(
     return RunFolder.create(out, task), task, True
 
 
-def _say(text: str) -> None:
+def hand_over(record: RunRecord, *, as_json: bool) -> NoReturn:
+    """Show a finished run, and leave with its exit code."""
+    if as_json:
+        sys.stdout.write(json.dumps(record.document(), indent=2) + "\n")
+    else:
+        Console().print(final_screen(record))
+    raise typer.Exit(EXIT[record.status])
+
+
+def say(text: str) -> None:
+    """Tell the person at the terminal, apart from what programs read."""
     Console(stderr=True, soft_wrap=True).print(text, markup=False, highlight=False)
 
 

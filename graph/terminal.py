@@ -10,10 +10,10 @@ from rich.text import Text
 
 from agents.brief import Plan
 from graph.approval import Request, answer_to
-from graph.record import PLAYBOOK
 from graph.report.views import step_text
 from graph.report.words import clip, times
 from knowledge.errors import BadInput
+from tools.task import PLAYBOOK
 
 CHOICES = {"a": "accept", "e": "edit", "r": "refuse", "h": "hint"}
 LEGEND = "[a]ccept, [e]dit, [r]efuse, or send it back with a [h]int"

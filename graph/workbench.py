@@ -24,8 +24,7 @@ from graph.folder import RunFolder
 from graph.journal import Answers, PriceOf, RunJournal, unpriced
 from graph.meter import Meter, MeteredJudge
 from knowledge.catalogue import default_place, home_folder
-from knowledge.device import Device, resolve
-from knowledge.errors import BadInput
+from knowledge.device import present_gpu
 from knowledge.store import Library
 from tools.ahead import AheadOfTime
 from tools.judge.client import Judge
@@ -122,14 +121,6 @@ def answers_beside(library: Path | None) -> Path:
     return place.with_name(f"{place.name}-answers")
 
 
-def _is_here(device: Device) -> bool:
-    """Whether this machine has the GPU, so that kernels for it are judged and timed."""
-    try:
-        return resolve("cuda", "task: target").name == device.name
-    except BadInput:
-        return False
-
-
 USUAL = Thinking()
 
 
@@ -195,7 +186,7 @@ class Workbenches:
     def judge_of(self, task: Task, folder: RunFolder) -> Judge | AheadOfTime:
         """The judge of a run, its own unless a subclass knows better."""
         device = device_of(task, "task: target")
-        if device.kind == "cpu" or _is_here(device):
+        if device.kind == "cpu" or device == present_gpu():
             # What `auto` means is decided once: the judge is told.
             told = task.model_copy(update={"target": device.kind})
             return Judge(told, folder.scratch, self._limits)

@@ -2,8 +2,9 @@
 
 from typing import NamedTuple
 
-from graph.record import BASELINE_PLAN, PLAYBOOK, RunRecord, Share
+from graph.record import BASELINE_PLAN, RunRecord, Share
 from graph.report.words import clip, estimate_text, money_text, times
+from tools.task import PLAYBOOK
 from tools.verdict import Correct, Trial
 
 

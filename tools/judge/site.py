@@ -16,7 +16,7 @@ from typing import Protocol
 
 import torch
 
-from knowledge.device import load_devices
+from knowledge.device import known_devices
 from knowledge.errors import BadInput
 from tools.backends.cpp.build import CppSource, extract_sources
 from tools.backends.cuda.compile import CompileError, CudaSource, compile_sources
@@ -277,5 +277,5 @@ def wants_gpu(task: Task, present: str) -> bool:
         return False
     if wanted == "auto":
         return True
-    named = load_devices().get(wanted.removeprefix("cuda:"))
+    named = known_devices().get(wanted.removeprefix("cuda:"))
     return named is not None and present in named.detected_as
