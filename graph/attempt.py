@@ -48,9 +48,10 @@ class AttemptNodes:
             bench.folder.release_trial(number)
             return _unspent(plan, str(error))
         except ValueError as error:
-            # A plan that doesn't fit the op is one attempt's failure, not the run's.
+            # A plan that doesn't fit the op, or a model's answer without a module in it, is one
+            # attempt's failure, not the run's.
             candidate = Candidate(source=f"# It could not be written: {error}\n", backend="torch")
-            verdict = BuildFailed(log=f"the plan does not fit the op: {error}")
+            verdict = BuildFailed(log=f"the plan could not be carried out: {error}")
         return {
             "candidate": candidate,
             "number": number,

@@ -65,6 +65,7 @@ def common(brief: Brief) -> dict[str, Any]:
         "language_title": views.LANGUAGES[language],
         "precision": views.PRECISIONS[task.precision],
         "huge_pages": task.pages == "huge",
+        "tool_calls": task.model_settings.tool_calls,
         "timed": brief.baselines.best is not None,
         "source": facts.source.strip()[: views.SOURCE_LIMIT],
         "graph": views.graph_text(brief),

@@ -112,7 +112,8 @@ def tensor_lines(specs: Iterable[TensorSpec]) -> list[str]:
 def roofline_lines(roof: Roofline) -> list[str]:
     """The bound on the op's time, as arithmetic."""
     return [
-        f"{size(roof.moved_bytes)} moved at least, {figure(roof.flops)} operations as written",
+        f"{size(roof.moved_bytes)} moved at least, {figure(roof.flops)} operations as written, "
+        "where an exp, log, tanh or erf counts as one and takes about as long as 13",
         f"memory {figure(roof.memory_ms)} ms, arithmetic {figure(roof.compute_ms)} ms: "
         f"the floor is {figure(roof.floor_ms)} ms, {roof.bound} bound",
     ]

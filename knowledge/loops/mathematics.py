@@ -20,14 +20,21 @@ static inline int32_t bits_of_float(float value) {
 }
 """
 
+# In one expression, (a > b || a != a) ? a : b, a clamp is no vector code with GCC 12 and AVX2.
 _NAN_MAX = """
 // The larger of two; NaN if either is NaN, as torch has it.
-template <typename T> static inline T nan_max(T a, T b) { return (a > b || a != a) ? a : b; }
+template <typename T> static inline T nan_max(T a, T b) {
+    const T larger = a > b ? a : b;
+    return a != a ? a : larger;
+}
 """
 
 _NAN_MIN = """
 // The smaller of two; NaN if either is NaN, as torch has it.
-template <typename T> static inline T nan_min(T a, T b) { return (a < b || a != a) ? a : b; }
+template <typename T> static inline T nan_min(T a, T b) {
+    const T smaller = a < b ? a : b;
+    return a != a ? a : smaller;
+}
 """
 
 _FLOOR_DIVIDE = """
