@@ -35,6 +35,8 @@ OTHER_SHAPES = ("another batch size", "a batch of one more", "another second dim
 OTHER_LAYOUTS = ("not contiguous", "at an odd address")
 # A miss of so many tolerances may be rounding; what is farther off is another result.
 ROUNDING = 200.0
+# Which convolutions stay our own where none is done by Winograd's products.
+WITHOUT_WINOGRAD: dict[Parameter, Parameter] = {"winograd": "few", "all": "direct"}
 # Tunables by which a loop is cut into tiles.
 TILES = ("strip", "block_rows", "block_depth", "block_columns", "key_tiles", "panels", "split")
 _WRONG = re.compile(r"(\d+) of (\d+) elements are wrong.*: (\S+) instead of (\S+)")
@@ -101,6 +103,18 @@ def _least_tiles(step: Step) -> dict[str, Parameter]:
     return found
 
 
+def _without_winograd(steps: Steps) -> Steps:
+    """Convolutions as sums of products; those that were the library's to choose stay with it."""
+    return tuple(
+        step.model_copy(update={"parameters": {**step.parameters, "own": WITHOUT_WINOGRAD[own]}})
+        if step.pattern == "channels_last"
+        and (own := step.parameters.get("own", "winograd")) in WITHOUT_WINOGRAD
+        else step
+        for step in steps
+    )
+
+
+DIRECT = Mend(_without_winograd, "no Winograd products: their sums and differences lose low bits")
 WIDER = Mend(_set("accumulate", "double"), "sums in double: the miss looks like lost low bits")
 EXACT = Mend(_set("exp", "libm"), "the library's exp instead of the inline polynomial")
 PLAIN_STORES = Mend(_set("streaming", False), "plain stores instead of streaming ones")
@@ -165,6 +179,7 @@ def _for_wrong(verdict: WrongOutput) -> tuple[Mend, ...]:
     if worst > ROUNDING:
         return (PLAIN_STORES, APART, TILES_DOWN, LIBRARY, ONE_THREAD, WIDER, EXACT, PLAIN_MATH)
     return (
+        DIRECT,
         WIDER,
         EXACT,
         SPLIT,

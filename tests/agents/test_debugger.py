@@ -58,6 +58,18 @@ def test_mends_add_up_until_nothing_is_left_to_change() -> None:
     assert precautions(ways[-1]) == {"plain_math": True, "one_thread": True}
 
 
+def test_winograds_products_go_first_where_bits_are_lost() -> None:
+    layers = Step(pattern="channels_last", parameters={"only": "", "own": "winograd"})
+    ways = [steps for steps, _ in ways_out((layers, LOOP), miss(1.3))]
+    assert ways[0] == (layers.model_copy(update={"parameters": {"only": "", "own": "few"}}), LOOP)
+    assert ways[1][1].parameters["accumulate"] == "double"
+    direct = layers.model_copy(update={"parameters": {"only": "", "own": "all"}})
+    assert first((direct,), miss(1.3))[0].parameters["own"] == "direct"
+    # Nothing is left to make safer there, so the loop is next.
+    few = layers.model_copy(update={"parameters": {"only": "", "own": "few"}})
+    assert first((few, LOOP), miss(1.3))[1].parameters["accumulate"] == "double"
+
+
 def test_a_result_that_is_far_off_is_no_rounding() -> None:
     assert first((LOOP,), miss(1e6))[0].parameters["streaming"] is False
     assert first((LOOP,), miss(1e6))[0].parameters["accumulate"] == "float"

@@ -19,6 +19,7 @@ from tools.judge.subject import Subject
 from tools.judge.wire import JudgeLimits
 from tools.runner.values import decode
 from tools.verdict import (
+    CaseResult,
     Cheated,
     Comparison,
     DeviceReading,
@@ -27,12 +28,15 @@ from tools.verdict import (
     TimerMismatch,
     Timing,
     Verdict,
+    WrongOutput,
 )
 
 EAGER, AGAIN, COMPILE, CANDIDATE = "eager", "eager again", "compile", "candidate"
 # Without CUDA's graphs, whose results the next call overwrites: no drop-in may do that.
 AUTOTUNE, AUTOTUNE_MODE = "max-autotune", "max-autotune-no-cudagraphs"
 REASON_LIMIT = 300
+# Whose worst element misses by so many tolerances loses bits on some inputs, timed or not.
+NEAR_MISS = 10.0
 TELLING_BLOCKS = 16
 # Where a win hangs on the noise, it is read again so many times, and all readings are pooled: slow
 # ops have few blocks in each, and of few blocks the interval is wide however still the machine.
@@ -324,10 +328,7 @@ class Ground:
             case = Case(f"timed call {number + 1}", self.exam.first, inputs, truth)
             result, detail = self.exam.mark(call.outputs, case)
             if not result.passed:
-                # It passed every untimed case, so it does something else when it is timed.
-                return Cheated(
-                    check="timed output", detail=f"right when checked, wrong when timed: {detail}"
-                )
+                return wrong_when_timed(result, detail)
         return None
 
     def _arm(self, name: str, timer: Clock) -> Arm:
@@ -404,3 +405,10 @@ class Ground:
         self._lanes.clear()
         self._inherited.clear()
         self.sets.close()
+
+
+def wrong_when_timed(result: CaseResult, detail: str) -> Verdict:
+    """What a miss in a timed call says of a candidate that every untimed case was right for."""
+    if result.worst <= NEAR_MISS:
+        return WrongOutput(detail=f"{result.name}: {detail}", cases=(result,))
+    return Cheated(check="timed output", detail=f"right when checked, wrong when timed: {detail}")
