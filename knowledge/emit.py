@@ -75,12 +75,20 @@ def emit(program: Program) -> str:
         ValueError: the program's kernels wait for each other.
     """
     reference = read_reference(program.reference_source)
-    sections = [
-        *reference.helpers,
-        *definitions(program),
-        reference.model_with(body_of(program, reference)),
-    ]
+    own = [*definitions(program), reference.model_with(body_of(program, reference))]
+    sections = [*_still_called(reference.helpers, "\n".join(own)), *own]
     return assembled(_docstring(program), reference, sections)
+
+
+def _still_called(helpers: tuple[str, ...], text: str) -> list[str]:
+    """The reference's helpers without functions that only its own forward called."""
+    kept = list(helpers)
+    for helper in reversed(helpers):
+        node = ast.parse(helper).body[0]
+        rest = "\n".join([text, *(other for other in kept if other is not helper)])
+        if isinstance(node, ast.FunctionDef) and not re.search(rf"\b{node.name}\b", rest):
+            kept.remove(helper)
+    return kept
 
 
 def assembled(docstring: str, reference: Reference, sections: list[str]) -> str:
@@ -118,19 +126,21 @@ def body_of(program: Program, reference: Reference, otherwise: str = "") -> list
     return _Forward(program, reference, _Names(program.graph, reference), otherwise).lines()
 
 
-def emit_as_given(source: str, compiled: bool = False) -> str:
+def emit_as_given(source: str, compiled: bool = False, mode: str | None = None) -> str:
     """The reference itself as a candidate: `Model` renamed `ModelNew`, forward untouched.
 
     Args:
         source: the reference's text.
         compiled: put it under torch.compile, which works at the first call.
+        mode: of torch.compile; None for its usual one.
 
     Raises:
         Unemittable: the source has no class Model.
     """
     reference = read_reference(source, AS_GIVEN if compiled else "ModelNew")
     sections = ["\n".join(reference.imports), *reference.helpers, reference.model]
-    sections += [_COMPILED] if compiled else []
+    chosen = f"mode={mode!r}" if mode is not None else ""
+    sections += [_COMPILED.replace("compile()", f"compile({chosen})")] if compiled else []
     return "\n\n\n".join(section for section in sections if section) + "\n"
 
 

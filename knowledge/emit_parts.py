@@ -5,14 +5,13 @@ shape, dtype or mode) goes to the class's own forward, so nothing that the op ca
 """
 
 import ast
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 
 from knowledge.emit import AS_GIVEN, assembled, body_of, definitions
 from knowledge.parts import Part
 from knowledge.program import Program
-from knowledge.reference_source import Reference, read_reference
+from knowledge.reference_source import Reference, read_reference, renamed
 
 _TAKEN_OVER = f'''class ModelNew({AS_GIVEN}):
     """The op's own forward, over faster parts."""
@@ -43,7 +42,7 @@ def emit_parts(source: str, made: Sequence[tuple[Part, Program]]) -> str:
     told: list[str] = []
     for number, (part, program) in enumerate(made, start=1):
         name = f"Fast{part.kind.rpartition('.')[2]}{number}"
-        own = _apart([*definitions(program), _class(name, part, program, reference)], known)
+        own = apart([*definitions(program), _class(name, part, program, reference)], known)
         sections += [text for text in own if text not in sections]
         table += [f'    "{path}": {name},' for path in part.paths]
         told.append(f"{part.title} ({'; '.join(program.steps)})")
@@ -90,26 +89,26 @@ def _is_constant(argument: str, value: bool | int | float | str | None) -> str:
     return f"type({argument}) is {type(value).__name__} and {argument} == {value!r}"
 
 
-def _apart(sections: list[str], known: dict[str, str]) -> list[str]:
+def apart(sections: list[str], known: dict[str, str]) -> list[str]:
     """A part's sections, with other names for what means something else in the module already.
 
     `known` has every name with the section that defines it, and learns the new ones.
     """
     text = "\n".join(sections)
     for section in sections:
-        for name in _defined(section):
+        for name in defined_in(section):
             if known.get(name, section) != section:
                 number = 2
                 while f"{name}_{number}" in known or f"{name}_{number}" in text:
                     number += 1
-                sections = [re.sub(rf"\b{name}\b", f"{name}_{number}", one) for one in sections]
-                return _apart(sections, known)
+                sections = [renamed(one, name, f"{name}_{number}").rstrip("\n") for one in sections]
+                return apart(sections, known)
     for section in sections:
-        known |= dict.fromkeys(_defined(section), section)
+        known |= dict.fromkeys(defined_in(section), section)
     return sections
 
 
-def _defined(section: str) -> list[str]:
+def defined_in(section: str) -> list[str]:
     """The names that a section binds at the top of the module."""
     names: list[str] = []
     for statement in ast.parse(section).body:

@@ -5,6 +5,7 @@ Works on text with the help of `ast`, so that what is kept reads as its author w
 
 import ast
 import textwrap
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 
@@ -103,23 +104,46 @@ def _start(node: ast.stmt) -> int:
     return min(lines)
 
 
+def renamed(source: str, old: str, new: str) -> str:
+    """The source with a name of its module changed to another, its text otherwise untouched.
+
+    Attributes, keywords, strings and functions that have an argument of that name are let be.
+
+    Raises:
+        SyntaxError: it does not parse.
+    """
+    lines = [line.encode() for line in source.splitlines()]
+    for row, column in sorted(_places(ast.parse(source), old, lines), reverse=True):
+        lines[row] = lines[row][:column] + new.encode() + lines[row][column + len(old.encode()) :]
+    return "\n".join(line.decode() for line in lines) + "\n"
+
+
+def _places(node: ast.AST, name: str, lines: list[bytes]) -> Iterator[tuple[int, int]]:
+    """Row and column, in bytes, of every use of a module's name."""
+    if isinstance(node, ast.Name) and node.id == name:
+        yield node.lineno - 1, node.col_offset
+    if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name:
+        row = node.lineno - 1
+        # Behind the keyword, which is `def` or `class`.
+        keyword = 3 if isinstance(node, ast.FunctionDef) else 5
+        yield row, lines[row].index(name.encode(), node.col_offset + keyword)
+    inner: Iterable[ast.AST] = ast.iter_child_nodes(node)
+    if isinstance(node, ast.FunctionDef | ast.Lambda):
+        arguments = node.args
+        taken = [one.arg for one in ast.walk(arguments) if isinstance(one, ast.arg)]
+        if name in taken:
+            inner = [*arguments.defaults, *filter(None, arguments.kw_defaults)]
+            inner += node.decorator_list if isinstance(node, ast.FunctionDef) else []
+    for child in inner:
+        yield from _places(child, name, lines)
+
+
 def _renamed(source: str, name: str) -> str:
-    """The source with every name `Model` changed to another, its text otherwise untouched."""
+    """The source with its `Model` under another name."""
     try:
-        module = ast.parse(source)
+        return renamed(source, "Model", name)
     except SyntaxError as error:
         raise Unemittable(f"the reference does not parse: {error.msg}") from error
-    lines = [line.encode() for line in source.splitlines()]
-    places: list[tuple[int, int]] = []
-    for node in ast.walk(module):
-        if isinstance(node, ast.Name) and node.id == "Model":
-            places.append((node.lineno - 1, node.col_offset))
-        elif isinstance(node, ast.ClassDef) and node.name == "Model":
-            column: int = lines[node.lineno - 1].index(b"Model", node.col_offset + 5)
-            places.append((node.lineno - 1, column))
-    for row, column in sorted(places, reverse=True):
-        lines[row] = lines[row][:column] + name.encode() + lines[row][column + 5 :]
-    return "\n".join(line.decode() for line in lines) + "\n"
 
 
 def _kept(

@@ -4,41 +4,132 @@ An operator or a module is looked up first, so that a misspelt name is a line wi
 known one, and then written out as a reference that anyone can run without Kernelwright.
 """
 
+import ast
 import difflib
 import importlib
 import inspect
 import keyword
 import math
+import re
+import sys
+import sysconfig
+import types
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import torch
 
 from knowledge.errors import BadInput
-from tools.task import InputSpec, Task
+from tools.definition import check_workload, load_definition
+from tools.definition_source import source_of
+from tools.expression import dotted_names, is_dotted_name, methods, read_expression
+from tools.task import Task, argument_names
+from tools.workload import InputSpec, Workload
+from tools.workload_files import source_at
 
 CONSTRUCTOR = "\n\ndef get_init_inputs():\n    return []\n"
+# What an expression may call: functions of tensors, and nothing that reads, writes or compiles.
+SPACES = ("torch", "torch.nn", "torch.nn.functional", "torch.special", "torch.linalg", "torch.fft")
+NO_FUNCTIONS = ("from_file", "load", "save")
+NO_METHODS = ("numpy", "tolist", "storage", "untyped_storage", "backward", "register_hook")
+# Of what torch.max(x, 1), torch.linalg.svd(x) and their like return.
+PARTS = ("values", "indices", "Q", "R", "U", "S", "Vh", "L", "eigenvalues", "eigenvectors")
 
 
 def materialise(task: Task) -> str:
-    """The reference's source.
+    """The reference's source, at the first of the task's workloads.
 
     Raises:
         BadInput: the file cannot be read, or the operator or module does not exist.
     """
+    workload = task.workloads[0] if task.workloads else None
     if task.reference is not None:
-        try:
-            return task.reference.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise BadInput(str(task.reference), f"cannot be read ({error}).") from error
-    inputs = ",\n        ".join(_drawn(spec) for spec in task.inputs)
+        return source_at(task.reference, workload)
+    if task.definition is not None:
+        definition = load_definition(task.definition)
+        workload = workload or Workload(name="as given")
+        sizes = check_workload(definition, workload, task.name)
+        return source_of(definition, workload, sizes)
+    specs = workload.inputs if workload is not None else task.inputs
+    inputs = ",\n        ".join(_drawn(spec) for spec in specs)
     footer = f"def get_inputs():\n    return [\n        {inputs},\n    ]\n"
-    if task.op is not None:
-        return f"{_operator(task, task.op)}\n\n{footer}{CONSTRUCTOR}"
-    return f"{_module(task, str(task.module))}\n\n{footer}{CONSTRUCTOR}"
+    if task.op is None:
+        return f"{_module(task, str(task.module), specs)}\n\n{footer}{CONSTRUCTOR}"
+    write = _operator if is_dotted_name(task.op, argument_names(specs)) else _expression_of
+    return f"{write(task, task.op.strip(), specs)}\n\n{footer}{CONSTRUCTOR}"
 
 
-def _operator(task: Task, op: str) -> str:
+def packages_of(task: Task) -> tuple[str, ...]:
+    """Where the package of the task's operator or module lies, if it is not an installed one.
+
+    A folder, or the file of a module that is in none. The package must have been imported.
+    """
+    name = task.module or task.op
+    top = sys.modules.get(re.split(r"[.:]", name.strip())[0]) if name else None
+    homes = list(getattr(top, "__path__", [])) or [getattr(top, "__file__", None)]
+    paths = [Path(home).resolve() for home in homes if home]
+    known = [Path(sysconfig.get_path(one)).resolve() for one in ("purelib", "platlib", "stdlib")]
+    installed = [path for path in paths if any(path.is_relative_to(one) for one in known)]
+    return tuple(str(path) for path in paths if path not in installed)
+
+
+def _expression_of(task: Task, op: str, specs: tuple[InputSpec, ...]) -> str:
+    where, names = f"{task.name}: op", argument_names(specs)
+    try:
+        tree = read_expression(op, names)
+    except ValueError as error:
+        raise BadInput(where, f"{error}.") from error
+    for name in dotted_names(tree):
+        _require_function(name, where)
+    for name in methods(tree):
+        _require_method(name, where)
+    imports = ["import math"] if any(n.startswith("math") for n in dotted_names(tree)) else []
+    return "\n".join([
+        '"""An expression, written out as a reference."""', "",
+        *imports, *([""] if imports else []), "import torch", "", "",
+        "class Model(torch.nn.Module):",
+        f"    def forward(self, {', '.join(names)}):",
+        f"        return {ast.unparse(tree)}", "",
+    ])  # fmt: skip
+
+
+def _require_function(name: str, where: str) -> None:
+    """Complain unless a dotted name is a function of tensors, a dtype or a number.
+
+    Raises:
+        BadInput: it is something else, or nothing.
+    """
+    home, _, last = name.rpartition(".")
+    if not home:
+        raise BadInput(
+            where, f"{name} alone is a module.", f"Name one of its functions: {name}.exp"
+        )
+    found = _attribute(math if home == "math" else torch, name.split(".")[1:], where, name)
+    if isinstance(found, torch.dtype | torch.memory_format | torch.layout | int | float):
+        return
+    if inspect.isclass(found):
+        raise BadInput(where, f"{name} is a class.", f"Write module: {home}:{last}")
+    # Of torch's own top, its native functions and those of torch.functional alone.
+    native = home != "torch" or isinstance(found, types.BuiltinFunctionType)
+    native = native or getattr(found, "__module__", "") == "torch.functional"
+    if home not in (*SPACES, "math") or last in NO_FUNCTIONS or not callable(found) or not native:
+        mend = "Write a reference file."
+        raise BadInput(
+            where, f"{name} is not a function of tensors that an expression may use.", mend
+        )
+
+
+def _require_method(name: str, where: str) -> None:
+    if name in NO_METHODS:
+        raise BadInput(where, f".{name} leaves the tensors, which an expression can't.")
+    if name not in PARTS and not hasattr(torch.Tensor, name):
+        near = difflib.get_close_matches(name, dir(torch.Tensor), n=1)
+        mend = f'Did you mean "{near[0]}"?' if near else ""
+        raise BadInput(where, f"a tensor has no {name}.", mend)
+
+
+def _operator(task: Task, op: str, specs: tuple[InputSpec, ...]) -> str:
     where = f"{task.name}: op"
     parts = op.split(".")
     _require_identifiers(parts, where, op, "torch.nn.functional.gelu")
@@ -49,7 +140,7 @@ def _operator(task: Task, op: str) -> str:
         raise BadInput(where, f"{op} is a class.", f"Write module: {home}:{parts[-1]}")
     if not callable(found):
         raise BadInput(where, f"{op} cannot be called.")
-    names = [f"input_{i}" for i in range(len(task.inputs))]
+    names = argument_names(specs)
     given = [*names, *(f"{k}={_expression(v)}" for k, v in task.arguments.items())]
     imports = sorted({"torch", holder.__name__})
     return "\n".join([
@@ -61,7 +152,7 @@ def _operator(task: Task, op: str) -> str:
     ])  # fmt: skip
 
 
-def _module(task: Task, name: str) -> str:
+def _module(task: Task, name: str, specs: tuple[InputSpec, ...]) -> str:
     where = f"{task.name}: module"
     home, _, class_name = name.partition(":")
     parts = home.split(".")
@@ -71,6 +162,8 @@ def _module(task: Task, name: str) -> str:
     if not (inspect.isclass(found) and issubclass(found, torch.nn.Module)):
         raise BadInput(where, f"{name} is not a torch.nn.Module class.")
     given = ", ".join(f"{k}={_expression(v)}" for k, v in task.arguments.items())
+    names = argument_names(specs)
+    # Forward is written out, so that a kernel can take its place.
     return "\n".join([
         f'"""{name}, written out as a reference."""', "",
         "import torch", "",
@@ -78,6 +171,8 @@ def _module(task: Task, name: str) -> str:
         f"class Model({class_name}):",
         "    def __init__(self):",
         f"        super().__init__({given})", "",
+        f"    def forward(self, {', '.join(names)}):",
+        f"        return super().forward({', '.join(names)})", "",
     ])  # fmt: skip
 
 
@@ -119,12 +214,14 @@ def _attribute(holder: Any, names: list[str], where: str, name: str) -> Any:
 def _drawn(spec: InputSpec) -> str:
     """An expression that draws one input; floats are normal, or uniform where `high` is given."""
     shape, dtype = list(spec.shape), f"dtype=torch.{spec.dtype}"
+    low = spec.low or 0
     if spec.dtype == "bool":
         return f"torch.rand({shape}) < 0.5"
     if "int" in spec.dtype:
-        return f"torch.randint(0, {spec.high}, {shape}, {dtype})"
+        return f"torch.randint({low}, {spec.high}, {shape}, {dtype})"
     if spec.high is not None:
-        return f"torch.rand({shape}, {dtype}) * {spec.high}"
+        width, start = spec.high - low, f" + {low}" if low else ""
+        return f"torch.rand({shape}, {dtype}) * {width}{start}"
     return f"torch.randn({shape}, {dtype})"
 
 

@@ -3,6 +3,7 @@
 import math
 
 from agents.brief import Brief, Citation, Plan, Planning
+from agents.playbook.assembly import assemble
 from agents.playbook.hindsight import Hindsight, look_back, start_from
 from agents.playbook.piecewise import Piecewise
 from agents.playbook.recipes import Recipe, enumerate_recipes, situation_of, variants
@@ -41,8 +42,10 @@ class PlaybookPlanner:
         """At most `width` recipes that were not tried yet, best first.
 
         It stops when the best recipe left promises less than the best one measured, or several
-        in a row gained nothing. Where nothing is right yet and no recipe is left, the op itself,
-        unchanged, is the plan: so that a run always ends with a correct kernel.
+        in a row gained nothing. Of several workloads each may have been fastest in another trial:
+        then a plan that puts those together goes first. Where nothing is right yet and no recipe
+        is left, the op itself, unchanged, is the plan: so that a run always ends with a correct
+        kernel.
         """
         if any(isinstance(trial.verdict, Compiled) for trial in brief.trials):
             # Which of several that compile is faster, only the device could tell.
@@ -75,11 +78,12 @@ class PlaybookPlanner:
             if recipe.steps not in tried and not _gains_nothing_more(brief):
                 wanted.append(recipe)
                 tried.append(recipe.steps)
-        plans = tuple(
-            self._plan_from(
-                recipe, hindsight.account(recipe, first), brief, len(brief.plans) + offset
-            )
-            for offset, recipe in enumerate(wanted[: brief.task.width], start=1)
+        number = len(brief.plans) + 1
+        assembled = assemble(brief, f"p{number}")
+        own = (assembled,) if assembled is not None else ()
+        plans = own + tuple(
+            self._plan_from(recipe, hindsight.account(recipe, first), brief, number + offset)
+            for offset, recipe in enumerate(wanted[: brief.task.width - len(own)], start=len(own))
         )
         return Planning(plans=plans or self._last_resort(brief), refused=tuple(refused))
 

@@ -46,7 +46,7 @@ class PlaybookProfiler:
         if brief.device.kind == "cpu":
             faults = f"{profile.page_faults:.0f} page faults a call"
             evidence.append(f"{faults}, worth {profile.page_fault_ms:.2f} ms")
-        found = _refined(profile, _read(profile, verdict.timing, headroom))
+        found = _refined(profile, _read(profile, verdict.timing.lead, headroom))
         return Diagnosis(
             trial=trial.number,
             bottleneck=found.bottleneck,

@@ -136,6 +136,13 @@ def test_the_reference_as_given_is_a_candidate_too() -> None:
     assert not hasattr(module, "Model")
 
 
+@pytest.mark.parametrize("mode", [None, "max-autotune-no-cudagraphs"])
+def test_the_reference_under_torch_compile_says_in_which_mode(mode: str | None) -> None:
+    text = emit_as_given(SPOKEN, compiled=True, mode=mode)
+    assert f"self.compile({'' if mode is None else f'mode={mode!r}'})" in text
+    assert issubclass(load(text).ModelNew, torch.nn.Module)
+
+
 @pytest.mark.parametrize(
     ("values", "told"),
     [
