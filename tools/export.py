@@ -1,119 +1,196 @@
 """A confirmed candidate as files that anyone can use: the kernel, its reference and their test.
 
-What is written needs torch and the kernel's own compiler, and nothing of Kernelwright: the loader
-that the candidate imports is written into the kernel's file. Nothing here is executed.
+What is written needs torch and the kernel's own compiler, and nothing of Kernelwright. The kernel
+is an operator of torch's, takes the calls that it was verified for, and leaves others to the
+reference: `docs/ship.md`. Nothing here is executed.
 """
 
 import ast
 import re
+from hashlib import sha256
 from pathlib import Path
+from typing import Literal
 
+from knowledge.opgraph import Frozen
 from tools.candidate import Candidate
+from tools.inline import ROOT, drop_in_text, give_way, literal, renamed, stand_alone
+from tools.signature import Signature
 from tools.verdict import Compiled, Correct
 
-ROOM = Path(__file__).parent
-# What each loader gives to candidates, under the module that they import.
-LOADERS = {"tools.backends.cpp.loader": "cpp_kernel", "tools.backends.cuda.loader": "cuda_kernel"}
+__all__ = ["Shipment", "export", "kernel_text", "stand_alone"]
+
+NEEDS = {
+    "cpp": "torch and a C++ compiler", "torch": "torch", "triton": "torch and triton",
+    "cuda": "torch, cuda-python and nvidia-cuda-nvrtc",
+}  # fmt: skip
+# The judge's case for a kernel whose weights have other names than the reference's.
+REBUILT = "rebuilt weights"
+TABLE_WORDS = """\
+# What was verified; the first line that holds for a call's tensors names the kernel that takes it,
+# and all other calls go to the reference. Add a line once you have checked what it says."""
+DROP_IN_WORDS = """\
+# From here on nothing is particular to this op: the drop-in's own part, in which calls go to kernel
+# or reference, and which tells torch of the kernel."""
 
 
-def export(
-    candidate: Candidate,
-    reference_source: str,
-    verdict: Correct | Compiled,
-    folder: Path,
-    *,
-    subject: str = "an op",
-    device: str = "",
-) -> Path:
-    """Write `kernel.py`, `reference.py` and `test_kernel.py` into `folder`.
+class Shipment(Frozen):
+    """What is handed over, and what is known of it.
 
-    Args:
-        candidate: the kernel as it was judged.
-        reference_source: the reference that it was judged against.
-        verdict: the confirmation, or what was found without the device; the header quotes it.
-        folder: made if it is missing.
-        subject: what the op is called, for the header.
-        device: where it was measured, for the header.
+    `signatures` say for which calls; without any, ModelNew is the kernel alone. `others` are
+    further kernels: a signature's `kernel` counts them from 1. `returns` is how forward packs its
+    results and `updates` which buffers it changes, None where the op has no graph that tells.
+    `in_place`: it changes its own inputs. `origin` is the reference's file, if it has one.
+    `gains` has a line for each of several workloads, whose means the verdict's figures are.
+    """
+
+    candidate: Candidate
+    reference: str
+    verdict: Correct | Compiled
+    subject: str = "an op"
+    origin: str = ""
+    device: str = ""
+    signatures: tuple[Signature, ...] = ()
+    others: tuple[Candidate, ...] = ()
+    returns: Literal["tensor", "tuple", "list"] | None = None
+    updates: tuple[str, ...] | None = None
+    in_place: bool = False
+    gains: tuple[str, ...] = ()
+
+    @property
+    def why_alone(self) -> str:
+        """Why nothing decides who takes a call, as a sentence; empty where the drop-in does."""
+        if isinstance(self.verdict, Compiled):
+            return "Nothing was verified, so ModelNew is the kernel alone, whatever it is given."
+        if is_as_given(self.candidate.source, self.reference):
+            return "ModelNew is the op as it was given, so it takes whatever Model takes."
+        if any(case.name == REBUILT for case in self.verdict.cases):
+            return (
+                "Its weights have other names than the reference's, which can't stand in for it: "
+                "ModelNew is the kernel alone, for the shapes that were judged, without gradients."
+            )
+        if self.in_place:
+            return (
+                "The reference changes its own inputs, which an operator may not: ModelNew is the "
+                "kernel alone."
+            )
+        if not self.signatures or not all(one.inputs for one in self.signatures):
+            return "Its inputs are not tensors alone, so ModelNew is the kernel alone."
+        return ""
+
+    @property
+    def table(self) -> tuple[Signature, ...]:
+        """The signatures in the order in which they are looked through.
+
+        A size that varies is compared with bounds first: a tracer that had compared it with one
+        number would hold it to be that, or never that.
+        """
+        return tuple(sorted(self.signatures, key=lambda signature: not signature.sizes))
+
+    @property
+    def operator(self) -> str:
+        """The operator's name: the subject's, and a hash of all that could change what it does."""
+        slug = re.sub(r"\W+", "_", self.subject.lower(), flags=re.ASCII).strip("_") or "op"
+        sources = (one.source for one in (self.candidate, *self.others))
+        table = (one.literal() for one in self.table)
+        text = "\0".join([*sources, self.reference, *table, drop_in_text()])
+        name = f"{slug}_{sha256(text.encode()).hexdigest()[:10]}"
+        return name if name[0].isalpha() else f"op_{name}"
+
+
+def export(shipment: Shipment, folder: Path) -> Path:
+    """Write `kernel.py`, `reference.py` and `test_kernel.py` into `folder`, made if it is missing.
 
     Returns:
         The kernel's path.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    header = "\n".join(_header(candidate, verdict, subject, device))
     kernel = folder / "kernel.py"
-    kernel.write_text(stand_alone(candidate.source, header), encoding="utf-8")
-    (folder / "reference.py").write_text(reference_source, encoding="utf-8")
-    test = (ROOM / "drop_in" / "test_kernel.py").read_text(encoding="utf-8")
-    (folder / "test_kernel.py").write_text(test, encoding="utf-8")
+    kernel.write_text(kernel_text(shipment), encoding="utf-8")
+    (folder / "reference.py").write_text(shipment.reference, encoding="utf-8")
+    (folder / "test_kernel.py").write_text(test_text(), encoding="utf-8")
     return kernel
 
 
-def stand_alone(source: str, header: str) -> str:
-    """The candidate's source with `header` as its docstring and the loader written into it."""
-    tree = ast.parse(source)
-    lines = source.splitlines()
-    own_words = ast.get_docstring(tree)
-    future: list[str] = []
-    for statement in reversed(tree.body):
-        first, last = statement.lineno - 1, statement.end_lineno or statement.lineno
-        if isinstance(statement, ast.ImportFrom) and statement.module == "__future__":
-            future[:0] = [*lines[first:last], ""]
-            lines[first:last] = []
-        elif isinstance(statement, ast.ImportFrom) and statement.module in LOADERS:
-            text = _loader_text(statement.module, _bound_names(tree))
-            lines[first:last] = [text, *_aliases(statement)]
-        elif statement is tree.body[0] and own_words is not None:
-            lines[first:last] = []
-    words = header if own_words is None else f"{header}\n\n{own_words}"
-    docstring = words.replace("\\", "\\\\").replace('"""', "'''")
-    body = "\n".join(lines).strip("\n")
-    return "\n".join([f'"""{docstring}\n"""', "", *future, body, ""])
+def test_text() -> str:
+    """The test that goes with every kernel."""
+    return (ROOT / "tools" / "drop_in" / "test_kernel.py").read_text(encoding="utf-8")
 
 
-def _bound_names(tree: ast.Module) -> set[str]:
-    """Names that the candidate itself gives a meaning to at the top of its module."""
-    bound: set[str] = set()
-    for statement in tree.body:
-        if isinstance(statement, ast.FunctionDef | ast.ClassDef):
-            bound.add(statement.name)
-        elif not isinstance(statement, ast.Import | ast.ImportFrom):
-            names = (node for node in ast.walk(statement) if isinstance(node, ast.Name))
-            bound |= {name.id for name in names if isinstance(name.ctx, ast.Store)}
-    return bound
+def kernel_text(shipment: Shipment) -> str:
+    """The kernel's file."""
+    header = "\n".join(_header(shipment))
+    source = shipment.candidate.source
+    if shipment.why_alone:
+        return stand_alone(source, header)
+    own = "KernelModel"
+    while own in source:
+        own += "_"
+    alone = stand_alone(renamed(source, "ModelNew", own), header)
+    tail = give_way(_tail(shipment, own), ast.parse(alone), "drop_in_", {own})
+    return f"{alone}\n\n{tail}\n"
 
 
-def _loader_text(module: str, taken: set[str]) -> str:
-    """A loader without its docstring; its own names give way to the candidate's."""
-    path = ROOM.parent.joinpath(*module.split(".")).with_suffix(".py")
-    text = path.read_text(encoding="utf-8")
-    tree = ast.parse(text)
-    body = "\n".join(text.splitlines()[tree.body[0].end_lineno or 0 :]).strip("\n")
-    for name in sorted(_bound_names(tree) & taken - {LOADERS[module]}):
-        body = re.sub(rf"\b{name}\b", f"loader_{name}", body)
-    return body
+def _tail(shipment: Shipment, own: str) -> str:
+    name = shipment.operator
+    told = {"name": name, "returns": shipment.returns, "updates": shipment.updates}
+    others = [
+        f"OTHER_{number} = load_text(\n    {f'kernelwright_{name}_{number}'!r},\n    "
+        f"{literal(stand_alone(one.source, f'Kernel {number} of {name}.'))},\n)"
+        for number, one in enumerate(shipment.others, 1)
+    ]
+    kernels = [own, *(f"OTHER_{number}.ModelNew" for number in range(1, len(others) + 1))]
+    return "\n\n\n".join([
+        "\n".join([TABLE_WORDS, "VERIFIED = (", *(s.literal() for s in shipment.table), ")"]),
+        f"# torch.ops.kernelwright.{name}\nOPERATOR = {told!r}",
+        f"# The op as it was given.\nREFERENCE_TEXT = {literal(shipment.reference)}",
+        f"{DROP_IN_WORDS}\n{drop_in_text()}",
+        "\n".join([
+            f"REFERENCE = load_text({f'kernelwright_{name}_reference'!r}, REFERENCE_TEXT)",
+            *others,
+            f"ModelNew = ship(OPERATOR, ({', '.join(kernels)},), REFERENCE, VERIFIED, __name__)",
+        ]),
+    ])  # fmt: skip
 
 
-def _aliases(statement: ast.ImportFrom) -> list[str]:
-    return [f"\n{a.asname} = {a.name}" for a in statement.names if a.asname and a.asname != a.name]
+def is_as_given(source: str, reference: str) -> bool:
+    """Whether a candidate is the reference itself, but for names, or that under torch.compile."""
+    given, made = _class_of(reference, "Model"), _class_of(source, "ModelNew")
+    if given is None or made is None:
+        return False
+    bases = [base.id for base in made.bases if isinstance(base, ast.Name)]
+    inner = _class_of(source, bases[0]) if len(bases) == 1 else None
+    plain = [_body(one) for one in (made, inner) if one is not None]
+    return _body(given) in plain
 
 
-def _header(
-    candidate: Candidate, verdict: Correct | Compiled, subject: str, device: str
-) -> list[str]:
-    where = f" on {device}" if device else ""
+def _class_of(source: str, name: str) -> ast.ClassDef | None:
+    for statement in ast.parse(source).body:
+        if isinstance(statement, ast.ClassDef) and statement.name == name:
+            return statement
+    return None
+
+
+def _body(found: ast.ClassDef) -> str:
+    text = "\n".join(ast.dump(statement) for statement in found.body)
+    # A constructor may call super() by the name of its class.
+    return text.replace(f"id='{found.name}'", "id='Model'")
+
+
+def _header(shipment: Shipment) -> list[str]:
+    candidate, verdict = shipment.candidate, shipment.verdict
+    where = f" on {shipment.device}" if shipment.device else ""
     what = "A faster" if isinstance(verdict, Correct) else "A kernel, compiled and not timed, for"
-    needs = {
-        "cpp": "torch and a C++ compiler", "torch": "torch", "triton": "torch and triton",
-        "cuda": "torch, cuda-python and nvidia-cuda-nvrtc",
-    }[candidate.backend]  # fmt: skip
     notes = [f"Note: {label}." for label in (*candidate.labels, *verdict.labels)]
     return [
-        f"{what} {subject}{where}: ModelNew takes the place of Model in reference.py.",
+        f"{what} {shipment.subject}{where}: ModelNew takes the place of Model in reference.py.",
         "",
-        *_figures(verdict),
+        *figures(verdict),
+        *_gained(shipment.gains),
         *notes,
         "",
-        f"Needs {needs}. Same constructor, same forward, same weights by name:",
+        *_dispatched(shipment),
+        "",
+        f"Needs {NEEDS[candidate.backend]}. Same constructor, same forward, same weights by name:",
         "",
         "    new = ModelNew(*get_init_inputs())",
         "    new.load_state_dict(model.state_dict(), strict=False)",
@@ -123,7 +200,28 @@ def _header(
     ]
 
 
-def _figures(verdict: Correct | Compiled) -> list[str]:
+def _dispatched(shipment: Shipment) -> list[str]:
+    if shipment.why_alone:
+        return [shipment.why_alone]
+    return [
+        "The kernel takes the calls that it was verified for, all others go to the reference,",
+        "which is in this file too:",
+        "",
+        *(f"    {signature}" for signature in shipment.table),
+        "",
+        f"To torch it is the operator torch.ops.kernelwright.{shipment.operator}, so torch.compile",
+        "and torch.export see it whole. Gradients are the reference's, which runs once more for",
+        "them. Constructed otherwise than it was verified, or changed since, it is the reference.",
+    ]
+
+
+def _gained(gains: tuple[str, ...]) -> list[str]:
+    lines = [f"  {line}" for line in gains]
+    return ["Verified on, the figures above being geometric means:", *lines] if lines else []
+
+
+def figures(verdict: Correct | Compiled) -> list[str]:
+    """What was measured, in sentences."""
     if isinstance(verdict, Compiled):
         return [f"Compiled for {verdict.device}, and never run on one: {verdict.logic}."]
     timing = verdict.timing

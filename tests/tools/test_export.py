@@ -3,71 +3,16 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from knowledge.emit import emit_as_given
+from tests.tools.shipping import KERNEL, REFERENCE, shipment
 from tools.candidate import Candidate
-from tools.export import export, stand_alone
-from tools.verdict import Comparison, Correct, Timing
+from tools.export import export, is_as_given, stand_alone
+from tools.verdict import CaseResult, Compiled, Correct
 
-REFERENCE = '''"""Scale and shift."""
-import torch
-
-class Model(torch.nn.Module):
-    def __init__(self, features, by=3.0):
-        super().__init__()
-        self.shift = torch.nn.Parameter(torch.randn(features))
-        self.by = by
-
-    def forward(self, x):
-        return x * self.by + self.shift
-
-def get_inputs():
-    return [torch.randn(9, 5)]
-
-def get_init_inputs():
-    return [5]
-'''
-KERNEL = '''"""One pass over rows."""
-
-from __future__ import annotations
-
-import torch
-
-from tools.backends.cpp.loader import cpp_kernel as compiled
-
-FLAGS = ("-O2",)
-SOURCE = r"""
-#include <cstdint>
-extern "C" void run(const float* x, const float* s, float* y, int64_t n, int64_t f, double by) {
-    for (int64_t i = 0; i < n; i++)
-        for (int64_t j = 0; j < f; j++) y[i * f + j] = x[i * f + j] * (float)by + s[j];
-}
-"""
-run = compiled(SOURCE, "run", "pppiid", FLAGS)
-
-
-class ModelNew(torch.nn.Module):
-    def __init__(self, features, by=3.0):
-        super().__init__()
-        self.shift = torch.nn.Parameter(torch.zeros(features))
-        self.by = by
-
-    def forward(self, x):
-        y = torch.empty_like(x)
-        run(x, self.shift, y, x.shape[0], x.shape[1], self.by)
-        return y
-'''
-TIMING = Timing(
-    candidate_ms=0.5,
-    comparisons=(
-        Comparison(
-            baseline="eager", baseline_ms=1.0, candidate_ms=0.5, speedup=2.0, low=1.9, high=2.1,
-            blocks=20,
-        ),
-    ),
-    noise=0.01, page_faults=0, checked_outputs=4, confirmed=True,
-)  # fmt: skip
 FOREIGN = """
 import runpy, sys
 try:
@@ -78,18 +23,21 @@ finally:
 """
 
 
-def exported(folder: Path, kernel: str = KERNEL, reference: str = REFERENCE) -> Path:
+def exported(folder: Path, kernel: str = KERNEL, **changes: Any) -> Path:
     candidate = Candidate(source=kernel, backend="cpp", labels=("assumes: frozen weights",))
-    return export(
-        candidate, reference, Correct(timing=TIMING), folder / "best",
-        subject="scale and shift", device="a small machine",
-    )  # fmt: skip
+    return export(shipment(**{"candidate": candidate, **changes}), folder / "best")
 
 
 def run_elsewhere(kernel: Path, elsewhere: Path) -> subprocess.CompletedProcess[str]:
     """Runs the exported test in an isolated interpreter, far from the project."""
-    command = [sys.executable, "-I", "-c", FOREIGN, str(kernel.with_name("test_kernel.py"))]
-    environment = {"PATH": "/usr/bin:/bin", "XDG_CACHE_HOME": str(elsewhere)}
+    return run_foreign(elsewhere, str(kernel.with_name("test_kernel.py")))
+
+
+def run_foreign(
+    elsewhere: Path, script: str, path: str = "/usr/bin:/bin"
+) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-I", "-c", FOREIGN, script]
+    environment = {"PATH": path, "XDG_CACHE_HOME": str(elsewhere)}
     return subprocess.run(
         command, cwd=elsewhere, env=environment, capture_output=True, text=True, check=False
     )
@@ -99,6 +47,57 @@ def test_the_exported_kernel_passes_its_own_test_without_kernelwright(tmp_path: 
     done = run_elsewhere(exported(tmp_path), tmp_path)
     assert done.returncode == 0, done.stderr
     assert "agrees with the float64 reference" in done.stdout
+    assert "its gradients are the reference's" in done.stdout
+
+
+USED = """
+import sys
+sys.path.insert(0, {folder!r})
+import torch
+from kernel import ModelNew, OPERATOR
+
+operator = getattr(torch.ops.kernelwright, OPERATOR["name"])
+model = ModelNew(5)
+x = torch.randn(9, 5)
+assert model.takes_kernel(x)
+assert torch.equal(operator([x], [model.shift]), model(x))
+made = torch.compile(model, fullgraph=True, backend="aot_eager")(x)
+torch.testing.assert_close(made, x * 3 + model.shift)
+made.sum().backward()
+assert torch.equal(model.shift.grad, torch.full((5,), 9.0))
+"""
+
+
+def test_the_kernel_file_alone_is_compiled_and_trained_without_kernelwright(
+    tmp_path: Path,
+) -> None:
+    kernel = exported(tmp_path)
+    for name in ("reference.py", "test_kernel.py"):
+        kernel.with_name(name).unlink()
+    script = tmp_path / "used.py"
+    script.write_text(USED.format(folder=str(kernel.parent)), encoding="utf-8")
+    done = run_foreign(tmp_path, str(script))
+    assert done.returncode == 0, done.stderr
+
+
+def test_without_a_compiler_the_test_says_so_in_a_line(tmp_path: Path) -> None:
+    kernel = exported(tmp_path)
+    done = run_foreign(tmp_path, str(kernel.with_name("test_kernel.py")), path="/nowhere")
+    assert done.returncode == 1
+    assert done.stderr.strip() == (
+        "kernel.py can't be built here: No C++ compiler was found. Install g++, or set CXX to the "
+        "path of one."
+    )
+
+
+def test_a_call_that_the_kernel_does_not_take_proves_nothing(tmp_path: Path) -> None:
+    kernel = exported(tmp_path)
+    reference = kernel.with_name("reference.py")
+    text = reference.read_text(encoding="utf-8").replace("randn(9, 5)", "randn(90, 5)")
+    reference.write_text(text, encoding="utf-8")
+    done = run_elsewhere(kernel, tmp_path)
+    assert done.returncode == 1
+    assert "go to the reference, not to the kernel" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -126,7 +125,7 @@ def test_the_exported_test_runs_under_pytest(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", kernel.parent]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert "1 failed" in done.stdout
+    assert "1 failed, 1 passed" in done.stdout
 
 
 def test_the_header_quotes_the_verdict_and_the_labels(tmp_path: Path) -> None:
@@ -139,11 +138,76 @@ def test_the_header_quotes_the_verdict_and_the_labels(tmp_path: Path) -> None:
     assert "tools.backends" not in text
 
 
+def test_the_header_has_a_line_for_each_of_several_workloads(tmp_path: Path) -> None:
+    gains = ("small: 9x5 float32: 1.20x over eager", "large: 900x5 float32: 2.00x over eager")
+    text = exported(tmp_path, gains=gains).read_text(encoding="utf-8")
+    assert "Verified on, the figures above being geometric means:\n" in text
+    assert all(f"  {line}\n" in text for line in gains)
+
+
 def test_an_untimed_kernel_claims_no_speed(tmp_path: Path) -> None:
-    candidate = Candidate(source="import torch\n", backend="torch")
-    text = export(candidate, REFERENCE, Correct(), tmp_path).read_text(encoding="utf-8")
+    text = exported(tmp_path, verdict=Correct()).read_text(encoding="utf-8")
     assert "was not measured" in text
     assert "x (95%" not in text
+
+
+def test_the_table_can_be_read_in_the_file(tmp_path: Path) -> None:
+    text = exported(tmp_path).read_text(encoding="utf-8")
+    assert "    cpu: float32 [n, 5]; n from 1 to 10\n" in text
+    for words in (
+        '"inputs": (("float32", ("n", 5)),),', '"sizes": {"n": (1, 10)},', '"device": "cpu",',
+    ):  # fmt: skip
+        assert words in text
+
+
+ALONE: dict[str, tuple[dict[str, Any], str]] = {
+    "compiled": (
+        {"verdict": Compiled(device="NVIDIA H100", logic="not run")}, "Nothing was verified",
+    ),
+    "other weights": (
+        {"verdict": Correct(cases=(CaseResult(name="rebuilt weights", passed=True, worst=0.1),))},
+        "other names than the reference's",
+    ),
+    "no tensors": ({"signatures": ()}, "Its inputs are not tensors alone"),
+    "in place": ({"in_place": True}, "changes its own inputs"),
+    "as given": (
+        {"candidate": Candidate(source=emit_as_given(REFERENCE), backend="torch")},
+        "the op as it was given",
+    ),
+    "compiled as given": (
+        {"candidate": Candidate(source=emit_as_given(REFERENCE, compiled=True), backend="torch")},
+        "the op as it was given",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", ALONE)
+def test_where_the_reference_can_not_stand_in_the_kernel_is_alone_and_says_why(case: str) -> None:
+    changes, why = ALONE[case]
+    what = shipment(**changes)
+    assert why in what.why_alone
+
+
+def test_a_kernel_alone_still_passes_its_test(tmp_path: Path) -> None:
+    kernel = exported(tmp_path, signatures=())
+    assert "ship(" not in kernel.read_text(encoding="utf-8")
+    done = run_elsewhere(kernel, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "gradients" not in done.stdout
+
+
+def test_another_way_to_write_the_op_is_not_the_op_as_given() -> None:
+    assert not is_as_given(KERNEL, REFERENCE)
+
+
+def test_the_operators_name_is_one_of_its_texts() -> None:
+    names = {
+        shipment(**changes).operator
+        for changes in ({}, {"subject": "Softmax (3)!"}, {"reference": REFERENCE + "\n"},
+                        {"signatures": shipment().signatures[1:]})
+    }  # fmt: skip
+    assert len(names) == 4
+    assert all(name.isidentifier() for name in names)
 
 
 def test_a_kernel_without_cpp_is_left_as_it_is() -> None:

@@ -3,13 +3,20 @@
 Run it with pytest or with plain python; it needs torch and what kernel.py needs.
 """
 
+import functools
 import importlib.util
 import sys
+import unittest
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import torch
+try:
+    import torch
+except ImportError as error:
+    if __name__ == "__main__":
+        sys.exit("torch is missing: pip install torch")
+    raise ImportError("torch is missing: pip install torch") from error
 
 SEEDS = (0, 1, 2)
 # An element may be off by this multiple of the reference's own worst error, or by this many
@@ -18,6 +25,7 @@ YARDSTICK = 4.0
 EPSILONS = 32.0
 
 
+@functools.cache
 def load(name: str) -> ModuleType:
     """The module in the file of that name beside this one."""
     spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
@@ -29,15 +37,42 @@ def load(name: str) -> ModuleType:
     return module
 
 
-def build(model: type[torch.nn.Module], reference: ModuleType, seed: int) -> torch.nn.Module:
+def device_of(kernel: ModuleType) -> torch.device:
+    """Where the kernel runs.
+
+    Raises:
+        unittest.SkipTest: that is a GPU, and torch sees none.
+    """
+    table = getattr(kernel, "VERIFIED", ())
+    on_gpu = any(hasattr(kernel, name) for name in ("cuda_kernel", "triton", "tl"))
+    kind = table[0]["device"].partition(":")[0] if table else ("cuda" if on_gpu else "cpu")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise unittest.SkipTest("kernel.py is for a GPU, and torch sees none here")
+    return torch.device(kind)
+
+
+def build(model: type[torch.nn.Module], seed: int, device: torch.device) -> torch.nn.Module:
     """A model with the reference's constructor arguments and weights drawn from `seed`."""
     torch.manual_seed(seed)
-    given: Any = getattr(reference, "get_init_inputs", list)()
+    given: Any = getattr(load("reference"), "get_init_inputs", list)()
     positional, named = ([], given) if isinstance(given, dict) else (given, {})
     if len(positional) == 2 and isinstance(positional[0], list) and isinstance(positional[1], dict):
         positional, named = positional
     torch.manual_seed(seed)
-    return model(*positional, **named)
+    made = model(*positional, **named).to(device)
+    for part in made.modules():
+        for name, value in list(vars(part).items()):
+            if isinstance(value, torch.Tensor):
+                vars(part)[name] = value.to(device)
+    return made
+
+
+def draw(seed: int, device: torch.device) -> list[Any]:
+    """What forward is given."""
+    torch.manual_seed(seed)
+    given = load("reference").get_inputs()
+    inputs = [given] if isinstance(given, torch.Tensor) else list(given)
+    return [x.to(device) if isinstance(x, torch.Tensor) else x for x in inputs]
 
 
 def copy_weights(source: torch.nn.Module, target: torch.nn.Module) -> None:
@@ -87,11 +122,10 @@ def compare(made: torch.Tensor, reference: torch.Tensor, exact: torch.Tensor) ->
 def check(seed: int) -> None:
     """Compare all outputs for one seed."""
     reference, kernel = load("reference"), load("kernel")
-    torch.manual_seed(seed)
-    given = reference.get_inputs()
-    inputs = [given] if isinstance(given, torch.Tensor) else list(given)
-    models = [build(reference.Model, reference, seed) for _ in range(2)]
-    new = build(kernel.ModelNew, reference, seed)
+    device = device_of(kernel)
+    inputs = draw(seed, device)
+    models = [build(reference.Model, seed, device) for _ in range(2)]
+    new = build(kernel.ModelNew, seed, device)
     copy_weights(models[0], new)
     made = forward(new, inputs, None)
     expected = forward(models[0], inputs, None)
@@ -99,6 +133,11 @@ def check(seed: int) -> None:
     assert len(made) == len(expected), f"{len(made)} outputs, should be {len(expected)}"
     for outputs in zip(made, expected, exact, strict=True):
         compare(*outputs)
+    # The drop-in leaves to the reference what its kernel is not for; that would prove nothing.
+    takes_kernel: Any = getattr(new, "takes_kernel", None)
+    assert takes_kernel is None or takes_kernel(*inputs), (
+        "these inputs go to the reference, not to the kernel: see VERIFIED in kernel.py"
+    )
 
 
 def test_kernel_agrees_with_the_float64_reference() -> None:
@@ -107,9 +146,65 @@ def test_kernel_agrees_with_the_float64_reference() -> None:
         check(seed)
 
 
-if __name__ == "__main__":
+def gradients(model: torch.nn.Module, inputs: list[Any]) -> list[torch.Tensor] | None:
+    """Of the parameters, then of the inputs; None where nothing that comes out has any."""
+    given = [
+        x.clone().requires_grad_() if isinstance(x, torch.Tensor) and x.is_floating_point() else x
+        for x in inputs
+    ]
+    returned = model(*given)
+    outputs = list(returned) if isinstance(returned, list | tuple) else [returned]
+    outputs = [output for output in outputs if output.requires_grad]
+    if not outputs:
+        return None
+    torch.manual_seed(0)
+    torch.autograd.backward(outputs, [torch.randn_like(output) for output in outputs])
+    leaves = [*model.parameters(), *(x for x in given if isinstance(x, torch.Tensor))]
+    return [x.grad if x.grad is not None else torch.zeros_like(x) for x in leaves]
+
+
+def test_gradients_are_those_of_the_reference() -> None:
+    """A kernel alone has no gradients, and is not asked for them."""
+    reference, kernel = load("reference"), load("kernel")
+    if not hasattr(kernel.ModelNew, "takes_kernel"):
+        raise unittest.SkipTest("ModelNew is the kernel alone")
+    device = device_of(kernel)
+    old, new = (build(m, 0, device) for m in (reference.Model, kernel.ModelNew))
+    copy_weights(old, new)
+    inputs = draw(0, device)
+    expected, made = gradients(old, inputs), gradients(new, inputs)
+    assert (made is None) == (expected is None), "one has gradients, the other has none"
+    for one, other in zip(made or [], expected or [], strict=True):
+        torch.testing.assert_close(one, other, msg=lambda said: f"gradients differ: {said}")
+
+
+def main() -> str:
+    """Run all of it; what to say in the end.
+
+    Raises:
+        SystemExit: something is wrong, or missing.
+    """
+    try:
+        load("kernel")
+    except Exception as error:
+        if isinstance(error, ImportError) or type(error).__name__ == "CompileError":
+            sys.exit(f"kernel.py can't be built here: {error}")
+        raise
     try:
         test_kernel_agrees_with_the_float64_reference()
     except AssertionError as error:
         sys.exit(f"kernel.py is wrong: {error}")
-    sys.stdout.write(f"kernel.py agrees with the float64 reference on {len(SEEDS)} seeds\n")
+    except unittest.SkipTest as skipped:
+        sys.exit(f"not checked: {skipped}")
+    said = f"kernel.py agrees with the float64 reference on {len(SEEDS)} seeds"
+    try:
+        test_gradients_are_those_of_the_reference()
+    except AssertionError as error:
+        sys.exit(f"kernel.py is wrong: {error}")
+    except unittest.SkipTest:
+        return said
+    return f"{said}, and its gradients are the reference's"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(f"{main()}\n")

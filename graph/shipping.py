@@ -1,0 +1,67 @@
+"""What a run hands over: its winner, and what the judge found out about it."""
+
+from graph.record import RunRecord
+from tools.export import Shipment
+from tools.facts import MUTATES
+from tools.signature import Signature, signatures_of
+from tools.verdict import CaseResult, Compiled, Correct
+
+
+def shipment_of(record: RunRecord) -> Shipment | None:
+    """The winner of a run, ready to be written; None where it found no correct kernel."""
+    if record.winner is None:
+        return None
+    trial = record.trial(record.winner)
+    verdict = record.confirmation or trial.verdict
+    if not isinstance(verdict, Correct | Compiled):
+        return None
+    if isinstance(verdict, Correct) and isinstance(trial.verdict, Correct):
+        # Two exams of one kernel; on a slow op, each has time for some of the cases only.
+        cases = (*verdict.cases, *trial.verdict.cases)
+        verdict = verdict.model_copy(update={"cases": cases})
+    facts, graph = record.facts, record.facts.graph
+    return Shipment(
+        candidate=trial.candidate,
+        reference=facts.source,
+        verdict=verdict,
+        subject=record.task.name,
+        origin=str(record.task.reference or ""),
+        device=record.device.title,
+        signatures=_signatures(record, verdict) if isinstance(verdict, Correct) else (),
+        gains=_gains(record, verdict),
+        returns=graph.returns if graph is not None else None,
+        updates=tuple(graph.mutations) if graph is not None else None,
+        in_place=MUTATES in facts.cautions,
+    )
+
+
+def _signatures(record: RunRecord, verdict: Correct) -> tuple[Signature, ...]:
+    """For which calls it was verified: those of each workload, where there are several."""
+    if not record.workloads:
+        return signatures_of(record.facts, verdict.cases, record.device)
+    return tuple(
+        signature
+        for workload in record.workloads
+        for signature in signatures_of(workload, _cases_of(workload.name, verdict), record.device)
+    )
+
+
+def _cases_of(workload: str, verdict: Correct) -> list[CaseResult]:
+    """The cases that were judged on one workload, under the names that they have with one alone."""
+    prefix = f"{workload}: "
+    return [
+        case.model_copy(update={"name": case.name.removeprefix(prefix)})
+        for case in verdict.cases
+        if case.name.startswith(prefix)
+    ]
+
+
+def _gains(record: RunRecord, verdict: Correct | Compiled) -> tuple[str, ...]:
+    """A line for each of several workloads: its inputs, and what is gained there."""
+    timing = verdict.timing if isinstance(verdict, Correct) else None
+    rows = {one.name: one.timing.against_best for one in timing.workloads} if timing else {}
+    return tuple(
+        f"{one.name}: {one.sizes}"
+        + (f": {row.speedup:.2f}x over {row.baseline}" if (row := rows.get(one.name)) else "")
+        for one in record.workloads
+    )

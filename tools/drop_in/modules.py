@@ -1,0 +1,142 @@
+"""What one module can be told from another by, and how one is called with another's tensors."""
+
+import inspect
+import types
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+# Where a tensor is kept: a dict of its module's, and the key there.
+Spot = tuple[dict[str, Any], str]
+# Their own forward says `training`, but what they compute depends on it through children alone.
+MODELESS = (
+    torch.nn.TransformerEncoder, torch.nn.TransformerEncoderLayer, torch.nn.TransformerDecoderLayer,
+)  # fmt: skip
+
+
+def tensors_by_name(module: torch.nn.Module) -> dict[str, Spot]:
+    """The spot of each tensor of a module: parameters, buffers and plain attributes."""
+    found: dict[str, Spot] = {}
+    for path, part in module.named_modules(remove_duplicate=False):
+        for holder in (part._parameters, part._buffers, vars(part)):
+            for key, value in holder.items():
+                if isinstance(value, torch.Tensor):
+                    found[f"{path}.{key}" if path else key] = (holder, key)
+    return found
+
+
+def call_with(
+    module: torch.nn.Module,
+    spots: Sequence[Spot],
+    tensors: Sequence[Any],
+    given: Sequence[Any],
+) -> tuple[Any, list[torch.Tensor]]:
+    """What a module returns with other tensors in these spots, and what is there afterwards."""
+    kept = [holder[key] for holder, key in spots]
+    try:
+        for (holder, key), tensor in zip(spots, tensors, strict=True):
+            holder[key] = tensor
+        returned = module(*given)
+        return returned, [holder[key] for holder, key in spots]
+    finally:
+        for (holder, key), tensor in zip(spots, kept, strict=True):
+            holder[key] = tensor
+
+
+def tensors_in(packed: Any) -> list[torch.Tensor]:
+    """The tensors in what forward takes or returns, in order."""
+    if isinstance(packed, torch.Tensor):
+        return [packed]
+    return [leaf for leaf in pytree.tree_leaves(packed) if isinstance(leaf, torch.Tensor)]
+
+
+def owned(made: Sequence[torch.Tensor], given: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """The tensors dense and in memory of their own: an operator may not return its arguments."""
+    taken = {tensor.untyped_storage().data_ptr() for tensor in given if tensor.numel()}
+    kept = []
+    for tensor in made:
+        dense = tensor.contiguous()
+        if dense.numel() and dense.untyped_storage().data_ptr() in taken:
+            dense = dense.clone()
+        taken.add(dense.untyped_storage().data_ptr())
+        kept.append(dense)
+    return kept
+
+
+def mode_matters(module: torch.nn.Module, home: types.ModuleType) -> bool:
+    """Whether a module itself, apart from its children, may compute otherwise after `eval()`.
+
+    Where that can't be told, because its class is neither torch's nor defined in `home`, it may.
+    """
+    nn = torch.nn
+    if isinstance(module, MODELESS):
+        return False
+    if isinstance(module, nn.modules.dropout._DropoutNd):
+        return module.p > 0
+    if isinstance(module, nn.modules.batchnorm._NormBase):
+        return module.running_mean is not None
+    if isinstance(module, nn.RNNBase | nn.MultiheadAttention):
+        return module.dropout > 0
+    classes = type(module).__mro__
+    members: list[Any] = []
+    for owner in classes[: classes.index(nn.Module)]:
+        members += vars(owner).values()
+        if owner.__module__ == home.__name__:
+            # A function beside the class may be given the module, and ask it.
+            members += [value for value in vars(home).values() if inspect.isfunction(value)]
+        elif owner.__module__.partition(".")[0] != "torch":
+            return True
+    return any("training" in names for code in _codes(members) for names in _names(code))
+
+
+def _codes(members: Sequence[Any]) -> Iterator[types.CodeType]:
+    for member in members:
+        function = member.fget if isinstance(member, property) else member
+        function = getattr(function, "__func__", function)
+        if inspect.isfunction(function):
+            yield function.__code__
+
+
+def _names(code: types.CodeType) -> Iterator[tuple[str, ...]]:
+    yield code.co_names
+    for const in code.co_consts:
+        if isinstance(const, types.CodeType):
+            yield from _names(const)
+        elif isinstance(const, tuple):
+            # The names of a call's keyword arguments, F.batch_norm(..., training=True) say.
+            yield tuple(name for name in const if isinstance(name, str))
+
+
+def undisturbed() -> AbstractContextManager[None]:
+    """The random numbers that the user's own code draws are as they would have been."""
+    cuda: Any = torch.cuda
+    devices = [cuda.current_device()] if cuda.is_initialized() else []
+    return torch.random.fork_rng(devices=devices)
+
+
+def example_of(reference: types.ModuleType) -> list[Any]:
+    """What get_inputs() returns; its tensors without memory, if that can be."""
+    try:
+        with torch.device("meta"):
+            given = reference.get_inputs()
+    except Exception:  # noqa: BLE001 - whatever a reference does to make its inputs
+        given = reference.get_inputs()
+    return [given] if isinstance(given, torch.Tensor) else list(given)
+
+
+def are_alike(one: Any, other: Any) -> bool:
+    """Whether two sets of constructor arguments are: the values of tensors are weights."""
+    ones, packing = pytree.tree_flatten(one)
+    others, expected = pytree.tree_flatten(other)
+    if packing != expected:
+        return False
+    for a, b in zip(ones, others, strict=True):
+        if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
+            if a.shape != b.shape or a.dtype != b.dtype:
+                return False
+        elif type(a) is not type(b) or bool(a != b):
+            return False
+    return True

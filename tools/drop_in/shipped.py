@@ -1,0 +1,260 @@
+"""The drop-in itself: the reference's class, whose calls go to a kernel where that was verified."""
+
+import functools
+import types
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from tools.drop_in.modules import Spot, tensors_by_name
+from tools.drop_in.operator import Operator
+from tools.drop_in.table import Row
+from tools.drop_in.twins import Twins
+
+PLAIN_TENSORS = (torch.Tensor, torch.nn.Parameter)
+# Attributes that may be set without the op becoming another.
+HARMLESS = ("training", "recompute", "drop_in_state")
+
+
+class Kept:
+    """What an instance keeps beside its weights; a copy of it, or a file, finds out anew.
+
+    `verified`: it was constructed as the kernels were verified. `modes`: parts whose mode matters,
+    and the one they were verified in. `parts`: where each part hangs, so that another in its place
+    is noticed. `state`: its tensors when they were last looked at, `places` with their addresses.
+    `kernels`: what calls each kernel, and its spots; those in `sharing` have these very tensors.
+    """
+
+    def __init__(self, verified: bool, modes: list[tuple[torch.nn.Module, bool]]) -> None:
+        self.verified = verified
+        self.modes = modes
+        self.forget()
+
+    def forget(self) -> None:
+        """Have everything looked at anew."""
+        self.spots: list[Spot] | None = None
+        self.parts: list[tuple[dict[str, Any], str, torch.nn.Module]] = []
+        self.state: list[torch.Tensor] = []
+        self.places: list[tuple[Spot, torch.Tensor, int]] = []
+        self.kernels: dict[Any, tuple[Callable[..., Any], list[Spot]]] = {}
+        self.sharing: set[Any] = set()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"verified": self.verified, "modes": self.modes}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self.forget()
+
+
+class Dispatch:
+    """Decides for each call who takes it.
+
+    Args:
+        name: the operator's.
+        twins: the reference and the kernels.
+    """
+
+    def __init__(self, name: str, twins: Twins) -> None:
+        self.twins = twins
+        self.operator = Operator(name, twins)
+
+    def look_at(self, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Kept:
+        """Whether a new instance was constructed as the kernels were verified."""
+        twins = self.twins
+        alike = twins.constructed_alike(args, kwargs) and twins.able()
+        if not (alike and set(tensors_by_name(model)) == set(twins.homes)):
+            return Kept(False, [])
+        return Kept(True, [(model.get_submodule(name), mode) for name, mode in twins.modes])
+
+    def call(self, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[bool, Any]:
+        """Whether a kernel took a call, and what it returned."""
+        kept: Kept = model.drop_in_state
+        inputs = self.twins.tensors_of(args, kwargs) if kept.verified else None
+        if inputs is None:
+            return False, None
+        for module, training in kept.modes:
+            if module.training is not training:
+                return False, None
+        traced = torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() > 0
+        row = self.twins.row_for(inputs, traced)
+        if row is None or torch.is_autocast_enabled(row.device):
+            return False, None
+        if not traced and (_transformed() or not _plain(inputs)):
+            return False, None
+        device = inputs[0].device
+        state = self._traced_state(model, device) if traced else self._state(model, kept, device)
+        if state is None:
+            return False, None
+        grown = torch.is_grad_enabled() and any(t.requires_grad for t in (*inputs, *state))
+        if not (traced or grown):
+            return True, self._directly(kept, row, inputs, state)
+        if self.twins.pack is None or (grown and not model.recompute):
+            return False, None
+        return True, self._by_operator(inputs, state)
+
+    def _traced_state(self, model: Any, device: torch.device) -> list[torch.Tensor] | None:
+        """As `_state`, by the attributes that lead to the tensors: by these, tracers know them."""
+        for part in model.modules():
+            if part is not model and (part._forward_hooks or part._forward_pre_hooks):
+                return None
+        state = [functools.reduce(getattr, name.split("."), model) for name in self.twins.homes]
+        return state if self._fits(state, device) else None
+
+    def _state(self, model: Any, kept: Kept, device: torch.device) -> list[torch.Tensor] | None:
+        """An instance's tensors; None where they are not as they were verified.
+
+        So it is where a part was exchanged, or is listened to by a hook.
+        """
+        if kept.spots is None:
+            self._find(model, kept)
+        for holder, key, part in kept.parts:
+            if holder.get(key) is not part or part._forward_hooks or part._forward_pre_hooks:
+                return None
+        if kept.state and kept.state[0].device == device:
+            for (holder, key), tensor, address in kept.places:
+                if holder.get(key) is not tensor or tensor.data_ptr() != address:
+                    break
+            else:
+                # The very tensors, with their memory, that fitted last time.
+                return kept.state
+        state: list[Any] = [holder.get(key) for holder, key in kept.spots or ()]
+        if not (self._fits(state, device) and _plain(state)):
+            return None
+        kept.state, kept.sharing = state, set()
+        addresses = [tensor.data_ptr() for tensor in state]
+        kept.places = list(zip(kept.spots or (), state, addresses, strict=True))
+        return state
+
+    def _find(self, model: Any, kept: Kept) -> None:
+        known = tensors_by_name(model)
+        # A tensor that is gone has a spot in which there is none.
+        kept.spots = [known.get(name, ({}, name)) for name in self.twins.homes]
+        kept.parts = [
+            (parent._modules, key, part)
+            for parent in model.modules()
+            for key, part in parent.named_children()
+        ]
+
+    def _fits(self, state: Sequence[Any], device: torch.device) -> bool:
+        for tensor, (dtype, shape) in zip(state, self.twins.expected, strict=True):
+            # A parametrization takes a parameter away.
+            if not isinstance(tensor, torch.Tensor) or tensor.dtype is not dtype:
+                return False
+            if tensor.shape != shape or tensor.device != device:
+                return False
+        return True
+
+    def _directly(
+        self, kept: Kept, row: Row, inputs: Sequence[torch.Tensor], state: list[torch.Tensor]
+    ) -> Any:
+        place = row.kernel, inputs[0].device
+        if place not in kept.kernels:
+            module, spots = self.twins.placed(*place)
+            # Called as a module it would look for hooks, of which it can have none.
+            call = module if module._compiled_call_impl is not None else module.forward
+            kept.kernels[place] = call, spots
+        call, spots = kept.kernels[place]
+        if place not in kept.sharing:
+            for (holder, key), tensor in zip(spots, state, strict=True):
+                holder[key] = tensor
+            kept.sharing.add(place)
+        returned = call(*self.twins.rebuilt(inputs))
+        for index in self.twins.updated:
+            holder, key = spots[index]
+            if holder[key] is not state[index]:
+                state[index].copy_(holder[key])
+                holder[key] = state[index]
+        return returned
+
+    def _by_operator(self, inputs: Sequence[torch.Tensor], state: list[torch.Tensor]) -> Any:
+        made = self.operator.call(list(inputs), state)
+        made = (made,) if isinstance(made, torch.Tensor) else made
+        count = self.twins.count
+        for index, value in zip(self.twins.updated, made[count:], strict=True):
+            with torch.no_grad():
+                state[index].copy_(value)
+        assert self.twins.pack is not None
+        return self.twins.pack(made[:count])
+
+
+def _transformed() -> bool:
+    """Whether vmap, grad, jvp or torch.jit looks on, to whom a kernel is a stranger."""
+    return (
+        torch._C._functorch.peek_interpreter_stack() is not None
+        or torch.autograd.forward_ad._current_level >= 0
+        or torch._C._get_tracing_state() is not None
+    )
+
+
+def _plain(tensors: Sequence[torch.Tensor]) -> bool:
+    """Whether all are torch's own tensors, with memory that a kernel can read."""
+    for tensor in tensors:  # noqa: SIM110 - a generator takes as long as all the rest
+        if type(tensor) not in PLAIN_TENSORS:
+            return False
+    return True
+
+
+def ship(
+    operator: dict[str, Any],
+    kernels: tuple[type[torch.nn.Module], ...],
+    reference: types.ModuleType,
+    table: Sequence[dict[str, Any]],
+    home: str,
+) -> type[torch.nn.Module]:
+    """`ModelNew`: the reference's class, its calls going to the kernels where those were verified.
+
+    Args:
+        operator: its `name`, unique to these texts, and what of forward is known: `returns` and
+            `updates`; see `Twins`.
+        kernels: the classes that the table speaks of.
+        reference: the module that holds `Model`.
+        table: what was verified; see `Row`.
+        home: the module in which the class will be found.
+    """
+    # The same file, imported again, has the same operator, which torch takes once.
+    shared: Dispatch | None = vars(reference).get("_dispatch")
+    if shared is None:
+        rows = tuple(Row(told) for told in table)
+        twins = Twins(reference, kernels, rows, operator["returns"], operator["updates"])
+        shared = vars(reference)["_dispatch"] = Dispatch(operator["name"], twins)
+    return _drop_in(shared, reference.Model, home)
+
+
+def _drop_in(shared: Dispatch, model: Any, home: str) -> type[torch.nn.Module]:
+    class ModelNew(model):  # type: ignore[misc]
+        """The reference's `Model`; kernels take the calls that they were verified for.
+
+        `recompute`: calls that need gradients too, for which backward runs the reference once more.
+        With False those go to the reference altogether.
+        """
+
+        recompute = True
+
+        @functools.wraps(model.__init__)  # type: ignore[misc]
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self.drop_in_state = shared.look_at(self, args, kwargs)
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            super().__setattr__(name, value)
+            state = vars(self).get("drop_in_state")
+            harmless = name in HARMLESS or name.startswith("_") or isinstance(value, torch.Tensor)
+            if state is not None and not harmless:
+                # A number that the kernel has in its code, say.
+                state.verified = False
+
+        @functools.wraps(model.forward)
+        def forward(self, *args: Any, **kwargs: Any) -> Any:
+            taken, returned = shared.call(self, args, kwargs)
+            return returned if taken else super().forward(*args, **kwargs)
+
+        def takes_kernel(self, *args: Any, **kwargs: Any) -> bool:
+            """Whether a call without gradients goes to a kernel; it runs, to find out."""
+            with torch.no_grad():
+                return shared.call(self, args, kwargs)[0]
+
+    ModelNew.__module__, ModelNew.__qualname__ = home, "ModelNew"
+    made: type[torch.nn.Module] = ModelNew
+    return made
