@@ -1,0 +1,110 @@
+"""The tools that look at one kernel, with real processes behind them."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mcp import Client
+
+from graph.mcp.hall import Hall
+from tests.graph.conftest import LIMITS, RIGHT, WRONG
+from tests.graph.mcp_bench import RELU, ask, refused, settings, with_client
+
+CPP = '''
+import torch
+
+from tools.backends.cpp.loader import cpp_kernel
+
+SOURCE = """
+#include <cstdint>
+extern "C" void rectify(const float* x, float* y, int64_t n) {
+    for (int64_t i = 0; i < n; ++i) y[i] = x[i] > 0 ? x[i] : WORD;
+}
+"""
+rectify = cpp_kernel(SOURCE, "rectify", "ppi")
+
+
+class ModelNew(torch.nn.Module):
+    def forward(self, x):
+        out = torch.empty_like(x)
+        rectify(x.contiguous(), out, x.numel())
+        return out
+'''
+REFERENCE = """
+import torch
+
+
+class Model(torch.nn.Module):
+    def forward(self, x):
+        return torch.relu(x)
+
+
+def get_inputs():
+    return [torch.randn(64, 64)]
+
+
+def get_init_inputs():
+    return []
+"""
+
+
+@pytest.fixture(scope="module")
+def told(
+    tmp_path_factory: pytest.TempPathFactory, new_library: Callable[[], Path]
+) -> dict[str, Any]:
+    """What each tool says, in one conversation."""
+    folder = tmp_path_factory.mktemp("bench")
+    (folder / "mine.py").write_text(RIGHT)
+    hall = Hall(settings(folder, new_library(), limits=LIMITS))
+
+    async def talk(client: Client) -> dict[str, Any]:
+        return {
+            # A path, beside which the server was started, and source.
+            "right": await ask(
+                client, "judge", reference=REFERENCE, candidate="mine.py", target="cpu"
+            ),
+            "wrong": await ask(client, "judge", **RELU, candidate=WRONG, timed=False),
+            "compiles": await ask(
+                client, "compile", candidate=CPP.replace("WORD", "0"), target="cpu"
+            ),
+            "broken": await ask(client, "compile", candidate=CPP, target="cpu"),
+            "profile": await ask(client, "profile", **RELU, candidate=RIGHT),
+            "raises": await refused(
+                client, "judge", candidate=RIGHT, target="cpu",
+                reference=REFERENCE.replace("torch.relu(x)", "1 / 0"),
+            ),
+        }  # fmt: skip
+
+    return with_client(hall, talk)
+
+
+def test_a_right_kernel_is_timed_against_every_baseline(told: dict[str, Any]) -> None:
+    right = told["right"]
+    assert right["accepted"]
+    assert {row["name"] for row in right["baselines"]} >= {"eager", "compile"}
+    assert right["speed"]["low"] <= right["speed"]["speedup"] <= right["speed"]["high"]
+    assert not right["speed"]["confirmed"]
+
+
+def test_a_wrong_kernel_is_rejected_and_not_timed(told: dict[str, Any]) -> None:
+    wrong = told["wrong"]
+    assert (wrong["accepted"], wrong["verdict"], wrong["speed"]) == (False, "wrong_output", None)
+    assert "elements are wrong" in wrong["told"]
+
+
+def test_the_compiler_is_quoted_as_data(told: dict[str, Any]) -> None:
+    assert told["compiles"] == {"compiles": True, "told": "", "backend": "cpp"}
+    assert not told["broken"]["compiles"]
+    assert all(line.startswith("| ") for line in told["broken"]["told"].splitlines())
+    assert "WORD" in told["broken"]["told"]
+
+
+def test_a_profile_says_on_which_rung_it_stands(told: dict[str, Any]) -> None:
+    profile = told["profile"]
+    assert profile["rung"]
+    assert profile["roofline"]["floor_ms"] > 0
+
+
+def test_a_reference_that_raises_is_one_line(told: dict[str, Any]) -> None:
+    assert "ZeroDivisionError" in told["raises"] or "division by zero" in told["raises"]
