@@ -4,6 +4,12 @@ An event is a small fact for people who watch. The run never reads one back to d
 state does that.
 """
 
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal
@@ -31,11 +37,15 @@ class Happening(Frozen):
 
 
 class NodeStarted(Happening):
-    """A node of the graph began its work; `detail` says on what, e.g. a candidate's title."""
+    """A node of the graph began its work; `detail` says on what, e.g. a candidate's title.
+
+    `trial` is the number of the trial it works on; None for the nodes of the run itself.
+    """
 
     kind: Literal["node_started"] = "node_started"
     node: str
     detail: str = ""
+    trial: int | None = None
 
 
 class Prepared(Happening):
@@ -144,10 +154,39 @@ Event = Annotated[
 _EVENT: TypeAdapter[Event] = TypeAdapter(Event)
 
 
+# Where the events of this context are kept, if the nodes themselves are to keep them.
+_log: ContextVar[Path | None] = ContextVar("log", default=None)
+
+
+@contextmanager
+def kept_in(path: Path) -> Iterator[None]:
+    """Within this block, `keep` writes to an `events.jsonl`: nobody else reads the stream."""
+    token = _log.set(path)
+    try:
+        yield
+    finally:
+        _log.reset(token)
+
+
+def keep(event: Event) -> None:
+    """Write an event down, where `kept_in` says that this is for the node to do."""
+    path = _log.get()
+    if path is not None:
+        append_event(path, event)
+
+
 def append_event(path: Path, event: Event) -> None:
-    """Add one line to an `events.jsonl`; a reader sees the whole line or nothing of it."""
-    with path.open("a", encoding="utf-8") as log:
-        log.write(redact(event.model_dump_json()) + "\n")
+    """Add one line to an `events.jsonl`; a reader sees the whole line or nothing of it.
+
+    Attempts that run side by side write at once, so a line is one call to the system.
+    """
+    line = redact(event.model_dump_json()).encode() + b"\n"
+    log = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    try:
+        while line:
+            line = line[os.write(log, line) :]
+    finally:
+        os.close(log)
 
 
 def read_events(path: Path) -> list[Event]:
@@ -156,5 +195,17 @@ def read_events(path: Path) -> list[Event]:
     Raises:
         pydantic.ValidationError: a line is no event.
     """
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return [_EVENT.validate_json(line) for line in lines if line]
+    return [parse_event(line) for line in path.read_bytes().split(b"\n") if line]
+
+
+def parse_event(line: bytes) -> Event:
+    """An event from its line.
+
+    Raises:
+        pydantic.ValidationError: it is none.
+    """
+    return _EVENT.validate_json(line)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(_EVENT.json_schema(), indent=2) + "\n")

@@ -4,55 +4,43 @@ On a terminal a rich live view; elsewhere one plain line an event; with `quiet` 
 watches: nothing here decides.
 """
 
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from types import TracebackType
-from typing import NamedTuple, Self, assert_never
+from typing import Self
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.padding import Padding
-from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from graph.events import (
-    Concluded,
-    Estimated,
-    Event,
-    NodeStarted,
-    Note,
-    Planned,
-    Prepared,
-    Repaired,
-    Spending,
-    TrialJudged,
-)
-from graph.record import RunRecord, Usage
+from graph.events import Event, Spending
+from graph.lines import plain_line, time_text
+from graph.live import STYLES, Progress, live_view
+from graph.record import RunRecord
 from graph.report.words import (
     TONES,
-    Tone,
     baseline_name,
     bound_of,
-    describe,
     duration,
-    estimate_text,
     headline,
     interval,
-    milliseconds,
-    money_text,
     percent,
     spending_text,
     times,
 )
-from tools.task import Budget, Task
-from tools.verdict import Comparison, Correct, Verdict
+from graph.report.workloads import rows as workload_rows
+from tools.task import Task
 
-ROWS_SHOWN = 12
 BAR_WIDTH = 22
-STYLES: dict[Tone, str] = {"good": "green", "plain": "default", "bad": "red", "warn": "yellow"}
+# Between two drawings, in seconds: a redraw takes some milliseconds of a core, which whoever is
+# being timed would notice.
+USUAL_PAUSE, PAUSE_WHILE_TIMING = 0.2, 1.0
 
 
 class Screen:
@@ -66,24 +54,20 @@ class Screen:
 
     def __init__(self, task: Task, quiet: bool, console: Console | None = None) -> None:
         self._task = task
-        self._console = console or Console(stderr=True)
+        # Asked for here: FORCE_COLOR makes rich take a pipe for a terminal, and draw into it.
+        self._console = console or Console(stderr=True, force_terminal=sys.stderr.isatty())
         self._quiet = quiet
         self._animated = self._console.is_terminal and not self._console.is_dumb_terminal
         self._lock = threading.Lock()
         self._began = time.monotonic()
-        self._events: list[Event] = []
+        self._progress = Progress()
         self._live: Live | None = None
+        self._painter: Painter | None = None
 
     def __enter__(self) -> Self:
         self._began = time.monotonic()
         if not self._quiet and self._animated:
-            self._live = Live(
-                console=self._console,
-                get_renderable=self._view,
-                refresh_per_second=8,
-                transient=True,
-            )
-            self._live.start()
+            self._show()
         return self
 
     def __exit__(
@@ -92,213 +76,110 @@ class Screen:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._live is not None:
-            self._live.stop()
-            self._live = None
+        # A run that ends in order has a screen of its own; of one that doesn't, this is what a
+        # person has.
+        self._progress.done = True
+        self._hide(keep=error is not None)
 
     @contextmanager
     def aside(self) -> Iterator[Console]:
-        """The console for a conversation, with the live view out of its way."""
-        live, self._live = self._live, None
-        if live is not None:
-            live.stop()
+        """The console for a conversation, the live view out of its way, its clock stopped."""
+        shown, since = self._live is not None, time.monotonic()
+        self._hide()
         try:
             yield self._console
         finally:
-            if live is not None:
-                self._live = live
-                live.start()
+            with self._lock:
+                self._began += time.monotonic() - since
+            if shown:
+                self._show()
 
     def handle(self, event: Event) -> None:
-        """Show one event."""
+        """Show one event, which may have happened a while ago."""
         with self._lock:
-            self._events.append(event)
+            happened = time.monotonic() - _age(event)
             if isinstance(event, Spending):
                 # What was worked before a restart counts as well.
-                self._began = time.monotonic() - event.seconds
-        if not self._quiet and not self._animated:
-            line = Text(f"{duration(self._seconds())} {plain_line(event)}")
+                self._began = happened - event.seconds
+            self._began = min(self._began, happened)
+            seconds = happened - self._began
+            self._progress.take(event, seconds)
+        if self._painter is not None:
+            self._painter.nudge()
+        elif not self._quiet and not self._animated:
+            line = Text(f"{duration(seconds)} {plain_line(event)}")
             self._console.print(line, soft_wrap=True)
+
+    def _show(self) -> None:
+        live = Live(
+            console=self._console, get_renderable=self._view, auto_refresh=False, transient=True
+        )
+        live.start(refresh=True)
+        self._live = live
+        self._painter = Painter(live.refresh, self._pause)
+        self._painter.start()
+
+    def _hide(self, *, keep: bool = False) -> None:
+        live, self._live = self._live, None
+        painter, self._painter = self._painter, None
+        if painter is not None:
+            painter.end()
+        if live is not None:
+            live.transient = not keep
+            live.stop()
+
+    def _pause(self) -> float:
+        with self._lock:
+            return PAUSE_WHILE_TIMING if self._progress.timing else USUAL_PAUSE
 
     def _seconds(self) -> float:
         return time.monotonic() - self._began
 
     def _view(self) -> RenderableType:
+        width, height = self._console.size
         with self._lock:
-            events = tuple(self._events)
-        room = max(3, min(ROWS_SHOWN, self._console.height - 12))
-        return live_view(self._task, events, self._seconds(), room)
-
-
-def plain_line(event: Event) -> str:
-    """An event as one line of plain text."""
-    match event:
-        case NodeStarted(node=node, detail=detail):
-            return f"{node}: {detail}" if detail else node
-        case Prepared():
-            return f"measured: {_baselines_text(event)}"
-        case Planned(plans=plans):
-            titles = "; ".join(
-                f"{plan.title} (expected {times(plan.expected_speedup)})" for plan in plans
+            return live_view(
+                self._task, self._progress, self._seconds(), width=width, height=height
             )
-            return f"plans: {titles}" if plans else "plans: nothing worth trying is left"
-        case TrialJudged():
-            return f"trial {event.number}: {_verdict_text(event)}: {event.title}"
-        case Repaired(failed_trial=failed_trial, action=action):
-            return f"repair of trial {failed_trial}: {_one_line(action)}"
-        case Concluded(status=status, ended=ended, trials=trials):
-            return f"concluded: {status}, {trials} trials, {_one_line(ended)}"
-        case Estimated():
-            return f"estimate: {estimate_text(event.estimate, event.budget)}"
-        case Spending(usage=usage, seconds=seconds):
-            device = f"{usage.device_seconds:.0f} s on the device"
-            return f"spent: {duration(seconds)}, {device}, models {spending_text(usage)}"
-        case Note(text=text):
-            return _one_line(text)
-        case _:
-            assert_never(event)
 
 
-def _one_line(text: str) -> str:
-    return " ".join(text.split())[:300]
+def _age(event: Event) -> float:
+    """How long ago it happened, in seconds."""
+    happened = datetime.fromisoformat(event.at)
+    return max(0.0, (datetime.now(UTC) - happened).total_seconds())
 
 
-def _baselines_text(event: Prepared) -> str:
-    rows = [
-        f"{baseline_name(row.name)} {_time_text(row.median_ms)}" for row in event.baselines.rows
-    ]
-    roof = event.roofline
-    return " · ".join((*rows, f"roofline {milliseconds(roof.floor_ms)}, {roof.bound}-bound"))
+class Painter(threading.Thread):
+    """Draws again and again, until it is told to end.
 
+    Args:
+        draw: draws once.
+        pause: how long to wait for the next time, in seconds; asked after each drawing.
+    """
 
-def _time_text(ms: float | None) -> str:
-    return milliseconds(ms) if ms is not None else "not measured"
+    def __init__(self, draw: Callable[[], None], pause: Callable[[], float]) -> None:
+        super().__init__(daemon=True, name="screen")
+        self._draw = draw
+        self._pause = pause
+        self._woken = threading.Event()
+        self._ended = False
 
+    def nudge(self) -> None:
+        """Something happened that is worth a drawing now."""
+        self._woken.set()
 
-def _comparison(verdict: Verdict) -> Comparison | None:
-    if isinstance(verdict, Correct) and verdict.timing is not None:
-        return verdict.timing.against_best
-    return None
+    def end(self) -> None:
+        """Draw no more."""
+        self._ended = True
+        self._woken.set()
+        self.join()
 
-
-def _verdict_text(event: TrialJudged) -> str:
-    words, comparison = describe(event.verdict), _comparison(event.verdict)
-    if comparison is None:
-        last_words = _one_line(words.log.splitlines()[-1] if words.log else words.sentence)
-        return f"{words.label} ({last_words[:160]})"
-    return f"{words.label}, {times(comparison.speedup)} ({interval(comparison)})"
-
-
-class _Progress(NamedTuple):
-    """What the live view shows, picked from the events so far."""
-
-    prepared: Prepared | None
-    usage: Usage
-    judged: tuple[TrialJudged, ...]
-    now: str
-    aside: str
-
-
-def _progress(events: tuple[Event, ...]) -> _Progress:
-    prepared, usage, now, aside = None, Usage(), "starting", ""
-    judged: dict[int, TrialJudged] = {}
-    for event in events:
-        match event:
-            case NodeStarted():
-                now = plain_line(event)
-            case Prepared():
-                prepared = event
-            case TrialJudged():
-                judged[event.number] = event
-            case Spending():
-                usage = event.usage
-            case Planned() | Repaired() | Estimated() | Note():
-                aside = plain_line(event)
-            case Concluded():
-                now = "done"
-            case _:
-                assert_never(event)
-    return _Progress(prepared, usage, tuple(judged.values()), now, aside)
-
-
-def live_view(task: Task, events: tuple[Event, ...], seconds: float, room: int) -> RenderableType:
-    """Everything known so far, in about `room` rows of trials and five lines around them."""
-    progress = _progress(events)
-    parts: list[RenderableType] = [_status_line(task, len(progress.judged), seconds)]
-    if figures := _budget_text(task.budget, progress.usage):
-        parts.append(Text(figures, style="dim", overflow="ellipsis", no_wrap=True))
-    if progress.prepared is not None:
-        parts.append(
-            Text(_baselines_text(progress.prepared), style="dim", overflow="ellipsis", no_wrap=True)
-        )
-    if progress.judged:
-        parts += [Text(), _trial_table(progress.judged, room)]
-    parts.append(Text())
-    parts.append(
-        Spinner("dots", Text(progress.now, overflow="ellipsis", no_wrap=True), style="cyan")
-    )
-    if progress.aside:
-        parts.append(Text(f"  {progress.aside}", style="dim", overflow="ellipsis", no_wrap=True))
-    return Padding(Group(*parts), (1, 2, 0, 2))
-
-
-def _status_line(task: Task, judged: int, seconds: float) -> RenderableType:
-    line = Table.grid(expand=True)
-    line.add_column(ratio=1, no_wrap=True)
-    line.add_column(justify="right", no_wrap=True)
-    left = max(0.0, task.budget.minutes * 60 - seconds)
-    trials_left = max(0, task.budget.trials - judged)
-    line.add_row(
-        Text(task.name, style="bold"),
-        Text(
-            f"{duration(seconds)} elapsed · {duration(left)} and {trials_left} trials left",
-            style="dim",
-        ),
-    )
-    return line
-
-
-def _budget_text(budget: Budget, usage: Usage) -> str:
-    """Tokens, money and device time beside their caps, as far as any was taken."""
-    figures = []
-    if usage.shares:
-        money = money_text(usage.usd, usage.unpriced)
-        figures.append(f"{usage.tokens:,} of {budget.tokens:,} tokens")
-        figures.append(money if usage.unpriced else f"{money} of ${budget.usd:.2f}")
-    if budget.device_seconds is not None:
-        figures.append(f"{usage.device_seconds:.0f} of {budget.device_seconds:g} s on the device")
-    return " · ".join(figures)
-
-
-def _trial_table(judged: tuple[TrialJudged, ...], room: int) -> RenderableType:
-    """The newest trials that fit, and always the best one."""
-    best = max(judged, key=lambda event: c.speedup if (c := _comparison(event.verdict)) else 0.0)
-    shown = judged[-room:]
-    if best not in shown:
-        shown = (best, *shown[1:])
-    table = Table.grid(padding=(0, 2, 0, 0), expand=True)
-    table.add_column(justify="right", style="dim", no_wrap=True)
-    table.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
-    for _ in range(4):
-        table.add_column(justify="right", no_wrap=True)
-    for event in shown:
-        words, comparison = describe(event.verdict), _comparison(event.verdict)
-        title = f"{event.title} (repair {event.repair})" if event.repair else event.title
-        table.add_row(
-            str(event.number),
-            Text(title, style="bold" if event is best and comparison else ""),
-            Text(words.label, style=STYLES[words.tone]),
-            times(comparison.speedup) if comparison else "",
-            Text(interval(comparison) if comparison else "", style="dim"),
-            Text(_roofline_share(event.roofline_fraction), style="dim"),
-        )
-    return table
-
-
-def _roofline_share(fraction: float | None) -> str:
-    if fraction is None:
-        return ""
-    return f"{percent(fraction)} roof"
+    def run(self) -> None:
+        """Draw, wait, and so on."""
+        while not self._ended:
+            self._draw()
+            self._woken.wait(self._pause())
+            self._woken.clear()
 
 
 def final_screen(record: RunRecord) -> RenderableType:
@@ -314,7 +195,10 @@ def final_screen(record: RunRecord) -> RenderableType:
     if record.winner is not None:
         labels = (*record.trial(record.winner).candidate.labels, *record.facts.cautions)
         parts += [Text(f"Note: {label}", style="yellow") for label in dict.fromkeys(labels)]
-    parts += [Text(), _times_table(record), Text(), _summary(record)]
+    parts += [Text(), _times_table(record), Text()]
+    if record.workloads:
+        parts += [_workloads_table(record), Text()]
+    parts.append(_summary(record))
     return Padding(Group(*parts), (1, 2))
 
 
@@ -355,7 +239,21 @@ def _times_table(record: RunRecord) -> RenderableType:
         table.add_row("", "", "", Text("speedup", style="dim"), Text("95% interval", style="dim"))
     for name, ms, gain, bounds, style in rows:
         bar = Text(_bar(ms / longest) if ms is not None else "", style=style)
-        table.add_row(name, _time_text(ms), bar, gain, Text(bounds, style="dim"))
+        table.add_row(name, time_text(ms), bar, gain, Text(bounds, style="dim"))
+    return table
+
+
+def _workloads_table(record: RunRecord) -> RenderableType:
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(overflow="fold")
+    for _ in range(4):
+        table.add_column(no_wrap=True, justify="right")
+    headings = ("workload", "baseline", "kernel", "speedup", "95% interval")
+    table.add_row(*(Text(heading, style="dim") for heading in headings))
+    for row in workload_rows(record):
+        style = "green" if row.tone == "winner" else ""
+        gain, bounds = Text(row.speedup, style=style), Text(row.interval, style="dim")
+        table.add_row(Text(row.name), row.baseline_time, row.kernel_time, gain, bounds)
     return table
 
 
