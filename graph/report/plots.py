@@ -6,7 +6,7 @@ a phone.
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from html import escape
 from io import StringIO
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from graph.record import RunRecord
-from graph.report.words import baseline_name, times
+from graph.report.words import baseline_name, duration, milliseconds, quantity, times
 from tools.facts import Roofline
 from tools.verdict import Comparison, Correct, Trial
 
@@ -70,15 +70,27 @@ class Size(NamedTuple):
 SIZES = (Size("wide", 520, 340), Size("narrow", 330, 300))
 
 
-def speedup_plot(record: RunRecord) -> Markup | None:
+def speedup_plot(record: RunRecord, when: Mapping[int, float] | None = None) -> Markup | None:
     """Speedup over the strongest baseline by trial, 95% intervals, running best and confirmation.
 
-    None where nothing was timed.
+    Args:
+        record: of the run.
+        when: seconds of work until a trial was judged, for the axis at the top.
+
+    Returns:
+        None where nothing was timed.
     """
-    if not _timed(record.trials):
+    timed = _timed(record.trials)
+    if not timed:
         return None
-    alternative = "Speedup of each trial over the fastest baseline, with 95% intervals"
-    return _both_sizes("speedup", alternative, lambda axes: _draw_speedup(axes, record))
+    number, best = max(timed, key=lambda one: one[1].speedup)
+    alternative = (
+        f"Speedup of {len(timed)} timed trials over the fastest baseline with 95% intervals; the "
+        f"best is trial {number} with {times(best.speedup)}"
+    )
+    return _both_sizes(
+        "speedup", alternative, lambda axes, size: _draw_speedup(axes, size, record, when or {})
+    )
 
 
 def roofline_plot(record: RunRecord) -> Markup | None:
@@ -89,11 +101,15 @@ def roofline_plot(record: RunRecord) -> Markup | None:
     roof = record.roofline
     if min(roof.flops, roof.moved_bytes) <= 0:
         return None
-    alternative = "Roofline: rates of baselines and candidates under this machine's ceilings"
-    return _both_sizes("roofline", alternative, lambda axes: _draw_roofline(axes, record))
+    told = "".join(f"; {one.name} {milliseconds(one.ms)}" for one in _points(record) if one.name)
+    alternative = (
+        f"Roofline: {roof.flops / roof.moved_bytes:.3g} operations a byte under ceilings of "
+        f"{quantity(roof.bandwidth_gbps)} GB/s and {quantity(roof.peak_gflops)} GFLOP/s{told}"
+    )
+    return _both_sizes("roofline", alternative, lambda axes, _: _draw_roofline(axes, record))
 
 
-def _both_sizes(name: str, alternative: str, draw: Any) -> Markup:
+def _both_sizes(name: str, alternative: str, draw: Callable[[Axes, Size], None]) -> Markup:
     drawings = []
     for size in SIZES:
         with mpl.rc_context({**_STYLE, "svg.hashsalt": f"{name}-{size.name}"}):
@@ -102,7 +118,7 @@ def _both_sizes(name: str, alternative: str, draw: Any) -> Markup:
             )
             FigureCanvasSVG(figure)
             axes = figure.subplots()
-            draw(axes)
+            draw(axes, size)
             out = StringIO()
             figure.savefig(out, format="svg", metadata={"Date": None})
         drawings.append(_embeddable(out.getvalue(), f"{name}-{size.name}", size, alternative))
@@ -132,7 +148,7 @@ def _timed(trials: Iterable[Trial]) -> list[tuple[int, Comparison]]:
     ]
 
 
-def _draw_speedup(axes: Axes, record: RunRecord) -> None:
+def _draw_speedup(axes: Axes, size: Size, record: RunRecord, when: Mapping[int, float]) -> None:
     timed = _timed(record.trials)
     last = max(trial.number for trial in record.trials)
     confirmed = record.timing.against_best if record.timing else None
@@ -160,8 +176,7 @@ def _draw_speedup(axes: Axes, record: RunRecord) -> None:
         linewidth=1.5,
         alpha=0.55,
     )
-    for number, comparison in timed:
-        _whisker(axes, number, comparison, "o")
+    _whiskers(axes, timed, "o")
     failed = [trial.number for trial in record.trials if not isinstance(trial.verdict, Correct)]
     axes.plot(
         failed,
@@ -173,7 +188,7 @@ def _draw_speedup(axes: Axes, record: RunRecord) -> None:
     )
     if confirmed:
         kept = "confirmed" if record.status == "faster" else "measured again"
-        _whisker(axes, last + 1, confirmed, "D")
+        _whiskers(axes, [(last + 1, confirmed)], "D")
         axes.annotate(
             f"{kept} {times(confirmed.speedup)}",
             (last + 1, confirmed.high),
@@ -191,14 +206,18 @@ def _draw_speedup(axes: Axes, record: RunRecord) -> None:
     axes.grid(visible=False, axis="x")
     axes.set_xlabel("trial" + (" (× rejected)" if failed else ""))
     axes.set_ylabel("speedup")
+    _time_axis(axes, size, last, when)
 
 
-def _whisker(axes: Axes, at: int, comparison: Comparison, marker: str) -> None:
-    below, above = comparison.speedup - comparison.low, comparison.high - comparison.speedup
+def _whiskers(axes: Axes, shown: list[tuple[int, Comparison]], marker: str) -> None:
+    """Speedups with their intervals; all in one call, so that they share their marks in the SVG."""
     axes.errorbar(
-        [at],
-        [comparison.speedup],
-        yerr=[[max(below, 0)], [max(above, 0)]],
+        [at for at, _ in shown],
+        [one.speedup for _, one in shown],
+        yerr=[
+            [max(one.speedup - one.low, 0.0) for _, one in shown],
+            [max(one.high - one.speedup, 0.0) for _, one in shown],
+        ],
         fmt=marker,
         color=ACCENT,
         markersize=7 if marker == "D" else 6,
@@ -206,6 +225,26 @@ def _whisker(axes: Axes, at: int, comparison: Comparison, marker: str) -> None:
         capsize=3,
         zorder=3,
     )
+
+
+def _time_axis(axes: Axes, size: Size, last: int, when: Mapping[int, float]) -> None:
+    """Working time when trials were judged, along the top; a few of them, evenly spread."""
+    known = sorted(number for number in when if 1 <= number <= last)
+    if not known:
+        return
+    most = 6 if size.name == "wide" else 4
+    chosen = sorted({known[round(at)] for at in _spread(len(known), most)})
+    top = axes.secondary_xaxis("top")
+    top.set_xticks(chosen, [duration(when[number]) for number in chosen])
+    top.tick_params(length=0, labelsize=_TEXT - 1)
+    top.spines["top"].set_visible(False)
+
+
+def _spread(count: int, most: int) -> list[float]:
+    """At most so many indices below `count`, the first and the last among them."""
+    if count <= most:
+        return [float(at) for at in range(count)]
+    return [at * (count - 1) / (most - 1) for at in range(most)]
 
 
 def _scale_speedups(axes: Axes, shown: list[Comparison]) -> None:
@@ -294,7 +333,7 @@ def _label_ceilings(axes: Axes, roof: Roofline, span: tuple[float, float]) -> No
     # The points and their names stand right of the op's intensity; the label keeps clear of them.
     beyond = intensity > ridge
     axes.annotate(
-        f"{peak:,.3g} GFLOP/s",
+        f"{quantity(peak)} GFLOP/s",
         (ridge if beyond else right, peak),
         xytext=(0 if beyond else -4, 6),
         textcoords="offset points",
@@ -304,7 +343,7 @@ def _label_ceilings(axes: Axes, roof: Roofline, span: tuple[float, float]) -> No
     lower = (left, left * bandwidth)
     (x0, y0), (x1, y1) = axes.transData.transform([lower, (ridge, peak)])
     axes.annotate(
-        f"{bandwidth:,.3g} GB/s",
+        f"{quantity(bandwidth)} GB/s",
         lower,
         xytext=(8, 14),
         textcoords="offset points",

@@ -5,6 +5,7 @@ What comes in was written by a model or a rule, so it is escaped always and boun
 
 import ast
 import re
+from functools import lru_cache
 from html import escape
 from typing import NamedTuple
 
@@ -79,12 +80,13 @@ def _quotes(text: str) -> str:
     return f'<span class="s">{escape(text)}</span>' if text else ""
 
 
-def _islands(source: str) -> list[_Island]:
+@lru_cache(maxsize=128)
+def _islands(source: str) -> tuple[_Island, ...]:
     """Where native source lies in a module, in order."""
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError):
-        return []
+        return ()
     starts = _line_starts(source)
     found: list[_Island] = []
     for node in ast.walk(tree):
@@ -95,7 +97,7 @@ def _islands(source: str) -> list[_Island]:
             end = _offset(source, starts, node.end_lineno, node.end_col_offset or 0)
             if island := _inside(source, begin, end):
                 found.append(island)
-    return sorted(found, key=lambda island: island.start)
+    return tuple(sorted(found, key=lambda island: island.start))
 
 
 def _inside(source: str, begin: int, end: int) -> _Island | None:

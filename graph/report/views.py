@@ -7,18 +7,17 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
-from agents.brief import Citation, Diagnosis, Plan
-from graph.record import RunRecord
-from graph.report.profiled import binary, figures, fraction, uses
+from agents.brief import Citation, Plan
+from graph.record import BASELINE_PLAN, RunRecord
+from graph.report.limits import Limits
+from graph.report.pages import Pages, html_of, label_of
 from graph.report.source import highlight_module
 from graph.report.words import (
     TONES,
     Tone,
-    VerdictWords,
     baseline_name,
     bound_of,
     clip,
-    describe,
     duration,
     interval,
     milliseconds,
@@ -28,11 +27,6 @@ from graph.report.words import (
 )
 from knowledge.pattern import Parameter, Step
 from tools.verdict import Correct, Trial
-
-BEST_SOURCE_LIMIT = 40_000
-# Shared by all attempts, so that a long run's page stays under a megabyte.
-ATTEMPT_SOURCES_LIMIT = 60_000
-ATTEMPT_SOURCE_LIMIT = 12_000
 
 
 class Card(NamedTuple):
@@ -120,68 +114,6 @@ def bars(record: RunRecord) -> list[Bar]:
     ]
 
 
-class Attempt(NamedTuple):
-    """One trial as a row that opens."""
-
-    trial: Trial
-    words: VerdictWords
-    steps: list[str]
-    origin: str
-    speedup: str
-    interval: str
-    time: str
-    fraction: str
-    figures: list[tuple[str, str]]
-    mend: str
-    outcome: str
-    diagnosis: Diagnosis | None
-    labels: tuple[str, ...]
-    source: Markup
-    winner: bool
-
-
-def attempts(record: RunRecord) -> list[Attempt]:
-    """Every trial in order."""
-    allowance = min(ATTEMPT_SOURCE_LIMIT, ATTEMPT_SOURCES_LIMIT // max(1, len(record.trials)))
-    return [_attempt(record, trial, allowance) for trial in record.trials]
-
-
-def _attempt(record: RunRecord, trial: Trial, allowance: int) -> Attempt:
-    timing = trial.verdict.timing if isinstance(trial.verdict, Correct) else None
-    best = timing.against_best if timing else None
-    plan = plan_of(record, trial)
-    return Attempt(
-        trial=trial,
-        words=describe(trial.verdict),
-        steps=[step_text(step) for step in plan.steps] if plan else [trial.pattern],
-        origin=_origin(trial),
-        speedup=times(best.speedup) if best else "",
-        interval=interval(best) if best else "",
-        time=milliseconds(timing.candidate_ms) if timing else "",
-        fraction=fraction(trial.profile),
-        figures=[*figures(trial.profile), *uses(trial.verdict)],
-        mend=" ".join(clip(r.action) for r in record.repairs if r.failed_trial == trial.number),
-        outcome=_outcome(record, trial),
-        diagnosis=next((d for d in record.diagnoses if d.trial == trial.number), None),
-        labels=labels_of(trial),
-        source=highlight_module(trial.candidate.source, allowance),
-        winner=trial.number == record.winner,
-    )
-
-
-def _outcome(record: RunRecord, trial: Trial) -> str:
-    """What came of the mend of a rejected trial; empty where there was none."""
-    child = next((one for one in record.trials if one.repair and one.parent == trial.number), None)
-    if child is None:
-        return ""
-    words, timing = describe(child.verdict), child.timing
-    if timing is not None:
-        speed = times(timing.against_best.speedup)
-        return f"It helped: trial {child.number} is right, and reads {speed}."
-    same = "the same" if words.label == describe(trial.verdict).label else "another"
-    return f"It did not help: trial {child.number} ended in {same} rejection, {words.label}."
-
-
 def parts_sentence(record: RunRecord) -> str:
     """What was done about an op that has no graph."""
     parts = record.facts.parts
@@ -210,7 +142,8 @@ def capital(text: str) -> str:
 
 def step_text(step: Step) -> str:
     """A step as the report names it, e.g. `row_loop (sweeps 2)`."""
-    tuned = ", ".join(f"{key} {_setting(value)}" for key, value in step.parameters.items())
+    settings = ((key, _setting(value)) for key, value in step.parameters.items())
+    tuned = ", ".join(f"{key} {value}" for key, value in settings if value)
     name = f"{step.part}: {step.pattern}" if step.part else step.pattern
     return f"{name} ({tuned})" if tuned else name
 
@@ -221,33 +154,48 @@ def _setting(value: Parameter) -> str:
     return str(value)
 
 
-def _origin(trial: Trial) -> str:
-    start = f"from trial {trial.parent}" if trial.parent is not None else "from the reference"
-    return f"{start}, repair {trial.repair}" if trial.repair else start
-
-
 class Cited(NamedTuple):
-    """A page of the library, and what leaned on it, e.g. `for trials 1, 3`."""
+    """A page of the library: what of it was cited, by what, and its text where that is at hand.
 
-    source: str
+    `used` is e.g. `for trials 1, 3`.
+    """
+
+    label: str
     title: str
-    passage: str
+    passages: list[tuple[str, str]]
     used: str
+    text: Markup | None
 
 
-def cited(record: RunRecord) -> list[Cited]:
-    """Every passage that a plan cites, each once, in the order of first use."""
-    pages: dict[tuple[str, str], Citation] = {}
-    plans: dict[tuple[str, str], set[str]] = {}
+def cited(record: RunRecord, pages: Pages, limits: Limits) -> list[Cited]:
+    """Every page that a plan cites, each once, in the order of first use."""
+    found: dict[str, list[Citation]] = {}
+    plans: dict[str, set[str]] = {}
     for plan in record.plans:
         for citation in plan.citations:
-            key = (citation.source, citation.passage)
-            pages.setdefault(key, citation)
-            plans.setdefault(key, set()).add(plan.id)
+            label = label_of(citation.source)
+            same = {(one.source, one.passage) for one in found.setdefault(label, [])}
+            if (citation.source, citation.passage) not in same:
+                found[label].append(citation)
+            plans.setdefault(label, set()).add(plan.id)
+    room = limits.each_page(len(found))
     return [
-        Cited(page.source, page.title, clip(page.passage), _used(record, plans[key]))
-        for key, page in pages.items()
+        Cited(
+            label=label,
+            title=citations[0].title,
+            passages=[(_section(one.source), clip(one.passage)) for one in citations],
+            used=_used(record, plans[label]),
+            text=html_of(pages[label], {_section(one.source) for one in citations}, room)
+            if label in pages
+            else None,
+        )
+        for label, citations in found.items()
     ]
+
+
+def _section(source: str) -> str:
+    """The heading that a citation names, in small letters; empty for a page's beginning."""
+    return source.partition("#")[2]
 
 
 def _used(record: RunRecord, plans: set[str]) -> str:
@@ -257,11 +205,47 @@ def _used(record: RunRecord, plans: set[str]) -> str:
     return f"for trial{'s' if len(numbers) > 1 else ''} {', '.join(numbers)}"
 
 
-def best_source(record: RunRecord) -> Markup | None:
+def best_source(record: RunRecord, limits: Limits) -> Markup | None:
     """The winner's source, highlighted."""
     if record.winner is None:
         return None
-    return highlight_module(record.trial(record.winner).candidate.source, BEST_SOURCE_LIMIT)
+    return highlight_module(record.trial(record.winner).candidate.source, limits.best)
+
+
+class Meter(NamedTuple):
+    """What was taken of something, in words; in percent of its budget where it has one."""
+
+    name: str
+    value: str
+    share: float | None
+
+
+def meters(record: RunRecord) -> list[Meter]:
+    """What the run took of each of its budgets."""
+    budget, usage = record.task.budget, record.usage
+    trials = sum(trial.plan != BASELINE_PLAN for trial in record.trials)
+    allowed = budget.minutes * 60
+    time = f"{duration(record.seconds)} of {duration(allowed)}"
+    found = [
+        _meter("Trials", f"{trials} of {budget.trials}", trials, budget.trials),
+        _meter("Working time", time, record.seconds, allowed),
+    ]
+    if budget.device_seconds is not None:
+        taken = f"{duration(usage.device_seconds)} of {duration(budget.device_seconds)}"
+        found.append(_meter("Device", taken, usage.device_seconds, budget.device_seconds))
+    elif usage.device_seconds:
+        found.append(Meter("Device", f"{duration(usage.device_seconds)}, no cap", None))
+    if usage.shares:
+        tokens = f"{usage.tokens:,} of {budget.tokens:,}"
+        unknown = ", not counting what has no price" if usage.unpriced else ""
+        money = f"{money_text(usage.usd)} of ${budget.usd:.2f}{unknown}"
+        found.append(_meter("Tokens", tokens, usage.tokens, budget.tokens))
+        found.append(_meter("Money", money, usage.usd, budget.usd))
+    return found
+
+
+def _meter(name: str, value: str, taken: float, allowed: float) -> Meter:
+    return Meter(name, value, min(100.0, 100 * taken / allowed) if allowed > 0 else 100.0)
 
 
 def rules(record: RunRecord) -> list[tuple[str, str]]:
@@ -282,8 +266,10 @@ def rules(record: RunRecord) -> list[tuple[str, str]]:
         ),
         (
             "Noise",
-            "The same code against itself reads within "
-            f"{percent(record.baselines.noise)} on this machine.",
+            f"The same code against itself reads within {percent(record.baselines.noise)} on this "
+            "machine."
+            if record.baselines.best is not None
+            else "Not measured, as nothing was timed.",
         ),
         (
             "A win",
@@ -309,42 +295,6 @@ def rules(record: RunRecord) -> list[tuple[str, str]]:
                 else "Varies from call to call, within tolerance",
             ),
         ]
-    return found
-
-
-def machine(record: RunRecord) -> list[tuple[str, str]]:
-    """Device, ceilings and versions."""
-    device, roof = record.device, record.roofline
-    caches = ", ".join(f"{name.upper()} {binary(size)}" for name, size in device.caches.items())
-    pages = {
-        "machine": "as the machine comes",
-        "huge": "huge pages for baselines and kernels alike",
-    }
-    return [
-        ("Device", f"{device.title} ({device.architecture})"),
-        ("Memory", f"{device.memory_gib:g} GiB" + (f"; {caches}" if caches else "")),
-        ("Features", ", ".join(device.features) or "not known"),
-        ("Pages", pages[record.task.pages]),
-        ("Bandwidth", f"{roof.bandwidth_gbps:,.1f} GB/s"),
-        ("Peak", f"{roof.peak_gflops:,.1f} GFLOP/s"),
-        ("Page fault", f"{roof.fault_us:.2f} µs"),
-        ("Measured by", roof.measured),
-        ("Versions", ", ".join(f"{name} {version}" for name, version in record.versions.items())),
-    ]
-
-
-def commands(record: RunRecord) -> list[tuple[str, str]]:
-    """What to type to see the same again."""
-    found = [("The whole run", f"python -m graph.run {record.run_dir}/task.yaml")]
-    if record.winner is not None:
-        found.append(
-            ("The kernel's own test", f"python -m pytest {record.run_dir}/best/test_kernel.py")
-        )
-        if record.task.reference is not None:
-            judged = (
-                f"python -m tools.judge {record.task.reference} {record.run_dir}/best/kernel.py"
-            )
-            found.append(("The judge alone", judged))
     return found
 
 

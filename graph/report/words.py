@@ -31,6 +31,8 @@ BASELINE_NAMES = {
     "eager": "eager",
     "compile": "torch.compile",
     "max-autotune": "torch.compile, tuned",
+    "fastest": "the fastest of each",
+    "cudagraphs": "torch.compile, tuned, in CUDA graphs",
 }
 _CLAUSES = {
     "wrong output": "gave wrong output",
@@ -40,6 +42,7 @@ _CLAUSES = {
 }
 LOG_HEAD = 1500
 LOG_TAIL = 2500
+LOG_WINDOW = 10_000
 
 Tone = Literal["good", "plain", "bad", "warn"]
 
@@ -122,12 +125,15 @@ def _describe_compiled(verdict: Compiled) -> VerdictWords:
 
 def clip(text: str) -> str:
     """Program output, bounded: its beginning and its end, without control characters."""
+    # Of a log of megabytes, only what may be shown is looked at.
+    middle = max(0, len(text) - 2 * LOG_WINDOW)
+    looked_at = text[:LOG_WINDOW] + text[-LOG_WINDOW:] if middle else text
     clean = "".join(
-        character for character in text if character in "\n\t" or character.isprintable()
+        character for character in looked_at if character in "\n\t" or character.isprintable()
     )
     if len(clean) <= LOG_HEAD + LOG_TAIL:
         return clean.strip()
-    left_out = len(clean) - LOG_HEAD - LOG_TAIL
+    left_out = len(clean) + middle - LOG_HEAD - LOG_TAIL
     return f"{clean[:LOG_HEAD]}\n… {left_out} characters left out …\n{clean[-LOG_TAIL:]}".strip()
 
 
@@ -187,6 +193,13 @@ def estimate_text(estimate: Estimate, budget: Budget) -> str:
         f"{money_text(estimate.usd, estimate.unpriced)}; "
         f"never over {budget.tokens:,} tokens or ${budget.usd:.2f}"
     )
+
+
+def quantity(value: float) -> str:
+    """Three significant digits where there are that many, and never an exponent."""
+    if abs(value) >= 99.95:
+        return f"{value:,.0f}"
+    return f"{value:#.3g}" if abs(value) >= 0.001 else "0" if value == 0 else f"{value:.1e}"
 
 
 def _significant(value: float) -> str:
@@ -277,6 +290,8 @@ def _faster(record: RunRecord, timing: Timing) -> Headline:
 
 def _rivals(timing: Timing) -> str:
     best = timing.against_best
+    if timing.workloads:
+        return f"{baseline_name(best.baseline)}, in the mean of {len(timing.workloads)} workloads"
     if len(timing.comparisons) == 1:
         return f"{baseline_name(best.baseline)}, the only baseline that could be measured"
     rank = "faster" if len(timing.comparisons) == 2 else "fastest"
