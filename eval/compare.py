@@ -1,5 +1,6 @@
-"""Results as a Markdown table: `python -m eval.compare A [B]`, alone or two side by side."""
+"""Results as Markdown: `python -m eval.compare A [B]`, one evaluation, or two side by side."""
 
+import json
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -7,9 +8,10 @@ from typing import Annotated
 
 import typer
 
+from eval.pairs import Comparison, Overall, Pair, compare
 from eval.results import Results, load
-from eval.score import Broken, Row
-from eval.tables import PART_HEADINGS, part_cells
+from eval.rows import Broken, Row, Skipped
+from eval.tables import PART_HEADINGS, in_brief, part_cells
 from graph.report.words import percent, times
 from knowledge.errors import BadInput
 
@@ -22,14 +24,83 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 def main(
     first: Annotated[Path, typer.Argument(metavar="RESULTS", help="a results.json, or its folder")],
     second: Annotated[Path | None, typer.Argument(metavar="[RESULTS]", help="another one")] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="of two: pairs and intervals as one JSON document")
+    ] = False,
 ) -> None:
-    """Print one or two evaluations as a Markdown table. Exit code 0; 2 for bad input."""
+    """Print one or two evaluations as Markdown. Exit code 0; 2 for bad input.
+
+    Of two, what got better and worse is said first: the ratios of the second's speedups to the
+    first's, with their 95% intervals.
+    """
     try:
-        table = markdown([load(path) for path in (first, second) if path is not None])
+        if as_json and second is None:
+            raise BadInput("--json", "needs two results to compare.", "One is JSON already.")
+        evaluations = [load(path) for path in (first, second) if path is not None]
     except BadInput as error:
         sys.stderr.write(f"{error}\n")
         raise typer.Exit(BAD_INPUT) from error
-    sys.stdout.write(table)
+    if as_json:
+        sys.stdout.write(json.dumps(document(compare(*evaluations)), indent=2) + "\n")
+        return
+    changes = f"{changed(*evaluations)}\n" if len(evaluations) == 2 else ""
+    sys.stdout.write(changes + markdown(evaluations))
+
+
+def document(found: Comparison) -> dict[str, object]:
+    """A comparison as JSON values."""
+    return {
+        "overall": found.overall._asdict() if found.overall is not None else None,
+        "pairs": [pair._asdict() for pair in found.pairs],
+        "only_first": list(found.only_first),
+        "only_second": list(found.only_second),
+        "set_aside": list(found.aside),
+    }
+
+
+def changed(first: Results, second: Results) -> str:
+    """What got better and what worse, in Markdown."""
+    found = compare(first, second)
+    lines = [_overall_text(found.overall)]
+    if (first.device, first.versions) != (second.device, second.versions):
+        lines.append(
+            "They were not measured alike (device or versions differ): each speedup is over its own"
+            " baselines."
+        )
+    named = (
+        ("better", found.of("better")),
+        ("worse", found.of("worse")),
+        ("correct now, and not before", found.of("mended")),
+        ("not correct any more", found.of("broken")),
+    )
+    lines += [f"- {what}: {', '.join(map(_pair_text, pairs))}" for what, pairs in named if pairs]
+    same = len(found.of("same"))
+    if same:
+        lines.append(f"- no difference that the intervals show: {same}")
+    lists = (
+        ("failed in both", tuple(pair.name for pair in found.of("both failed"))),
+        ("in the first alone", found.only_first),
+        ("in the second alone", found.only_second),
+        ("canaries and constants, left out", found.aside),
+    )
+    lines += [f"- {what}: {', '.join(names)}" for what, names in lists if names]
+    return "\n".join([lines[0], "", *lines[1:], ""])
+
+
+def _overall_text(found: Overall | None) -> str:
+    if found is None:
+        return "No problem was judged in both."
+    bounds = f" ({found.low:.3f}–{found.high:.3f})" if found.low and found.high else ""
+    p = f", p = {found.p:.2g} by Wilcoxon's signed-rank test" if found.p is not None else ""
+    return (
+        f"The second over the first, {found.pairs} problems: **{found.ratio:.3f}×**{bounds} in the"
+        f" geomean{p}."
+    )
+
+
+def _pair_text(pair: Pair) -> str:
+    bounds = f" ({pair.low:.2f}–{pair.high:.2f})" if pair.low and pair.high else ""
+    return f"{pair.name} {times(pair.ratio)}{bounds}"
 
 
 def markdown(evaluations: list[Results]) -> str:
@@ -37,7 +108,7 @@ def markdown(evaluations: list[Results]) -> str:
     names = dict.fromkeys(name for results in evaluations for name in results.problems)
     heads = ["problem"]
     for results in evaluations:
-        prefix = f"{settings(results)}: " if len(evaluations) > 1 else ""
+        prefix = f"{called(results, evaluations)}: " if len(evaluations) > 1 else ""
         heads += [
             f"{prefix}over eager",
             "over torch.compile",
@@ -50,7 +121,7 @@ def markdown(evaluations: list[Results]) -> str:
         for results in evaluations:
             cells += _cells(next((row for row in results.rows if row.name == name), None))
         lines.append(_line(cells))
-    notes = [f"{settings(results)}: {_scores(results)}" for results in evaluations]
+    notes = [f"{called(results, evaluations)}: {_scores(results)}" for results in evaluations]
     parts = _parts(evaluations)
     return "\n".join([*lines, "", *parts, *(f"- {note}" for note in notes)]) + "\n"
 
@@ -63,7 +134,7 @@ def _parts(evaluations: list[Results]) -> list[str]:
     names = dict.fromkeys(name for parts in named for name in parts)
     heads = ["part"]
     for results in evaluations:
-        prefix = f"{settings(results)}: " if len(evaluations) > 1 else ""
+        prefix = f"{called(results, evaluations)}: " if len(evaluations) > 1 else ""
         heads += [f"{prefix}{PART_HEADINGS[0]}", *PART_HEADINGS[1:]]
     lines = [_line(heads), _line(["---", *["--:"] * (len(heads) - 1)])]
     for name in names:
@@ -75,9 +146,19 @@ def _parts(evaluations: list[Results]) -> list[str]:
     return [*lines, ""]
 
 
+def called(results: Results, evaluations: list[Results]) -> str:
+    """What sets one of these evaluations apart; its place, where nothing else does."""
+    name = settings(results)
+    if sum(settings(one) == name for one in evaluations) == 1 or len(evaluations) == 1:
+        return name
+    place = next(at for at, one in enumerate(evaluations) if one is results)
+    return f"{name}, {('first', 'second')[place]}"
+
+
 def settings(results: Results) -> str:
-    """What sets an evaluation apart: its --set options, or that it had none."""
-    return ", ".join(results.overrides) or "as the tasks say"
+    """What sets an evaluation apart: whose kernels, its --set options, or that it had none."""
+    whose = [f"kernels of {Path(results.candidates).name}"] if results.candidates else []
+    return ", ".join([*whose, *results.overrides]) or "as the tasks say"
 
 
 def _line(cells: Iterable[str]) -> str:
@@ -87,8 +168,8 @@ def _line(cells: Iterable[str]) -> str:
 def _cells(row: Row | None) -> list[str]:
     if row is None:
         return ["not run", "", "", ""]
-    if isinstance(row, Broken):
-        return [row.reason.replace("_", " "), "", "", ""]
+    if isinstance(row, Broken | Skipped):
+        return [in_brief(row), "", "", ""]
     speedup, fraction = row.document.speedup, row.document.roofline_fraction
     if row.document.status in ("failed", "compiled"):
         known = "compiled, not timed" if row.document.status == "compiled" else "no correct kernel"
@@ -113,8 +194,14 @@ def _scores(results: Results) -> str:
         else ""
     )
     failed = f"; failed, counted as 1.0: {', '.join(summary.failed)}" if summary.failed else ""
+    if summary.set_aside and summary.geomean_of_all is not None:
+        aside += f" (with them {times(summary.geomean_of_all)})"
+    skipped = f"; skipped, in no score: {', '.join(summary.skipped)}" if summary.skipped else ""
+    sol = f"SOL score {summary.sol:.2f}, " if summary.sol is not None else ""
+    passed = f"pass@1 {percent(summary.pass_at_1)}, " if summary.pass_at_1 is not None else ""
     device = results.device or "no device"
-    return f"{percent(summary.correct)} correct, {middle}{fast}, on {device}{failed}{aside}"
+    told = f"{percent(summary.correct)} correct, {passed}{middle}{sol}{fast}, on {device}"
+    return f"{told}{failed}{aside}{skipped}"
 
 
 if __name__ == "__main__":

@@ -1,19 +1,20 @@
 """An evaluation's results as a file, written whole after every problem."""
 
 import json
-import platform
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
-from eval.score import Breakdown, Finished, Row, Summary, break_down, summarize
+from eval.problem import NotAProblem
+from eval.provenance import Provenance
+from eval.rows import Finished, Row
+from eval.score import Breakdown, Summary, break_down, summarize
 from graph.folder import write_whole
 from knowledge.errors import BadInput
 from knowledge.opgraph import Frozen
 
-SCHEMA = 2
+SCHEMA = 3
 FILE = "results.json"
 
 
@@ -28,6 +29,15 @@ class Results(Frozen):
         (), description="what --set said, the same for every problem"
     )
     problems: tuple[str, ...] = Field(description="names of all problems, finished or not")
+    shard: str = Field("", description="i/n, where these are one of n parts of the suite")
+    candidates: str = Field("", description="the folder of kernels that were judged")
+    provenance: Provenance = Provenance()
+    others: tuple[NotAProblem, ...] = Field(
+        (), description="files of the suite's folder that are no problem"
+    )
+    unmatched: tuple[NotAProblem, ...] = Field(
+        (), description="files of --candidates that are for no problem"
+    )
     rows: tuple[Row, ...] = ()
 
     @property
@@ -49,17 +59,23 @@ class Results(Frozen):
         """These results and one more row."""
         return self.model_copy(update={"rows": (*self.rows, row)})
 
+    @property
+    def left(self) -> int:
+        """How many problems have no row yet."""
+        return len(self.problems) - len(self.rows)
+
     def document(self) -> dict[str, Any]:
         """The whole as JSON values, with the figures that other readers would have to derive."""
         derived = {
             "device": self.device,
             "summary": self.summary.model_dump(mode="json"),
             "breakdown": self.breakdown.model_dump(mode="json"),
+            "sol": {row.name: row.sol for row in self.rows if isinstance(row, Finished)},
         }
         return self.model_dump(mode="json") | derived
 
 
-_DERIVED = ("device", "summary", "breakdown")
+_DERIVED = ("device", "summary", "breakdown", "sol")
 
 
 def save(results: Results, folder: Path) -> None:
@@ -76,6 +92,9 @@ def load(path: Path) -> Results:
     file = path / FILE if path.is_dir() else path
     try:
         raw = json.loads(file.read_text(encoding="utf-8"))
+        if raw.get("schema_version", 1) > SCHEMA:
+            newer = f"was written by a newer version (schema {raw['schema_version']})."
+            raise BadInput(str(file), newer, "Update Kernelwright to read it.")
         stored = {key: value for key, value in raw.items() if key not in _DERIVED}
         return Results.model_validate_json(json.dumps(stored))
     except OSError as error:
@@ -86,14 +105,3 @@ def load(path: Path) -> Results:
         raise BadInput(
             str(file), "is not the results of an evaluation.", "Give a results.json of eval.run."
         ) from error
-
-
-def versions() -> dict[str, str]:
-    """What the figures depend on, as installed here."""
-    found = {"python": platform.python_version(), "system": platform.platform(terse=True)}
-    for package in ("kernelwright", "torch", "triton"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue  # run from a checkout, or a machine without that backend
-    return found

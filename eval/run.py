@@ -1,197 +1,80 @@
 """A whole suite: `python -m eval.run SUITE` runs each problem in its own process and keeps score.
 
-A problem that crashes or hangs is a row of the results, never the end of the evaluation.
+A problem that crashes, hangs or does not fit is a row of the results, never the end.
 """
 
 import json
 import os
-import re
 import signal
-import subprocess
 import sys
-import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 import typer
-import yaml
-from pydantic import ValidationError
 from rich.console import Console
 
-from eval.results import FILE, Results, load, save, versions
-from eval.score import Broken, Document, Finished, Row
-from eval.suite import Problem, choose, load_suite
+from eval.candidates import match_candidates
+from eval.one import Arrangement, run_problem
+from eval.page import write_page
+from eval.problem import Problem
+from eval.process import Execute, free_memory
+from eval.progress import Screen, Watcher
+from eval.provenance import provenance, versions
+from eval.results import FILE, Results, load, save
+from eval.rows import Skipped
+from eval.score import has_own_kernel
+from eval.suite import choose, open_suite, shard_of
 from eval.tables import parts_table, rows_table, summary_text
-from graph.report.words import duration, times
 from knowledge.errors import BadInput
-from tools.task import Task
 
 DEFAULT_OUT = Path("runs/eval")
-BAD_INPUT = 2
-INTERRUPTED = 130
-ENDED_WELL = (0, 3, 4)
-# Baselines, the first torch.compile and the confirmation come on top of a task's own budget.
-SLACK_S = 300.0
-GRACE_S = 30.0
-ERROR_LIMIT = 2000
+NOT_ALL_CORRECT, BAD_INPUT, INTERRUPTED = 1, 2, 130
+OTHERS_SHOWN = 5
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-
-
-class Ended(NamedTuple):
-    """How a problem's process ended. `code` is None where it was stopped at its deadline."""
-
-    code: int | None
-    output: str
-    log: str
-    seconds: float
-
-
-# Runs a command with a deadline in seconds, its standard error going to a file.
-Execute = Callable[[list[str], float, Path], Ended]
-
-
-def execute(command: list[str], deadline_s: float, log: Path) -> Ended:
-    """Run a command in a session of its own; past the deadline it is asked to stop, then killed."""
-    began = time.monotonic()
-    with log.open("w", encoding="utf-8") as errors:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-            start_new_session=True,
-        )
-        code: int | None
-        try:
-            output, _ = process.communicate(timeout=deadline_s)
-            code = process.returncode
-        except subprocess.TimeoutExpired:
-            output, code = _stop(process), None
-        except KeyboardInterrupt:
-            _stop(process)
-            raise
-    return Ended(
-        code, output, log.read_text(encoding="utf-8", errors="replace"), time.monotonic() - began
-    )
-
-
-def _stop(process: subprocess.Popen[str]) -> str:
-    """Ask a process to stop, kill what is left of its session, and return what it had printed."""
-    process.send_signal(signal.SIGTERM)
-    try:
-        output, _ = process.communicate(timeout=GRACE_S)
-    except subprocess.TimeoutExpired:
-        _kill_group(process.pid)
-        output, _ = process.communicate()
-    _kill_group(process.pid)
-    return output
-
-
-def _kill_group(group: int) -> None:
-    # The group lives on while any of its processes does, its leader or not.
-    with suppress(ProcessLookupError):
-        os.killpg(group, signal.SIGKILL)
 
 
 def evaluate(
     results: Results,
     problems: list[Problem],
-    out: Path,
-    run: Execute = execute,
-    tell: Callable[[str], None] = print,
+    arrangement: Arrangement,
+    run: Execute,
+    watch: Watcher,
 ) -> Results:
-    """Run the problems that `results` has no row for, in order, writing `results.json` after each.
+    """Run the problems that `results` has no row for, in order, writing the results after each.
 
     Args:
         results: the rows so far.
         problems: every one that is to have a row in the end.
-        out: the folder of this evaluation.
+        arrangement: how they are run, and the folder of this evaluation.
         run: how a problem's command is run.
-        tell: is given one line for every finished problem.
+        watch: is told of every problem.
     """
     done = {row.name for row in results.rows}
-    for folder in ("tasks", "logs", "runs"):
-        (out / folder).mkdir(parents=True, exist_ok=True)
-    save(results, out)
-    for number, (task, labels) in enumerate(problems, 1):
-        if task.name in done:
+    arrangement.out.mkdir(parents=True, exist_ok=True)
+    save(results, arrangement.out)
+    for problem in problems:
+        if problem.task.name in done:
             continue
-        row = _run_one(task, out, run).model_copy(update={"labels": labels})
+        watch.begin(problem)
+        row = run_problem(problem, arrangement, run)
         results = results.with_row(row)
-        save(results, out)
-        tell(f"[{number}/{len(problems)}] {task.name}: {_in_words(row)}, {duration(row.seconds)}")
+        save(results, arrangement.out)
+        write_page(results, arrangement.out)
+        watch.end(row, results)
     return results
-
-
-def _run_one(task: Task, out: Path, run: Execute) -> Row:
-    file_name = re.sub(r"[^\w.-]+", "-", task.name)
-    task_file = out / "tasks" / f"{file_name}.yaml"
-    text = yaml.safe_dump(task.model_dump(mode="json", exclude_defaults=True), sort_keys=False)
-    task_file.write_text(text, encoding="utf-8")
-    command = [
-        sys.executable,
-        "-m",
-        "graph.run",
-        str(task_file),
-        "--json",
-        "--out",
-        str(out / "runs"),
-    ]
-    deadline_s = task.budget.minutes * 60 + SLACK_S
-    return row_from(task.name, run(command, deadline_s, out / "logs" / f"{file_name}.log"))
-
-
-def row_from(name: str, ended: Ended) -> Row:
-    """What a problem's process told, as a row; an answer that can't be read is a crash."""
-    if ended.code is None:
-        error = f"stopped after {duration(ended.seconds)}; last words: {_tail(ended.log)}"
-        return Broken(name=name, seconds=ended.seconds, reason="timed_out", error=error)
-    if ended.code == BAD_INPUT:
-        return Broken(name=name, seconds=ended.seconds, reason="bad_input", error=_tail(ended.log))
-    if ended.code in ENDED_WELL:
-        try:
-            document = Document.model_validate_json(ended.output)
-        except ValidationError as error:
-            complaint = f"exit {ended.code} without a readable document: {error.errors()[0]['msg']}"
-            return Broken(name=name, seconds=ended.seconds, reason="crashed", error=complaint)
-        return Finished(
-            name=name, seconds=ended.seconds, document=document, cautions=_cautions(document)
-        )
-    error_text = f"exit {ended.code}: {_tail(ended.log)}"
-    return Broken(name=name, seconds=ended.seconds, reason="crashed", error=error_text)
-
-
-def _tail(log: str) -> str:
-    return log.strip()[-ERROR_LIMIT:]
-
-
-def _cautions(document: Document) -> tuple[str, ...]:
-    """What the judge cautioned about, from the run's own report; none where it left no report."""
-    try:
-        report = json.loads((Path(document.run_dir) / "report.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return ()
-    return tuple(report["facts"]["cautions"])
-
-
-def _in_words(row: Row) -> str:
-    if isinstance(row, Broken):
-        last_words = row.error.splitlines()[-1][:120] if row.error else "no message"
-        return f"{row.reason.replace('_', ' ')} ({last_words})"
-    speedup = row.document.speedup.best_baseline
-    return row.document.status if speedup is None else f"{row.document.status} {times(speedup)}"
 
 
 @app.command()
 def main(  # noqa: PLR0913 - a command's options are its parameters
     suite: Annotated[
         Path,
-        typer.Argument(metavar="SUITE", help="a YAML list of tasks, or a folder of references"),
+        typer.Argument(
+            metavar="SUITE", help="a YAML list of tasks, or a folder of references or definitions"
+        ),
     ],
     overrides: Annotated[
         list[str] | None,
@@ -208,22 +91,47 @@ def main(  # noqa: PLR0913 - a command's options are its parameters
     limit: Annotated[
         int | None, typer.Option("--limit", min=1, help="run the first N problems only")
     ] = None,
+    shard: Annotated[
+        str | None, typer.Option("--shard", metavar="I/N", help="run one of N equal parts")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="folder for results, logs and runs")
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="go on with the evaluation in --out")
     ] = False,
+    candidates: Annotated[
+        Path | None,
+        typer.Option("--candidates", metavar="FOLDER", help="judge these kernels, write none"),
+    ] = None,
+    scale_inputs: Annotated[
+        bool,
+        typer.Option("--scale-inputs", help="halve the sizes of problems that do not fit"),
+    ] = False,
+    memory_gib: Annotated[
+        float | None,
+        typer.Option("--memory-gib", min=0.5, help="one problem may take; most of what is free"),
+    ] = None,
+    wall_minutes: Annotated[
+        float | None,
+        typer.Option("--wall-minutes", min=0.1, help="for one problem; its budget and 5 more"),
+    ] = None,
     memory: Annotated[
         bool, typer.Option("--memory", help="use, and add to, what earlier runs have learned")
+    ] = False,
+    require_correct: Annotated[
+        bool,
+        typer.Option("--require-correct", help="exit 1 where a problem has no correct kernel"),
     ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="one JSON document on standard output")
     ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="no progress")] = False,
 ) -> None:
     """Run a suite of problems and score it.
 
-    Exit code 0 when every problem has its row; 2 for bad input.
+    Exit code 0 when every problem has its row; 1 where --require-correct is not met; 2 for bad
+    input; 130 when interrupted.
     """
     console = Console(stderr=True, soft_wrap=True)
 
@@ -231,46 +139,104 @@ def main(  # noqa: PLR0913 - a command's options are its parameters
         console.print(text, markup=False, highlight=False)
 
     try:
-        problems = load_suite(suite, tuple(overrides or ()))
-        problems = choose(problems, only, holdout)[:limit]
-        results, folder = _open_results(suite, problems, tuple(overrides or ()), out, resume)
+        given = tuple(overrides or ())
+        found = open_suite(suite, given)
+        problems = choose(found.problems, only, holdout)
+        problems = shard_of(problems, shard) if shard is not None else problems
+        problems = problems[:limit]
+        if not problems:
+            raise BadInput(f"--shard {shard}", "leaves no problem to run.")
+        matched = match_candidates(candidates, found.problems) if candidates else None
+        fresh = Results(
+            suite=str(suite),
+            started=datetime.now(UTC).isoformat(timespec="seconds"),
+            versions=versions(),
+            overrides=given,
+            problems=tuple(problem.task.name for problem in problems),
+            shard=shard or "",
+            candidates=str(candidates) if candidates is not None else "",
+            provenance=provenance(tuple(sys.argv[1:])),
+            others=found.others,
+            unmatched=matched.unmatched if matched is not None else (),
+        )
+        results, folder = _open_results(fresh, out, resume)
+        _tell_of_others(results, tell)
         if not memory:
             # A score must not depend on what was run before; the problems' processes inherit this.
             os.environ["KERNELWRIGHT_LIBRARY"] = str((folder / "library").resolve())
-        results = evaluate(results, problems, folder, tell=tell)
+        arrangement = Arrangement(
+            out=folder,
+            memory_bytes=int(memory_gib * 2**30) if memory_gib is not None else free_memory(),
+            scale_inputs=scale_inputs,
+            wall_s=wall_minutes * 60 if wall_minutes is not None else None,
+            candidates=matched.candidates if matched is not None else None,
+        )
+        with sigterm_interrupts(), Screen(console, results, quiet=quiet) as screen:
+            results = evaluate(results, problems, arrangement, arrangement.execute(), screen)
     except BadInput as error:
         tell(str(error))
         raise typer.Exit(BAD_INPUT) from error
     except KeyboardInterrupt as stop:
         tell("interrupted; go on with the same command and --out DIR --resume")
         raise typer.Exit(INTERRUPTED) from stop
-    Console(stderr=True).print(rows_table(results))
-    if results.breakdown.named:
-        Console(stderr=True).print(parts_table(results))
-    tell(f"{summary_text(results.summary)}\nresults: {folder / FILE}")
+    if not quiet:
+        Console(stderr=True).print(rows_table(results))
+        if results.breakdown.named:
+            Console(stderr=True).print(parts_table(results))
+        tell(f"{summary_text(results.summary)}\nresults: {folder / FILE}")
     if as_json:
         sys.stdout.write(json.dumps(results.document(), indent=2) + "\n")
+    if require_correct and (lacking := _lacking(results)):
+        tell(f"--require-correct: no correct kernel of its own for {', '.join(lacking)}")
+        raise typer.Exit(NOT_ALL_CORRECT)
 
 
-def _open_results(
-    suite: Path, problems: list[Problem], overrides: tuple[str, ...], out: Path | None, resume: bool
-) -> tuple[Results, Path]:
-    names = tuple(problem.task.name for problem in problems)
+def _lacking(results: Results) -> list[str]:
+    """The problems without a correct kernel; a baseline in a kernel's place is none."""
+    judged = [row for row in results.rows if not isinstance(row, Skipped)]
+    return [row.name for row in judged if not has_own_kernel(row)]
+
+
+def _tell_of_others(results: Results, tell: Callable[[str], None]) -> None:
+    """What lies in the folders and is not run, so that nobody wonders."""
+    for what, files in (("no problem", results.others), ("no candidate", results.unmatched)):
+        for one in files[:OTHERS_SHOWN]:
+            tell(f"{what}: {one.file} ({one.reason})")
+        if (more := len(files) - OTHERS_SHOWN) > 0:
+            tell(f"{what}: {more} more files, listed in {FILE}")
+
+
+@contextmanager
+def sigterm_interrupts() -> Iterator[None]:
+    """End as by Ctrl-C, so that the problem at work is stopped with all it started."""
+
+    def stop(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    earlier = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, earlier)
+
+
+def _open_results(fresh: Results, out: Path | None, resume: bool) -> tuple[Results, Path]:
     if resume:
         if out is None:
             raise BadInput(
                 "--resume", "needs --out.", "Give the folder of the evaluation to go on with."
             )
         earlier = load(out)
-        if (earlier.overrides, earlier.problems) != (overrides, names):
+        same = ("overrides", "problems", "shard", "candidates")
+        if any(getattr(earlier, key) != getattr(fresh, key) for key in same):
             raise BadInput(
                 f"--resume: {out}",
                 "was made with other problems or settings.",
                 "Repeat its command.",
             )
         return earlier, out
-    started = datetime.now(UTC)
-    folder = out or DEFAULT_OUT / f"{started:%Y%m%d-%H%M%S}-{suite.resolve().stem}"
+    stamp = datetime.fromisoformat(fresh.started).strftime("%Y%m%d-%H%M%S")
+    folder = out or DEFAULT_OUT / f"{stamp}-{Path(fresh.suite).resolve().stem}"
     if (folder / FILE).exists():
         raise BadInput(
             f"--out {folder}", "already holds results.", "Add --resume, or give another folder."
@@ -279,10 +245,6 @@ def _open_results(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BadInput(f"--out {folder}", f"cannot be made ({error.strerror}).") from error
-    began = started.isoformat(timespec="seconds")
-    fresh = Results(
-        suite=str(suite), started=began, versions=versions(), overrides=overrides, problems=names
-    )
     return fresh, folder
 
 

@@ -1,62 +1,59 @@
 """A suite: the problems of an evaluation, read and validated before the first one runs.
 
 Either a YAML list (each entry the path of a task file, or a task written inline, with or without
-labels) or a folder, whose YAML files are tasks and whose other Python files with a `class Model`
-are references. Nothing here imports a reference.
+labels) or a folder (`eval/folder.py`). Nothing here imports a reference.
 """
 
-import ast
 import difflib
 from collections import Counter
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
+from eval.folder import from_folder
+from eval.problem import Labels, NotAProblem, Problem
 from knowledge.errors import BadInput
-from knowledge.opgraph import Frozen
 from tools.task import Task, load_task, parse_task
 
-_EXPECTED = "Give a YAML list of tasks, or a folder of references."
+EXPECTED = "Give a YAML list of tasks, or a folder of references."
 
 
-class Labels(Frozen):
-    """Where in its suite a problem belongs. Scores are also given for each of these parts."""
+class Suite(NamedTuple):
+    """All problems, in their order, and the files that are none."""
 
-    family: str = Field("", description="what kind of op, by the suite's own names")
-    kind: Literal["", "single", "chain", "network"] = Field(
-        "", description="one op, a chain of a few, or a block or network; empty where not said"
-    )
-    holdout: bool = Field(
-        False, description="not looked at by whoever writes patterns, so that its score is honest"
-    )
-
-
-class Problem(NamedTuple):
-    """One problem of a suite."""
-
-    task: Task
-    labels: Labels = Labels()
+    problems: list[Problem]
+    others: tuple[NotAProblem, ...] = ()
 
 
 def load_suite(path: Path, overrides: tuple[str, ...] = ()) -> list[Problem]:
+    """The problems of a suite: see `open_suite`."""
+    return open_suite(path, overrides).problems
+
+
+def open_suite(path: Path, overrides: tuple[str, ...] = ()) -> Suite:
     """Every problem of a suite, with `overrides` applied to each task.
 
     Raises:
         BadInput: no such suite, a problem that is no valid task, none at all, or two of one name.
     """
-    problems = _from_folder(path, overrides) if path.is_dir() else _from_file(path, overrides)
+    if path.is_dir():
+        found, others = from_folder(path, overrides)
+    else:
+        found, others = _from_file(path, overrides), []
+    problems = [problem._replace(number=number) for number, problem in enumerate(found, 1)]
     if not problems:
-        raise BadInput(str(path), "holds no problem.", _EXPECTED)
+        why = f" ({others[0].file}: {others[0].reason})" if others else ""
+        raise BadInput(str(path), f"holds no problem{why}.", EXPECTED)
     counts = Counter(problem.task.name for problem in problems)
     for name, count in counts.items():
         if count > 1:
             raise BadInput(
                 str(path), f'{count} problems are named "{name}".', "Give each a name of its own."
             )
-    return problems
+    return Suite(problems, tuple(others))
 
 
 def choose(
@@ -66,7 +63,8 @@ def choose(
 
     Args:
         problems: the suite.
-        only: names and glob patterns, with commas between them; None for all.
+        only: names and glob patterns, with commas between them; None for all. The last part of
+            `level1/3_softmax` will do as well.
         holdout: the held-out part, the other one, or None for both.
 
     Raises:
@@ -75,13 +73,11 @@ def choose(
     chosen = problems
     if only is not None:
         wanted = [name.strip() for name in only.split(",") if name.strip()]
-        for name in wanted:
-            _require_match(name, problems)
-        chosen = [
-            problem
-            for problem in problems
-            if any(fnmatchcase(problem.task.name, name) for name in wanted)
-        ]
+        if any(problem.task.name == only for problem in problems):
+            wanted = [only]
+        names = [problem.task.name for problem in problems]
+        meant = {known for name in wanted for known in _meant(name, names)}
+        chosen = [problem for problem in problems if problem.task.name in meant]
     if holdout is not None:
         chosen = [problem for problem in chosen if problem.labels.holdout is holdout]
     if not chosen:
@@ -91,25 +87,45 @@ def choose(
     return chosen
 
 
-def _require_match(name: str, problems: list[Problem]) -> None:
-    names = [problem.task.name for problem in problems]
-    if not any(fnmatchcase(known, name) for known in names):
-        near = difflib.get_close_matches(name, names, n=1)
+def _meant(wanted: str, names: list[str]) -> list[str]:
+    """The names that are meant: those equal to it, else those that it is a pattern of.
+
+    Raises:
+        BadInput: there is none.
+    """
+    parts = {known: (known, known.rpartition("/")[2]) for known in names}
+    found = [known for known in names if wanted in parts[known]]
+    found = found or [k for k in names if any(fnmatchcase(part, wanted) for part in parts[k])]
+    if not found:
+        near = difflib.get_close_matches(wanted, names, n=1)
         mend = f'Did you mean "{near[0]}"?' if near else "Names and patterns like conv* are taken."
-        raise BadInput(f"--only {name}", "matches no problem of the suite.", mend)
+        raise BadInput(f"--only {wanted}", "matches no problem of the suite.", mend)
+    return found
+
+
+def shard_of(problems: list[Problem], shard: str) -> list[Problem]:
+    """One of n parts of about the same size: `2/4` is the second, sixth, tenth, ... problem.
+
+    Raises:
+        BadInput: not i/n with i from 1 to n.
+    """
+    first, _, count = shard.partition("/")
+    if not (first.isdecimal() and count.isdecimal() and 1 <= int(first) <= int(count)):
+        raise BadInput(f"--shard {shard}", "is not i/n with i from 1 to n.", "For example: 1/4")
+    return problems[int(first) - 1 :: int(count)]
 
 
 def _from_file(path: Path, overrides: tuple[str, ...]) -> list[Problem]:
     try:
         entries = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise BadInput(str(path), f"cannot be read ({error.strerror}).", _EXPECTED) from error
+        raise BadInput(str(path), f"cannot be read ({error.strerror}).", EXPECTED) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise BadInput(
-            str(path), f"is not YAML ({' '.join(str(error).split())[:160]}).", _EXPECTED
+            str(path), f"is not YAML ({' '.join(str(error).split())[:160]}).", EXPECTED
         ) from error
     if not isinstance(entries, list):
-        raise BadInput(str(path), "is not a list of tasks.", _EXPECTED)
+        raise BadInput(str(path), "is not a list of tasks.", EXPECTED)
     return [_from_entry(entry, path, at, overrides) for at, entry in enumerate(entries, 1)]
 
 
@@ -124,7 +140,7 @@ def _from_entry(entry: Any, path: Path, at: int, overrides: tuple[str, ...]) -> 
             raise BadInput(where, "has no name.", "An inline task needs one.")
         task = {key: value for key, value in entry.items() if key not in Labels.model_fields}
         return Problem(parse_task(task, where, folder, overrides), _labels(entry, where))
-    raise BadInput(where, f"is neither a path nor a task but {type(entry).__name__}.", _EXPECTED)
+    raise BadInput(where, f"is neither a path nor a task but {type(entry).__name__}.", EXPECTED)
 
 
 def _require_known_keys(entry: dict[Any, Any], where: str) -> None:
@@ -144,25 +160,3 @@ def _labels(entry: dict[str, Any], where: str) -> Labels:
         first = error.errors()[0]
         place = f"{where}: {first['loc'][0]}"
         raise BadInput(place, f"is {first['input']!r}.", f"{first['msg']}.") from error
-
-
-def _from_folder(path: Path, overrides: tuple[str, ...]) -> list[Problem]:
-    tasks = [
-        load_task(file, overrides) for file in sorted((*path.rglob("*.yaml"), *path.rglob("*.yml")))
-    ]
-    spoken_for = {task.reference for task in tasks}
-    for file in sorted(path.rglob("*.py")):
-        if file.resolve() not in spoken_for and _defines_model(file):
-            name = "-".join(file.relative_to(path).with_suffix("").parts)
-            raw = {"name": name, "reference": str(file.resolve())}
-            tasks.append(parse_task(raw, str(file), file.resolve().parent, overrides))
-    return [Problem(task) for task in tasks]
-
-
-def _defines_model(file: Path) -> bool:
-    """Whether a file has `class Model` at its top level; parsed, because importing runs it."""
-    try:
-        tree = ast.parse(file.read_text(encoding="utf-8"))
-    except (OSError, SyntaxError, ValueError):
-        return False
-    return any(isinstance(node, ast.ClassDef) and node.name == "Model" for node in tree.body)

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from eval.suite import Problem, load_suite
+from eval.problem import Problem
+from eval.suite import load_suite
 
 SUITE = Path(__file__).parents[2] / "eval" / "suites" / "core.yaml"
 HELD_OUT = SUITE.parent / "core" / "holdout"

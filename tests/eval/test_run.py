@@ -1,19 +1,20 @@
 import json
 import os
-import sys
 from pathlib import Path
 
-import psutil
 import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
 from eval.compare import app as compare_app
 from eval.compare import markdown
-from eval.results import FILE, Results, load
-from eval.run import Ended, app, evaluate, execute, row_from
-from eval.score import Broken, Finished
-from eval.suite import Labels, Problem
+from eval.one import Arrangement
+from eval.problem import Labels, Problem
+from eval.process import Ended
+from eval.results import FILE, SCHEMA, Results, load
+from eval.rows import Broken, Finished, Row, row_from
+from eval.run import app
+from eval.run import evaluate as evaluate_with
 from eval.tables import parts_table, rows_table, summary_text
 from tests.graph import builders
 from tools.task import Task
@@ -64,15 +65,32 @@ def fresh(problems: list[Problem]) -> Results:
     return Results(suite="s.yaml", started="2026-11-20T00:00:00", versions={}, problems=names)
 
 
-def silent(line: str) -> None:
-    assert line
+class Silent:
+    """Watches, and keeps the names it was told of."""
+
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+        self.ended: list[str] = []
+
+    def begin(self, problem: Problem) -> None:
+        self.begun.append(problem.task.name)
+
+    def end(self, row: Row, results: Results) -> None:
+        assert row in results.rows
+        self.ended.append(row.name)
+
+
+def evaluate(results: Results, problems: list[Problem], out: Path, script: Script) -> Results:
+    """Without a first look at each problem: what a script answers is the run's."""
+    numbered = [one._replace(number=place) for place, one in enumerate(problems, 1)]
+    return evaluate_with(results, numbered, Arrangement(out, look_first=False), script, Silent())
 
 
 def test_every_problem_gets_a_row_whatever_its_process_does(
     problems: list[Problem], tmp_path: Path
 ) -> None:
     script = Script(ended(0, WIN), ended(-9, "", "killed"), ended(3, NOT_FASTER))
-    results = evaluate(fresh(problems), problems, tmp_path / "out", script, silent)
+    results = evaluate(fresh(problems), problems, tmp_path / "out", script)
     assert [row.kind for row in results.rows] == ["finished", "broken", "finished"]
     assert load(tmp_path / "out") == results
 
@@ -82,11 +100,11 @@ def test_results_are_whole_after_each_problem_and_a_resumed_suite_skips_what_is_
 ) -> None:
     stopped = Script(ended(0, WIN), KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
-        evaluate(fresh(problems), problems, tmp_path, stopped, silent)
+        evaluate(fresh(problems), problems, tmp_path, stopped)
     earlier = load(tmp_path)
     assert [row.name for row in earlier.rows] == ["one"]
     rest = Script(ended(3, NOT_FASTER), ended(4, NOT_FASTER))
-    results = evaluate(earlier, problems, tmp_path, rest, silent)
+    results = evaluate(earlier, problems, tmp_path, rest)
     assert [row.name for row in results.rows] == ["one", "two", "three"]
     assert len(rest.asked) == 2
 
@@ -95,7 +113,7 @@ def test_a_problem_is_given_its_own_budget_and_slack(
     problems: list[Problem], tmp_path: Path
 ) -> None:
     script = Script(ended(0, WIN))
-    evaluate(fresh(problems[:1]), problems[:1], tmp_path, script, silent)
+    evaluate(fresh(problems[:1]), problems[:1], tmp_path, script)
     assert script.deadlines[0] > problems[0].task.budget.minutes * 60
     task_file = Path(script.asked[0][script.asked[0].index("graph.run") + 1])
     assert task_file.is_file()
@@ -110,6 +128,8 @@ def test_a_problem_is_given_its_own_budget_and_slack(
         (ended(0, "not json"), "crashed", "without a readable document"),
         (ended(0, '{"status": "splendid"}'), "crashed", "without a readable document"),
         (ended(None, "", "compiling"), "timed_out", "compiling"),
+        (Ended(None, "", "", 9.0, "out_of_memory"), "out_of_memory", "all the memory"),
+        (Ended(None, "", "", 9.0, "flooded"), "flooded", "filled the disk"),
     ],
 )
 def test_a_run_that_gives_no_verdict_is_a_broken_row_with_its_reason(
@@ -131,30 +151,6 @@ def test_the_cautions_of_a_run_are_read_from_its_report(tmp_path: Path) -> None:
     assert row.cautions == ("the output does not depend on the input",)
 
 
-def test_a_process_that_hangs_is_stopped_with_what_it_started(tmp_path: Path) -> None:
-    child = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
-    code = (
-        "import subprocess, sys, time\n"
-        f"child = subprocess.Popen([sys.executable, '-c', {child!r}], stdout=subprocess.DEVNULL)\n"
-        "print(child.pid, file=sys.stderr, flush=True)\n"
-        "time.sleep(600)\n"
-    )
-    how = execute([sys.executable, "-c", code], 2.0, tmp_path / "log")
-    assert how.code is None
-    _, alive = psutil.wait_procs(_processes(int(how.log)), timeout=10)
-    assert all(process.status() == psutil.STATUS_ZOMBIE for process in alive)
-
-
-def _processes(pid: int) -> list[psutil.Process]:
-    return [psutil.Process(pid)] if psutil.pid_exists(pid) else []
-
-
-def test_a_finished_process_hands_over_its_output_code_and_log(tmp_path: Path) -> None:
-    code = "import sys; print('out'); print('err', file=sys.stderr); sys.exit(3)"
-    how = execute([sys.executable, "-c", code], 60.0, tmp_path / "log")
-    assert (how.code, how.output.strip(), how.log.strip()) == (3, "out", "err")
-
-
 def test_bad_input_exits_2_with_one_line_and_leaves_nothing(tmp_path: Path) -> None:
     out = tmp_path / "out"
     result = CliRunner().invoke(app, [str(tmp_path / "none.yaml"), "--out", str(out)])
@@ -166,7 +162,7 @@ def test_bad_input_exits_2_with_one_line_and_leaves_nothing(tmp_path: Path) -> N
 def test_a_folder_with_results_is_never_overwritten(
     problems: list[Problem], tmp_path: Path
 ) -> None:
-    evaluate(fresh([]), [], tmp_path, Script(), silent)
+    evaluate(fresh([]), [], tmp_path, Script())
     before = (tmp_path / FILE).read_text()
     reference = str(tmp_path / "op.py")
     (tmp_path / "suite.yaml").write_text(f"- {{name: one, reference: {reference}}}\n")
@@ -182,7 +178,7 @@ def test_the_table_and_the_summary_name_every_problem(
     problems: list[Problem], tmp_path: Path
 ) -> None:
     script = Script(ended(0, WIN), ended(None, "", "hung"), ended(3, NOT_FASTER))
-    results = evaluate(fresh(problems), problems, tmp_path, script, silent)
+    results = evaluate(fresh(problems), problems, tmp_path, script)
     console = Console(width=100, record=True, file=(tmp_path / "screen").open("w"))
     console.print(rows_table(results))
     console.file.close()
@@ -196,7 +192,7 @@ def test_the_table_and_the_summary_name_every_problem(
 def test_two_evaluations_stand_side_by_side_under_their_settings(
     problems: list[Problem], tmp_path: Path
 ) -> None:
-    first = evaluate(fresh(problems), problems, tmp_path, Script(*[ended(0, WIN)] * 3), silent)
+    first = evaluate(fresh(problems), problems, tmp_path, Script(*[ended(0, WIN)] * 3))
     second = first.model_copy(
         update={"overrides": ("pages=huge",), "rows": (row_from("one", ended(3, NOT_FASTER)),)}
     )
@@ -213,7 +209,7 @@ def test_two_evaluations_stand_side_by_side_under_their_settings(
 def test_compare_reads_a_folder_and_refuses_what_is_no_result(
     problems: list[Problem], tmp_path: Path
 ) -> None:
-    evaluate(fresh(problems), problems, tmp_path, Script(*[ended(0, WIN)] * 3), silent)
+    evaluate(fresh(problems), problems, tmp_path, Script(*[ended(0, WIN)] * 3))
     runner = CliRunner()
     shown = runner.invoke(compare_app, [str(tmp_path)])
     assert shown.exit_code == 0
@@ -228,7 +224,7 @@ def test_what_a_suite_says_of_a_problem_comes_with_its_row(
     problems: list[Problem], tmp_path: Path
 ) -> None:
     script = Script(ended(0, WIN), ended(None, "", "hung"), ended(3, NOT_FASTER))
-    results = evaluate(fresh(problems), labelled(problems), tmp_path, script, silent)
+    results = evaluate(fresh(problems), labelled(problems), tmp_path, script)
     assert [(row.labels.family, row.labels.holdout) for row in results.rows] == [
         ("scan", False),
         ("matmul", False),
@@ -246,7 +242,7 @@ def test_the_scores_of_parts_stand_below_the_problems(
     problems: list[Problem], tmp_path: Path
 ) -> None:
     script = Script(ended(0, WIN), ended(None, "", "hung"), ended(3, NOT_FASTER))
-    results = evaluate(fresh(problems), labelled(problems), tmp_path, script, silent)
+    results = evaluate(fresh(problems), labelled(problems), tmp_path, script)
     console = Console(width=100, record=True, file=(tmp_path / "screen").open("w"))
     console.print(parts_table(results))
     console.file.close()
@@ -264,7 +260,7 @@ def test_the_scores_of_parts_stand_below_the_problems(
 
 
 def test_results_without_labels_have_no_parts(problems: list[Problem], tmp_path: Path) -> None:
-    results = evaluate(fresh(problems), problems, tmp_path, Script(*[ended(0, WIN)] * 3), silent)
+    results = evaluate(fresh(problems), problems, tmp_path, Script(*[ended(0, WIN)] * 3))
     assert results.breakdown.named == {}
     assert "| part |" not in markdown([results])
 
@@ -282,3 +278,45 @@ def test_options_choose_the_problems_that_are_run(tmp_path: Path) -> None:
         assert result.exit_code == 2
         assert complaint in result.stderr
         assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_each_problem_has_a_folder_of_its_own_whatever_its_name(
+    problems: list[Problem], tmp_path: Path
+) -> None:
+    names = ("level1/3_a b?*", "level1/3_a-b--", "..", "x" * 300)
+    odd = [
+        problems[0]._replace(task=problems[0].task.model_copy(update={"name": n})) for n in names
+    ]
+    script = Script(*[ended(0, WIN)] * len(odd))
+    evaluate(fresh(odd), odd, tmp_path, script)
+    folders = sorted((tmp_path / "problems").iterdir())
+    assert len(folders) == len(odd)
+    assert all((folder / "task.yaml").is_file() for folder in folders)
+
+
+def test_a_page_is_written_beside_the_results(problems: list[Problem], tmp_path: Path) -> None:
+    evaluate(fresh(problems), problems, tmp_path, Script(*[ended(0, WIN)] * 3))
+    assert "2.30×" in (tmp_path / "results.html").read_text()
+
+
+def test_results_of_older_versions_are_read_and_of_newer_ones_refused(tmp_path: Path) -> None:
+    older = Path(__file__).parents[2] / "eval/results/2026-11-21-epyc-2-cores"
+    assert load(older).summary.problems > 0
+    newer = {"schema_version": SCHEMA + 1, "rows": "who knows"}
+    (tmp_path / FILE).write_text(json.dumps(newer))
+    refused = CliRunner().invoke(compare_app, [str(tmp_path)])
+    assert refused.exit_code == 2
+    assert "newer version" in refused.stderr
+
+
+def test_a_shard_takes_every_nth_problem_and_a_wrong_one_is_a_line(tmp_path: Path) -> None:
+    (tmp_path / "op.py").write_text("class Model:\n    pass\n")
+    suite = tmp_path / "suite.yaml"
+    suite.write_text("- {name: one, reference: op.py}\n")
+    for shard in ("0/2", "3/2", "x", "2/2"):
+        result = CliRunner().invoke(
+            app, [str(suite), "--shard", shard, "--out", str(tmp_path / "o")]
+        )
+        assert result.exit_code == 2
+        assert f"--shard {shard}" in result.stderr
+    assert not (tmp_path / "o").exists()

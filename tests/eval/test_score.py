@@ -4,20 +4,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from eval.problem import Labels
+from eval.rows import Broken, Document, Finished, Row, Skipped, Speedups
 from eval.score import (
-    Broken,
-    Document,
-    Finished,
-    Row,
-    Speedups,
     break_down,
     geomean,
+    has_own_kernel,
     is_faster,
     is_slower,
     ratio,
     summarize,
 )
-from eval.suite import Labels
+from tools.facts import BLIND, CONSTANT
 
 ratios = st.floats(min_value=1e-6, max_value=1e6)
 
@@ -65,7 +63,9 @@ ROWS: tuple[Row, ...] = (
 def test_shares_are_of_all_problems_and_failures_stay_in() -> None:
     summary = summarize(ROWS)
     assert summary.correct == pytest.approx(3 / 5)
-    assert summary.fast == pytest.approx({"1": 2 / 5, "1.05": 1 / 5, "1.5": 1 / 5, "2": 1 / 5})
+    assert summary.fast == pytest.approx(
+        {"1": 2 / 5, "1.05": 1 / 5, "1.5": 1 / 5, "2": 1 / 5, "5": 0.0}
+    )
     assert summary.failed == ("d", "e")
 
 
@@ -85,13 +85,90 @@ def test_a_failed_run_with_a_speedup_on_paper_counts_as_one() -> None:
     assert ratio(finished("x", "failed", 9.0)) == 1.0
 
 
-def test_a_cautioned_problem_is_kept_out_of_the_speed_scores_and_listed() -> None:
-    constant = finished("constant", "faster", 900.0, cautions=("the output is a constant",))
-    summary = summarize([*ROWS, constant])
-    assert summary.set_aside == ("constant",)
-    assert summary.geomean == summarize(ROWS).geomean
+CANARY = BLIND.format(what="all zeros")
+
+
+@pytest.mark.parametrize("caution", [CONSTANT, CANARY])
+def test_a_task_that_tells_nothing_is_kept_out_of_the_speed_scores_and_listed(caution: str) -> None:
+    telling = summarize(ROWS)
+    summary = summarize([*ROWS, finished("nothing", "faster", 900.0, cautions=(caution,))])
+    assert summary.set_aside == ("nothing",)
+    assert summary.constants == (("nothing",) if caution == CONSTANT else ())
+    assert summary.canaries == (("nothing",) if caution == CANARY else ())
+    assert summary.geomean == telling.geomean
     assert summary.fast["2"] == pytest.approx(1 / 6)
     assert summary.correct == pytest.approx(4 / 6)
+    assert telling.geomean is not None
+    assert summary.geomean_of_all == pytest.approx((telling.geomean**5 * 900.0) ** (1 / 6))
+
+
+def test_a_caution_on_something_else_sets_nothing_aside() -> None:
+    row = finished("x", "faster", 2.0, cautions=("the reference changes its own inputs",))
+    assert summarize([row]).set_aside == ()
+
+
+def test_what_this_machine_cannot_hold_counts_in_no_score_and_is_listed() -> None:
+    summary = summarize([*ROWS, Skipped(name="huge", seconds=3.0, error="needs 900 GiB")])
+    assert summary.skipped == ("huge",)
+    assert summary.model_copy(update={"skipped": ()}) == summarize(ROWS)
+
+
+def timed(milliseconds: float, bound: float, **speedups: float) -> Finished:
+    """A correct kernel at a bound and a time, with its speedups over baselines."""
+    row = finished("x", "correct", min(speedups.values()))
+    baselines = {n: {"ms": r * milliseconds, "speedup": r} for n, r in speedups.items()}
+    told = {
+        "baselines": baselines,
+        "candidate_ms": milliseconds,
+        "roofline_fraction": bound / milliseconds,
+    }
+    document = Document.model_validate(row.document.model_dump() | told)
+    return row.model_copy(update={"document": document})
+
+
+def test_the_sol_score_is_a_half_at_the_fastest_baseline_and_one_at_the_bound() -> None:
+    assert timed(4.0, 1.0, eager=3.0, compile=1.0).sol == pytest.approx(0.5)
+    assert timed(1.0, 1.0, eager=8.0, compile=4.0).sol == pytest.approx(1.0)
+    assert timed(2.0, 1.0, eager=4.0, compile=2.0).sol == pytest.approx(1 / (1 + 1 / 3))
+    assert timed(8.0, 1.0, eager=0.5).sol == pytest.approx(1 / (1 + 7 / 3))
+
+
+def test_there_is_no_sol_score_where_the_baseline_is_at_the_bound_or_no_time_is_known() -> None:
+    assert timed(1.0, 1.0, eager=1.0).sol is None
+    assert finished("x", "faster", 2.0).sol is None
+
+
+def test_the_mean_sol_score_takes_a_failure_as_nothing_and_leaves_out_what_has_none() -> None:
+    rows = [timed(4.0, 1.0, eager=1.0), broken("b"), timed(1.0, 1.0, eager=1.0)]
+    assert summarize(rows).sol == pytest.approx(0.25)
+    assert summarize([broken("b")]).sol is None
+
+
+def test_costs_are_a_mean_over_all_that_were_judged() -> None:
+    row = finished("x", "faster", 2.0)
+    paid = row.document.model_copy(update={"usage": {"tokens": 3000, "usd": 0.3}})
+    summary = summarize([row.model_copy(update={"document": paid}), broken("b"), broken("c")])
+    assert (summary.tokens, summary.usd) == (pytest.approx(1000), pytest.approx(0.1))
+    assert summary.seconds == pytest.approx(21.0)
+
+
+def test_pass_at_1_is_the_mean_share_of_right_samples_and_none_without_samples() -> None:
+    samples = [
+        {"file": "a.py", "number": 0, "verdict": "correct"},
+        {"file": "b.py", "number": 1, "verdict": "wrong_output"},
+    ]
+    row = finished("x", "faster", 2.0)
+    document = Document.model_validate(row.document.model_dump() | {"samples": samples})
+    sampled = row.model_copy(update={"document": document})
+    assert summarize([sampled, broken("none")]).pass_at_1 == pytest.approx(0.25)
+    assert summarize(ROWS).pass_at_1 is None
+
+
+def test_a_baseline_in_a_kernels_place_is_no_kernel_of_ones_own() -> None:
+    kept = finished("x", "correct", 1.0)
+    assert not has_own_kernel(kept)
+    assert has_own_kernel(kept.model_copy(update={"verdicts": {"correct": 1, "crashed": 2}}))
+    assert not has_own_kernel(broken("b"))
 
 
 def test_no_rows_make_no_scores() -> None:

@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from eval.suite import Labels, Problem, choose, load_suite
+from eval.problem import Labels, Problem
+from eval.suite import choose, load_suite, open_suite, shard_of
 from knowledge.errors import BadInput
 
 REFERENCE = "class Model:\n    pass\n"
@@ -36,7 +37,7 @@ def test_a_list_takes_paths_and_inline_tasks_both_relative_to_the_suite(folder: 
 
 def test_in_a_folder_each_task_and_each_other_file_with_a_model_is_a_problem(folder: Path) -> None:
     problems = load_suite(folder / "ops")
-    assert [problem.task.name for problem in problems] == ["soft", "norm"]
+    assert [problem.task.name for problem in problems] == ["soft", "broken", "norm"]
     assert {problem.labels for problem in problems} == {Labels()}
 
 
@@ -59,6 +60,7 @@ def test_settings_reach_every_problem(folder: Path) -> None:
         ([{"name": "x", "reference": "ops/norm.py", "famly": "n"}], 'Did you mean "family"?'),
         ([{"name": "x", "reference": "ops/norm.py", "kind": "two"}], "entry 1: kind: is 'two'"),
         ([{"name": "x", "reference": "ops/norm.py", "holdout": "no"}], "entry 1: holdout: is 'no'"),
+        ([{"name": "x", "reference": "ops/norm.py", "level": "one"}], "entry 1: level: is 'one'"),
         ([{"name": "x", "reference": "gone.py"}], "gone.py does not exist"),
         (["ops/softmax.yaml", "ops/softmax.yaml"], '2 problems are named "soft"'),
     ],
@@ -114,3 +116,25 @@ def test_a_name_that_no_problem_has_is_a_mistake(folder: Path, only: str) -> Non
     problems: list[Problem] = load_suite(folder / "ops")
     with pytest.raises(BadInput, match="--only"):
         choose(problems, only)
+
+
+def test_a_name_with_brackets_or_a_comma_is_found_as_it_stands(folder: Path) -> None:
+    names = ("level1/3_sum[int], all", "level1/3_sumi, all", "conv")
+    entries = [{"name": name, "reference": "ops/norm.py"} for name in names]
+    problems = load_suite(suite_file(folder, entries))
+    assert [one.task.name for one in choose(problems, names[0])] == [names[0]]
+    assert [one.task.name for one in choose(problems, "3_sum*")] == [*names[:2]]
+
+
+def test_shards_share_the_problems_out(folder: Path) -> None:
+    entries = [{"name": str(n), "reference": "ops/norm.py"} for n in range(7)]
+    problems = load_suite(suite_file(folder, entries))
+    shards = [shard_of(problems, f"{part}/3") for part in (1, 2, 3)]
+    assert sorted(p.number for shard in shards for p in shard) == list(range(1, 8))
+    assert [len(shard) for shard in shards] == [3, 2, 2]
+
+
+def test_the_ci_suite_is_small_and_valid() -> None:
+    suite = open_suite(Path(__file__).parents[2] / "eval" / "suites" / "ci.yaml")
+    assert 3 <= len(suite.problems) <= 4
+    assert all(one.task.budget.trials <= 2 and one.labels.family for one in suite.problems)

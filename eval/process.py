@@ -1,0 +1,256 @@
+"""One problem's process: run within limits of time, memory and disk, and ended with all it started.
+
+Whatever a reference or a kernel does in there, what comes back is a value.
+"""
+
+import ctypes
+import os
+import resource
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import psutil
+
+Stop = Literal["timed_out", "out_of_memory", "flooded"]
+
+GRACE_S = 30.0
+POLL_S = 0.25
+# Of a log, as much as its end is read, and kept.
+LOG_BYTES = 1 << 20
+# Of the memory that is free at the start; the rest is for the harness and its neighbours.
+MEMORY_SHARE = 0.85
+DISK_BYTES = 8 << 30
+# Where Linux says what this process's container may take; "max", no number, where nothing is set.
+CGROUP = Path("/sys/fs/cgroup")
+# PR_SET_CHILD_SUBREAPER and PR_GET_CHILD_SUBREAPER of prctl(2).
+_SET_SUBREAPER, _GET_SUBREAPER = 36, 37
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one problem may take: its processes together, in bytes of memory and of files."""
+
+    memory_bytes: int | None = None
+    disk_bytes: int = DISK_BYTES
+
+
+class Ended(NamedTuple):
+    """How a problem's process ended. `code` is None where it was stopped, `stopped` says why."""
+
+    code: int | None
+    output: str
+    log: str
+    seconds: float
+    stopped: Stop | Literal[""] = ""
+
+
+# Runs a command with a deadline in seconds, its standard error going to a file.
+Execute = Callable[[list[str], float, Path], Ended]
+
+
+def free_memory() -> int:
+    """Bytes that one problem may take here, of what is free now, in a container's limits too."""
+    free = int(psutil.virtual_memory().available)
+    with suppress(OSError, ValueError):
+        most, used = (int((CGROUP / name).read_text()) for name in ("memory.max", "memory.current"))
+        stat = dict(line.split() for line in (CGROUP / "memory.stat").read_text().splitlines())
+        # Files that were read count as used, and are let go of when somebody needs the room.
+        free = min(free, max(0, most - used + int(stat.get("inactive_file", 0))))
+    return int(free * MEMORY_SHARE)
+
+
+def execute(
+    command: list[str], deadline_s: float, log: Path, limits: Limits | None = None
+) -> Ended:
+    """Run a command in a session of its own, and end whatever is left of it.
+
+    Past a limit it is asked to stop, then killed. Where its folder is the log's, files that grow
+    in there without end are seen. A process that runs problems side by side needs an `execute` in
+    a process of its own for each, since all children that are new here count as this command's.
+    """
+    began = time.monotonic()
+    with _adopting_orphans():
+        code, stopped = _run(command, began + deadline_s, log, limits or Limits())
+    printed = _printed(log)
+    text = _end_of(printed)
+    printed.unlink(missing_ok=True)
+    said = _end_of(log)
+    if log.stat().st_size > LOG_BYTES:
+        log.write_text(said, encoding="utf-8")
+    seconds = time.monotonic() - began
+    return Ended(None if stopped else code, text, said, seconds, stopped)
+
+
+def _printed(log: Path) -> Path:
+    return log.with_name(f"{log.name}.out")
+
+
+def _run(
+    command: list[str], deadline: float, log: Path, limits: Limits
+) -> tuple[int | None, Stop | Literal[""]]:
+    earlier = set(psutil.Process().children(recursive=True))
+    with log.open("wb") as errors, _printed(log).open("wb") as output:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=errors, start_new_session=True
+        )
+        _offer_to_the_oom_killer(process.pid)
+        try:
+            code, stopped = _wait(process, deadline, _Watch(process.pid, limits, log.parent))
+            if stopped:
+                _stop(process, patient=stopped == "timed_out")
+        except BaseException:
+            _stop(process, patient=True)
+            raise
+        finally:
+            _end_the_rest(earlier)
+    return code, stopped
+
+
+class _Watch:
+    """Looks at what a process and its children take; nearly free where nothing is near a limit."""
+
+    def __init__(self, pid: int, limits: Limits, folder: Path) -> None:
+        self._pid = pid
+        self._limits = limits
+        self._folder = folder
+        self._before = psutil.virtual_memory().available
+        self._looks = 0
+
+    def complaint(self) -> Stop | Literal[""]:
+        """The limit that is passed, if any is."""
+        self._looks += 1
+        most = self._limits.memory_bytes
+        if most is not None:
+            # Reading one number disturbs no measurement; the processes are only added up where
+            # somebody has taken that much.
+            available = psutil.virtual_memory().available
+            if self._before - available > most and self._held() > most // 2:
+                return "out_of_memory"
+        if self._looks % 8 == 0 and _bytes_under(self._folder) > self._limits.disk_bytes:
+            return "flooded"
+        return ""
+
+    def _held(self) -> int:
+        """Bytes in the processes' own pages; what they share counts once for each."""
+        total = 0
+        with suppress(psutil.NoSuchProcess):
+            process = psutil.Process(self._pid)
+            for one in (process, *process.children(recursive=True)):
+                with suppress(psutil.Error):
+                    total += one.memory_info().rss
+        return total
+
+
+def _wait(
+    process: subprocess.Popen[bytes], deadline: float, watch: _Watch
+) -> tuple[int | None, Stop | Literal[""]]:
+    with _end_of_process(process) as ended:
+        while True:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return None, "timed_out"
+            ended(min(POLL_S, left))
+            if (code := process.poll()) is not None:
+                return code, ""
+            if complaint := watch.complaint():
+                return None, complaint
+
+
+@contextmanager
+def _end_of_process(process: subprocess.Popen[bytes]) -> Iterator[Callable[[float], object]]:
+    """Waits so many seconds, or less where the process ends, and sleeps meanwhile.
+
+    Popen's own wait with a timeout looks twenty times a second, beside something that is timed.
+    """
+    try:
+        descriptor = os.pidfd_open(process.pid)
+    except (AttributeError, OSError):
+        yield time.sleep
+        return
+    try:
+        yield lambda seconds: select.select([descriptor], [], [], seconds)
+    finally:
+        os.close(descriptor)
+
+
+def _stop(process: subprocess.Popen[bytes], *, patient: bool) -> None:
+    """Ask a process to stop and kill what is left of it; at once where there is no time."""
+    if patient:
+        process.send_signal(signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(GRACE_S)
+    with suppress(psutil.NoSuchProcess):
+        _kill(psutil.Process(process.pid).children(recursive=True))
+    # The group lives on while any of its processes does, its leader or not.
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _end_the_rest(earlier: set[psutil.Process]) -> None:
+    """Kill what the command left behind: its orphans are ours, in whatever session they live."""
+    for _ in range(20):
+        left = set(psutil.Process().children(recursive=True)) - earlier
+        if not left:
+            return
+        _kill(list(left))
+        psutil.wait_procs(list(left), timeout=0.5)
+
+
+def _kill(processes: list[psutil.Process]) -> None:
+    for process in processes:
+        with suppress(psutil.Error):
+            process.kill()
+
+
+@contextmanager
+def _adopting_orphans() -> Iterator[None]:
+    """Have a dead child's children become ours meanwhile; nothing but Linux can."""
+    if sys.platform != "linux":
+        yield
+        return
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    before = ctypes.c_int()
+    prctl(_GET_SUBREAPER, ctypes.byref(before), 0, 0, 0)
+    prctl(_SET_SUBREAPER, 1, 0, 0, 0)
+    try:
+        yield
+    finally:
+        prctl(_SET_SUBREAPER, before.value, 0, 0, 0)
+
+
+def _offer_to_the_oom_killer(pid: int) -> None:
+    """Should memory run out before we see it, the problem goes and not the harness."""
+    with suppress(OSError):
+        Path(f"/proc/{pid}/oom_score_adj").write_text("800")
+    with suppress(OSError, AttributeError, ValueError):
+        resource.prlimit(pid, resource.RLIMIT_CORE, (0, 0))
+
+
+def _bytes_under(folder: Path) -> int:
+    total = 0
+    waiting = [folder]
+    while waiting:
+        with suppress(OSError), os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                with suppress(OSError):
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(Path(entry.path))
+                    else:
+                        total += entry.stat(follow_symlinks=False).st_blocks * 512
+    return total
+
+
+def _end_of(path: Path) -> str:
+    """The last of a file, which may be of any size."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - LOG_BYTES))
+        return file.read().decode("utf-8", errors="replace")
