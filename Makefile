@@ -4,16 +4,23 @@ TASK ?= examples/scale_gelu_sum.yaml
 BIN := .venv/bin
 TORCH := $(shell grep '^torch==' constraints.txt)
 
-.PHONY: run test test-all check format gpu gpu-wheels clean
+.PHONY: run studio test test-all check format gpu gpu-wheels clean
 .DELETE_ON_ERROR:
 
 run: .venv/ready
 	$(BIN)/python -m graph.run $(TASK)
 
+# LangGraph Studio and its HTTP API, on port 2024. Kernels that a run writes must not restart it.
+studio: .venv/ready
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[studio]'
+	$(BIN)/langgraph dev --no-reload $(STUDIO)
+
 # Tests that judge or time a kernel have the machine to themselves; the others share its cores, with
 # idle threads that sleep rather than spin on a core that another process could use.
-ALONE := $(addprefix tests/,evil honest $(addprefix graph/test_,graph.py piecewise.py repairs.py run.py) \
-	$(addprefix tools/judge/test_,client.py command.py gauntlet.py soak.py))
+ALONE := $(addprefix tests/,evil honest eval/test_judged.py $(addprefix graph/test_, \
+	api.py graph.py mcp_bench.py mcp_tasks.py mcp_wire.py piecewise.py repairs.py run.py studio.py \
+	workloads.py) \
+	$(addprefix tools/judge/test_,client.py command.py environment.py gauntlet.py soak.py))
 SHARED := OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 test: .venv/ready-dev
 	$(SHARED) -m "not exhaustive" $(ALONE:%=--ignore=%)

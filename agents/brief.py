@@ -7,9 +7,12 @@ from pydantic import Field
 from knowledge.device import Device
 from knowledge.opgraph import Frozen
 from knowledge.pattern import Refusal, Step
-from tools.facts import Baselines, ReferenceFacts, Roofline
+from tools.facts import Baselines, ReferenceFacts, Roofline, WorkloadFacts
 from tools.task import PLAYBOOK, Task
 from tools.verdict import Trial
+
+# Who hands a kernel over together with its plan: somebody outside of the run's own crew.
+GUEST = "guest"
 
 # Also what pages of the library are tagged with (`bottlenecks:` in their front matter) and what a
 # search is narrowed by; `none` is no page's tag. The report has words for each, and for each cause.
@@ -33,9 +36,9 @@ class Plan(Frozen):
     """One thing to try.
 
     `steps` is the playbook's recipe; a model's plan has none, and says in `instructions` what to
-    do and in `technique` of which kind it is. `maker` made it: `playbook`, or a model's id, also
-    where that only mended what another made; `note` is what a person who approved it added for
-    whoever carries it out. `expected_speedup` is over the fastest baseline, and
+    do and in `technique` of which kind it is. `maker` made it: `playbook`, `guest`, or a model's
+    id, also where that only mended what another made; `note` is what a person who approved it added
+    for whoever carries it out. `expected_speedup` is over the fastest baseline, and
     `arithmetic` says how it was reckoned. `parent` is the trial to start from, None for the
     reference itself.
     """
@@ -52,6 +55,9 @@ class Plan(Frozen):
     note: str = ""
     instructions: str = ""
     technique: str = ""
+    elsewhere: dict[str, tuple[Step, ...]] = Field(
+        {}, description="for workloads that are not made by `steps`; none: as the library does it"
+    )
 
     @property
     def pattern(self) -> str:
@@ -74,7 +80,11 @@ class Diagnosis(Frozen):
 
 
 class Brief(Frozen):
-    """Everything an agent may know of the run so far; neither seeds nor hidden cases."""
+    """Everything an agent may know of the run so far; neither seeds nor hidden cases.
+
+    Where a task has several `workloads`, facts, baselines and roofline are the leading one's, the
+    first in the list, and a trial's timing has a mean over all.
+    """
 
     task: Task
     device: Device
@@ -86,6 +96,7 @@ class Brief(Frozen):
     diagnoses: tuple[Diagnosis, ...] = ()
     parents: tuple[int, ...] = Field((), description="trials the strategy chose to build on")
     hints: tuple[str, ...] = Field((), description="what a person told the planner on the way")
+    workloads: tuple[WorkloadFacts, ...] = Field((), description="empty where there is only one")
     trials_left: int
     seconds_left: float
     device_seconds_left: float | None = Field(None, description="None where no cap is set")

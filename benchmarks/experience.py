@@ -27,8 +27,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.pairs import PAIRS, Op, Pair
-from eval.run import ENDED_WELL, SLACK_S, Ended, Execute, execute
-from eval.score import Document
+from eval.process import Ended, Execute, execute
+from eval.rows import ENDED_WELL, SLACK_S, Document
 from graph.events import Event, Planned, Prepared, TrialJudged, read_events
 from graph.record import BASELINE_PLAN
 from knowledge.errors import BadInput

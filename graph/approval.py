@@ -17,6 +17,14 @@ from graph.record import Unspent
 from knowledge.pattern import Parameter
 
 LONGEST = 4_000
+EXAMPLES = (
+    '{"do": "accept"}',
+    '{"do": "refuse", "reason": "..."}',
+    '{"do": "hint", "text": "..."}',
+    '{"do": "edit", "note": "...", "parameters": {"<step>": {"<tunable>": 1}}}',
+)
+# What a person types who sees only a box for text.
+WORDS = ("accept", "refuse")
 
 
 class Request(BaseModel):
@@ -26,6 +34,7 @@ class Request(BaseModel):
     plan: Plan
     trials_left: int = Field(description="before it")
     problem: str = Field("", description="what was wrong with the last answer; empty at first")
+    answers: tuple[str, ...] = Field(EXAMPLES, description="what it can be resumed with")
 
 
 class _Answer(BaseModel):
@@ -123,6 +132,8 @@ def answer_to(plan: Plan, given: Any) -> Answer:
     Raises:
         ValueError: it is no answer, or does not fit the plan; the message is one clear line.
     """
+    if given in WORDS:
+        given = {"do": given}
     try:
         answer = ANSWER.validate_python(given)
     except ValidationError as error:
@@ -131,8 +142,7 @@ def answer_to(plan: Plan, given: Any) -> Answer:
         said = " ".join(first["msg"].split())
         raise ValueError(
             f"the answer is not one{f' ({place}: {said})' if place else f' ({said})'}; "
-            'for example: {"do": "accept"}, {"do": "refuse", "reason": "..."}, '
-            '{"do": "hint", "text": "..."}, {"do": "edit", "note": "..."}'
+            f"for example: {', '.join(EXAMPLES)}"
         ) from None
     if isinstance(answer, Edit):
         known = {step.pattern: step.parameters for step in plan.steps}

@@ -5,8 +5,8 @@ written down once, under a number of its own, before anything else happens.
 """
 
 import time
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 from langgraph.config import get_stream_writer
 from langgraph.graph import END, START, StateGraph
@@ -14,7 +14,7 @@ from langgraph.graph.state import CompiledStateGraph
 
 from agents.brief import Plan
 from agents.llm.exchange import Spent
-from graph.events import Event, NodeStarted, Note, Repaired, TrialJudged
+from graph.events import Event, NodeStarted, Note, Repaired, TrialJudged, keep
 from graph.journal import at_work
 from graph.record import Repair, Unspent
 from graph.state import AttemptOutput, AttemptState
@@ -39,7 +39,7 @@ class AttemptNodes:
         """The coder writes the candidate; a plan that no model can be paid for stays unspent."""
         bench, plan, began = self._bench(state), state["plan"], time.monotonic()
         number = bench.folder.claim_trial(plan)
-        announce(NodeStarted(node="code", detail=f"#{number} {plan.title}"))
+        announce(NodeStarted(node="code", detail=f"#{number} {plan.title}", trial=number))
         verdict: Verdict | None = None
         try:
             with at_work("coder", plan.id, number):
@@ -63,14 +63,14 @@ class AttemptNodes:
 
     def compile(self, state: AttemptState) -> AttemptState:
         """Build what has to be built; only a failure is a verdict."""
-        announce(NodeStarted(node="compile", detail=_what(state)))
+        announce(_started("compile", state))
         began = time.monotonic()
         verdict = self._bench(state).judge.build(state["candidate"])
         return {"verdict": verdict, "worked": _worked(state, began)}
 
     def verify(self, state: AttemptState) -> AttemptState:
         """Compare with the float64 oracle."""
-        announce(NodeStarted(node="verify", detail=_what(state)))
+        announce(_started("verify", state))
         began = time.monotonic()
         verdict = self._bench(state).judge.verify(state["candidate"])
         return {"verdict": verdict, "worked": _worked(state, began)}
@@ -80,7 +80,7 @@ class AttemptNodes:
 
         The reading is of this measurement, and the judge that made it may be gone after a restart.
         """
-        announce(NodeStarted(node="measure", detail=_what(state)))
+        announce(_started("measure", state))
         verified, best = state["verdict"], state["brief"].baselines.best
         assert best is not None, "what is not timed is not measured"
         judge, began = self._bench(state).judge, time.monotonic()
@@ -102,7 +102,7 @@ class AttemptNodes:
 
     def profile(self, state: AttemptState) -> AttemptState:
         """Write the trial down, and have the profiler say what holds it back."""
-        announce(NodeStarted(node="profile", detail=_what(state)))
+        announce(_started("profile", state))
         bench = self._bench(state)
         reading = state.get("reading")
         if reading is not None and bench.instruments and _worth_instruments(state):
@@ -128,7 +128,7 @@ class AttemptNodes:
             return recorded
         if bench.time_spent(state["brief"].task.budget):
             return recorded
-        announce(NodeStarted(node="debug", detail=_what(state)))
+        announce(_started("debug", state))
         try:
             with at_work("debugger", failed.plan, failed.number):
                 repaired = bench.crew.debugger.repair(state["brief"], state["plan"], failed)
@@ -252,7 +252,8 @@ def _read_instruments(bench: Workbench, state: AttemptState, profile: Profile) -
 
 
 def announce(event: Event) -> None:
-    """Tell whoever watches the run."""
+    """Tell whoever watches the run, and its log where the node keeps one."""
+    keep(event)
     get_stream_writer()(event)
 
 
@@ -264,22 +265,28 @@ def _worked(state: AttemptState, began: float) -> float:
     return state["worked"] + time.monotonic() - began
 
 
-def _what(state: AttemptState) -> str:
-    return f"#{state['number']} {state['plan'].title}"
+def _started(node: str, state: AttemptState) -> NodeStarted:
+    number = state["number"]
+    return NodeStarted(node=node, detail=f"#{number} {state['plan'].title}", trial=number)
+
+
+def unguarded(node: Any) -> Any:
+    """A node as it is."""
+    return node
 
 
 def build_attempt(
-    benches: Workbenches,
+    benches: Workbenches, guard: Callable[[Any], Any] = unguarded
 ) -> CompiledStateGraph[AttemptState, None, AttemptState, AttemptOutput]:
-    """The compiled subgraph."""
+    """The compiled subgraph; `guard` is what each node is wrapped into."""
     nodes = AttemptNodes(benches)
     graph = StateGraph(AttemptState, output_schema=AttemptOutput)
-    graph.add_node("code", nodes.code)
-    graph.add_node("compile", nodes.compile)
-    graph.add_node("verify", nodes.verify)
-    graph.add_node("measure", nodes.measure)
-    graph.add_node("profile", nodes.profile)
-    graph.add_node("debug", nodes.debug)
+    graph.add_node("code", guard(nodes.code))
+    graph.add_node("compile", guard(nodes.compile))
+    graph.add_node("verify", guard(nodes.verify))
+    graph.add_node("measure", guard(nodes.measure))
+    graph.add_node("profile", guard(nodes.profile))
+    graph.add_node("debug", guard(nodes.debug))
     graph.add_edge(START, "code")
     graph.add_conditional_edges("code", after_code)
     graph.add_conditional_edges("compile", after_compile)

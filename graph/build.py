@@ -1,5 +1,6 @@
 """The graph, wired: `prepare -> plan -> attempt -> select -> plan ... -> conclude`."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -7,10 +8,10 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 
-from graph.attempt import build_attempt
+from graph.attempt import build_attempt, unguarded
 from graph.nodes import RunNodes
 from graph.routes import after_approve, after_plan
-from graph.state import RunInput, RunState
+from graph.state import AttemptOutput, AttemptState, RunInput, RunState
 from graph.workbench import Workbenches
 
 RUNS = Path("runs")
@@ -29,15 +30,34 @@ def build_graph(
         checkpointer: keeps the state after every node; None leaves that to the host.
     """
     benches = benches or Workbenches(instruments=True)
-    nodes = RunNodes(benches, runs)
-    graph = StateGraph(RunState, input_schema=RunInput)
-    graph.add_node("prepare", nodes.prepare)
-    graph.add_node("plan", nodes.plan)
-    graph.add_node("approve", nodes.approve)
-    graph.add_node("attempt", build_attempt(benches))
-    graph.add_node("select", nodes.select)
-    graph.add_node("confirm", nodes.confirm)
-    graph.add_node("conclude", nodes.conclude)
+    graph = wire(RunNodes(benches, runs), build_attempt(benches))
+    return graph.compile(checkpointer=checkpointer)
+
+
+def wire(
+    nodes: RunNodes,
+    attempt: CompiledStateGraph[AttemptState, None, AttemptState, AttemptOutput],
+    context: type[Any] | None = None,
+    guard: Callable[[Any], Any] = unguarded,
+) -> StateGraph[RunState, Any, RunInput, RunState]:
+    """The run, not compiled yet.
+
+    Args:
+        nodes: the stations.
+        attempt: the compiled subgraph.
+        context: the schema of LangGraph's context; None: there is none.
+        guard: what each node is wrapped into.
+    """
+    graph: StateGraph[RunState, Any, RunInput, RunState] = StateGraph(
+        RunState, context_schema=context, input_schema=RunInput
+    )
+    graph.add_node("prepare", guard(nodes.prepare))
+    graph.add_node("plan", guard(nodes.plan))
+    graph.add_node("approve", guard(nodes.approve))
+    graph.add_node("attempt", attempt)
+    graph.add_node("select", guard(nodes.select))
+    graph.add_node("confirm", guard(nodes.confirm))
+    graph.add_node("conclude", guard(nodes.conclude))
     graph.add_edge(START, "prepare")
     graph.add_edge("prepare", "plan")
     graph.add_conditional_edges("plan", after_plan, ["approve", "attempt", "confirm"])
@@ -46,4 +66,4 @@ def build_graph(
     graph.add_edge("select", "plan")
     graph.add_edge("confirm", "conclude")
     graph.add_edge("conclude", END)
-    return graph.compile(checkpointer=checkpointer)
+    return graph

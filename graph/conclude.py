@@ -101,7 +101,8 @@ def tried_in(record: RunRecord) -> list[Tried]:
     for trial in record.trials:
         handed_over = trial.number == record.winner
         timing = record.timing if handed_over and record.timing is not None else trial.timing
-        best = timing.against_best if timing is not None else None
+        # What is remembered belongs to the graph, which is the leading workload's.
+        best = timing.lead.against_best if timing is not None else None
         confirmed = handed_over and timing is not None and timing.confirmed
         mends = trial.parent if trial.repair and trial.parent in changes else None
         tried.append(

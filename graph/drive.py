@@ -1,14 +1,16 @@
 """Drives a run's graph in this process: checkpoints, events, questions to a person, and its stop.
 
-However a run stops, what was finished is on the disk, and a report says what there is so far.
+However a run stops, what was finished is on the disk, and a report says what there is so far. The
+commands `work` in the main thread; whoever serves several runs has each `carry_out` in its own.
 """
 
 import shutil
 import signal
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
@@ -18,7 +20,7 @@ from langgraph.types import Command, StateSnapshot
 from agents.llm.exchange import Exchange, Unreachable
 from graph.approval import Request
 from graph.build import build_graph
-from graph.events import append_event
+from graph.events import Event, append_event
 from graph.folder import RunFolder
 from graph.journal import RunJournal
 from graph.record import RunRecord
@@ -36,8 +38,9 @@ from graph.state import (
 )
 from graph.summary import record_of
 from graph.terminal import ask, check_terminal
-from graph.workbench import Workbenches
+from graph.workbench import Stopping, Workbenches
 from knowledge.errors import BadInput
+from tools.judge.client import JudgeClosed
 from tools.secrets import redact
 from tools.task import Task
 
@@ -52,6 +55,41 @@ class Interrupted(Exception):
         self.folder = folder
         self.why = why
         super().__init__(f"{folder.path}: {why}")
+
+
+class Audience(Protocol):
+    """Who watches a run, and has a say where it asks."""
+
+    def handle(self, event: Event) -> None:
+        """Hear of one event, on the thread that drives the run."""
+
+    def answer(self, asked: Any) -> Any:
+        """What the run is resumed with, where it interrupted itself with `asked`.
+
+        Raises:
+            Stopping: nobody answers, and the run stops here.
+        """
+
+
+class Terminal:
+    """A person at a terminal, who sees a screen and says a word on each plan."""
+
+    def __init__(self, screen: Screen) -> None:
+        self._screen = screen
+
+    def handle(self, event: Event) -> None:
+        """Show it."""
+        self._screen.handle(event)
+
+    def answer(self, asked: Any) -> Any:
+        """Ask the person.
+
+        Raises:
+            BadInput: nobody sits there.
+        """
+        check_terminal()
+        with self._screen.aside() as console:
+            return ask(Request.model_validate(asked), console)
 
 
 def work(
@@ -76,42 +114,63 @@ def work(
         Interrupted: it was stopped, or no model could be reached.
     """
     benches = benches or Workbenches(instruments=True)
+    with Screen(task, quiet) as screen, _stopping_at_signals(benches):
+        return carry_out(folder, task, entry, benches, Terminal(screen))
+
+
+def carry_out(
+    folder: RunFolder,
+    task: Task,
+    entry: RunInput | None,
+    benches: Workbenches,
+    audience: Audience,
+) -> RunRecord:
+    """As `work`, before any audience and from any thread; `benches.abandon()` ends it from others.
+
+    Raises:
+        BadInput: as `work`.
+        Interrupted: as `work`.
+    """
     config: RunnableConfig = {
         "configurable": {"thread_id": folder.path.name},
         "recursion_limit": RECURSION_LIMIT,
     }
-    try:
-        with (
-            folder.held(),
-            checkpointer(folder) as saver,
-            Screen(task, quiet) as screen,
-            _stopping_at_signals(benches),
-        ):
-            graph = build_graph(benches, checkpointer=saver)
-            fresh = entry is not None
-            if entry is None and not saver.get_tuple(config):
-                entry = RunInput(task=task, run_dir=str(folder.path))
-            try:
-                drive(graph, entry, config, folder, screen)
-            except KeyboardInterrupt as stop:
-                raise _stopped(graph, config, folder, "interrupted") from stop
-            except Unreachable as error:
-                raise _stopped(graph, config, folder, f"parked: {redact(str(error))}") from error
-            except BadInput as error:
-                _stopped(graph, config, folder, str(error))
-                if fresh and "facts" not in graph.get_state(config).values:
-                    benches.close_all()
-                    shutil.rmtree(folder.path, ignore_errors=True)
-                raise
-            state: RunState = graph.get_state(config).values  # type: ignore[assignment]
-        return record_of(state, exchanges_in(folder, task))
-    finally:
-        benches.close_all()
-        shutil.rmtree(folder.scratch, ignore_errors=True)
+    # What is swept up at the end must not be swept from under another process.
+    with folder.held():
+        try:
+            with checkpointer(folder) as saver:
+                graph = build_graph(benches, checkpointer=saver)
+                fresh = entry is not None
+                if entry is None and not saver.get_tuple(config):
+                    entry = RunInput(task=task, run_dir=str(folder.path))
+                try:
+                    drive(graph, entry, config, folder, audience)
+                except KeyboardInterrupt as stop:
+                    raise _stopped(graph, config, folder, "interrupted") from stop
+                except (Stopping, JudgeClosed) as stop:
+                    raise _stopped(graph, config, folder, str(stop) or "stopped") from stop
+                except Unreachable as error:
+                    why = f"parked: {redact(str(error))}"
+                    raise _stopped(graph, config, folder, why) from error
+                except BadInput as error:
+                    _stopped(graph, config, folder, str(error))
+                    if fresh and "facts" not in graph.get_state(config).values:
+                        benches.close_all()
+                        shutil.rmtree(folder.path, ignore_errors=True)
+                    raise
+                state: RunState = graph.get_state(config).values  # type: ignore[assignment]
+            return record_of(state, exchanges_in(folder, task))
+        finally:
+            benches.close_all()
+            shutil.rmtree(folder.scratch, ignore_errors=True)
 
 
 def drive(
-    graph: Any, entry: RunInput | None, config: RunnableConfig, folder: RunFolder, screen: Screen
+    graph: Any,
+    entry: RunInput | None,
+    config: RunnableConfig,
+    folder: RunFolder,
+    audience: Audience,
 ) -> None:
     """Run the graph until it has nothing left to do or to ask."""
     given: RunInput | Command[Any] | None = entry
@@ -122,13 +181,11 @@ def drive(
         )
         for _, event in stream:
             append_event(folder.events, event)
-            screen.handle(event)
+            audience.handle(event)
         waiting = [one for task in graph.get_state(config).tasks for one in task.interrupts]
         if not waiting:
             return
-        check_terminal()
-        with screen.aside() as console:
-            given = Command(resume=ask(Request.model_validate(waiting[0].value), console))
+        given = Command(resume=audience.answer(waiting[0].value))
 
 
 def _stopped(graph: Any, config: RunnableConfig, folder: RunFolder, why: str) -> Interrupted:
@@ -177,6 +234,10 @@ def checkpointer(folder: RunFolder) -> Iterator[SqliteSaver]:
 @contextmanager
 def _stopping_at_signals(benches: Workbenches) -> Iterator[None]:
     """Let Ctrl-C and SIGTERM end a run alike: after the nodes that are at work, in every thread."""
+    if threading.current_thread() is not threading.main_thread():
+        # Signals are the main thread's, which may have a use of its own for them.
+        yield
+        return
 
     def stop(number: int, frame: object) -> None:
         benches.stop()

@@ -6,6 +6,7 @@ import re
 import secrets
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -20,6 +21,7 @@ from tools.task import Task, parse_task
 from tools.verdict import BuildFailed, Crashed, JudgeError, Trial
 
 PLAN = "plan.json"
+VERDICT = "verdict.json"
 
 
 class RunFolder:
@@ -36,11 +38,16 @@ class RunFolder:
         Raises:
             BadInput: the folder cannot be made.
         """
-        slug = re.sub(r"[^a-z0-9]+", "-", task.name.lower()).strip("-") or "task"
-        stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-        folder = cls(parent.resolve() / f"{stamp}-{slug}-{secrets.token_hex(2)}")
+        folder = cls.named(parent, task.name)
         folder.adopt(task)
         return folder
+
+    @classmethod
+    def named(cls, parent: Path, name: str) -> "RunFolder":
+        """Where a fresh run of that name goes; nothing is made yet."""
+        slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "task"
+        stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+        return cls(parent.resolve() / f"{stamp}-{slug}-{secrets.token_hex(2)}")
 
     def adopt(self, task: Task) -> None:
         """Make the folder if need be and write `task.yaml` into it.
@@ -61,8 +68,12 @@ class RunFolder:
             write_whole(self.task_file, text)
 
     @classmethod
-    def reopen(cls, path: Path) -> tuple["RunFolder", Task]:
+    def reopen(cls, path: Path, named: str = "--resume") -> tuple["RunFolder", Task]:
         """The folder of an earlier run, and its task.
+
+        Args:
+            path: of the folder.
+            named: how the user gave it.
 
         Raises:
             BadInput: it is not a run's folder.
@@ -70,7 +81,7 @@ class RunFolder:
         folder = cls(path.resolve())
         if not folder.task_file.is_file() or not folder.trials.is_dir():
             raise BadInput(
-                f"--resume {path}",
+                f"{named} {path}",
                 "is not the folder of a run.",
                 "It should hold task.yaml and trials/.",
             )
@@ -85,13 +96,31 @@ class RunFolder:
             BadInput: another process works on it.
         """
         with (self.path / "lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise BadInput(
-                    str(self.path), "is being worked on by another process.", "Wait for its end."
-                ) from None
+            for left in reversed(range(3)):
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if not left:
+                        raise BadInput(
+                            str(self.path),
+                            "is being worked on by another process.",
+                            "Wait for its end.",
+                        ) from None
+                    # `is_held` of a process that only watches has it for a moment.
+                    time.sleep(0.05)
             yield
+
+    def is_held(self) -> bool:
+        """Whether a process works on this run."""
+        try:
+            with (self.path / "lock").open("rb") as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
 
     @property
     def task_file(self) -> Path:
@@ -134,6 +163,11 @@ class RunFolder:
         return self.path / "best"
 
     @property
+    def taken(self) -> Path:
+        """The op as it was taken from somebody's process: its reference, its weights."""
+        return self.path / "taken"
+
+    @property
     def scratch(self) -> Path:
         """The judge's working space; it may be deleted when the run is over."""
         return self.path / "scratch"
@@ -141,12 +175,15 @@ class RunFolder:
     def claim_trial(self, plan: Plan) -> int:
         """The number of the trial that carries out `plan`, which lies in its folder from then on.
 
-        The next free one, taken for good; across threads and restarts a plan has one number.
+        The next free one, taken for good; across threads and restarts a plan has one number. Once
+        judged, a trial is never written over: where a run is forked, a plan is carried out again
+        under a number of its own.
         """
         with self._claiming:
             taken = [int(entry.name) for entry in self.trials.iterdir() if entry.name.isdigit()]
             for number in taken:
-                if _plan_in(self.trials / str(number)) == plan.id:
+                folder = self.trials / str(number)
+                if not (folder / VERDICT).exists() and _plan_in(folder) == plan.id:
                     return number
             number = max(taken, default=0) + 1
             # The folder appears with its plan in it, so that a killed process leaves no empty one.
@@ -166,7 +203,7 @@ class RunFolder:
         """Source, verdict, log and profile of a judged trial, under its number."""
         folder = self.trials / str(trial.number)
         write_whole(folder / "kernel.py", trial.candidate.source)
-        write_whole(folder / "verdict.json", trial.verdict.model_dump_json(indent=2))
+        write_whole(folder / VERDICT, trial.verdict.model_dump_json(indent=2))
         if isinstance(trial.verdict, BuildFailed | Crashed | JudgeError):
             write_whole(folder / "build.log", trial.verdict.log)
         if trial.profile is not None:

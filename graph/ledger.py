@@ -18,6 +18,14 @@ class Ledger:
         self._durable = durable
         self._lock = threading.Lock()
 
+    def whole_lines(self) -> list[str]:
+        """Every whole line; the file stays as it is, for somebody else may write to it."""
+        try:
+            data = self.path.read_bytes()
+        except FileNotFoundError:
+            return []
+        return _lines(data[: data.rfind(b"\n") + 1])
+
     def recover(self) -> tuple[list[str], bool]:
         """Every whole line, and whether a half-written one had to be dropped.
 
@@ -32,8 +40,7 @@ class Ledger:
             if whole < len(data):
                 file.truncate(whole)
                 os.fsync(file.fileno())
-        lines = data[:whole].decode("utf-8", errors="replace").splitlines()
-        return [line for line in lines if line], whole < len(data)
+        return _lines(data[:whole]), whole < len(data)
 
     def append(self, line: str) -> None:
         """Write one line; it outlives this process when this returns."""
@@ -48,3 +55,8 @@ class Ledger:
                     os.fsync(descriptor)
             finally:
                 os.close(descriptor)
+
+
+def _lines(data: bytes) -> list[str]:
+    # Not splitlines: a line of JSON may hold other ends of lines.
+    return [line for line in data.decode("utf-8", errors="replace").split("\n") if line]

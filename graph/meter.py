@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TypeVar
 
@@ -10,8 +11,9 @@ from graph.ledger import Ledger
 from knowledge.opgraph import Frozen
 from tools.ahead import AheadOfTime
 from tools.candidate import Candidate
-from tools.facts import Baselines, ReferenceFacts, Roofline
+from tools.facts import Baselines, ReferenceFacts, Roofline, WorkloadFacts
 from tools.judge.client import Judge
+from tools.judge.panel import Panel
 from tools.verdict import BuildFailed, Profile, Verdict
 
 Reply = TypeVar("Reply")
@@ -72,6 +74,32 @@ class Meter:
         with self._lock:
             self._since = time.monotonic()
 
+    def excuse(self, seconds: float) -> None:
+        """Take so much off the present lap: the run waited, and worked on nothing."""
+        with self._lock:
+            self._since = min(self._since + seconds, time.monotonic())
+
+
+class Lane:
+    """The turn at the device that several runs of one process take; waiting for it is no work.
+
+    Args:
+        lock: all those runs have it; a thread that has the turn may take it again.
+        meter: of one of them.
+    """
+
+    def __init__(self, lock: threading.RLock, meter: Meter) -> None:
+        self._lock = lock
+        self._meter = meter
+
+    def __enter__(self) -> None:
+        began = time.monotonic()
+        self._lock.acquire()
+        self._meter.excuse(time.monotonic() - began)
+
+    def __exit__(self, *error: object) -> None:
+        self._lock.release()
+
 
 class MeteredJudge:
     """A judge whose requests are counted, one at a time; compiling leaves the device free.
@@ -79,12 +107,16 @@ class MeteredJudge:
     Args:
         judge: does the work. For a device that is not here, no device is had.
         meter: is told of every request that ended.
+        lane: is taken for whatever needs the device; None where no other run may want it.
     """
 
-    def __init__(self, judge: Judge | AheadOfTime, meter: Meter) -> None:
+    def __init__(
+        self, judge: Judge | AheadOfTime | Panel, meter: Meter, lane: Lane | None = None
+    ) -> None:
         self._judge = judge
         self._meter = meter
-        self._on_device = isinstance(judge, Judge)
+        self._lane: AbstractContextManager[None] = lane or nullcontext()
+        self._on_device = judge.on_device if isinstance(judge, Panel) else isinstance(judge, Judge)
         # The judge makes its callers wait too; here, so that waiting isn't taken for device time.
         self._turn = threading.Lock()
 
@@ -95,6 +127,13 @@ class MeteredJudge:
     def survey(self) -> tuple[Baselines, Roofline]:
         """Baselines and roofline."""
         return self._timed("survey", None, self._judge.survey)
+
+    def workloads(self) -> tuple[WorkloadFacts, ...]:
+        """What is known of each workload, where there are several."""
+        panel = self._judge
+        if not isinstance(panel, Panel):
+            return ()
+        return self._timed("survey", None, lambda: panel.workloads)
 
     def build(self, candidate: Candidate) -> BuildFailed | None:
         """Compile a candidate; None where nothing is wrong."""
@@ -120,6 +159,10 @@ class MeteredJudge:
         """Judge and time it again."""
         return self._timed("confirm", candidate, lambda: self._judge.confirm(candidate))
 
+    def abandon(self) -> None:
+        """End it at once, also while it works: whoever waits for it gets `JudgeClosed`."""
+        self._judge.abandon()
+
     def close(self) -> None:
         """End the judge with everything it started; twice is fine."""
         self._judge.close()
@@ -132,7 +175,7 @@ class MeteredJudge:
         *,
         device: bool = True,
     ) -> Reply:
-        with self._turn:
+        with self._lane if device else nullcontext(), self._turn:
             began = time.monotonic()
             try:
                 return ask()

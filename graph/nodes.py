@@ -4,7 +4,7 @@ import statistics
 from datetime import UTC, datetime
 from pathlib import Path
 
-from agents.brief import Brief, Plan
+from agents.brief import GUEST, Brief, Plan
 from agents.llm.exchange import Spent
 from graph.accounts import estimate_of, usage_of
 from graph.approval import decide
@@ -25,13 +25,15 @@ from graph.folder import RunFolder
 from graph.journal import at_work
 from graph.record import Unspent
 from graph.report.write import write_report
+from graph.shipping import shipment_of
 from graph.state import RunInput, RunState
 from graph.strategy import ranked, strategy_for
 from graph.summary import record_of
 from graph.workbench import Workbench, Workbenches
 from tools.export import export
+from tools.judge.combine import combined_baselines, combined_roofline
 from tools.task import PLAYBOOK, device_of, language_of
-from tools.verdict import Compiled, Correct
+from tools.verdict import Trial
 
 ROOF_REACHED = 0.95
 NOTHING_LEFT = "nothing worth trying is left"
@@ -49,6 +51,7 @@ def brief_of(state: RunState) -> Brief:
         facts=state["facts"],
         baselines=state["baselines"],
         roofline=state["roofline"],
+        workloads=state.get("workloads", ()),
         plans=state.get("plans", ()),
         trials=tuple(trials.values()),
         diagnoses=state.get("diagnoses", ()),
@@ -83,11 +86,12 @@ class RunNodes:
             announce(Estimated(estimate=estimate, budget=task.budget))
         facts = bench.judge.examine()
         baselines, roofline = bench.judge.survey()
+        workloads = bench.judge.workloads()
         announce(
             Prepared(
                 device=device.title,
-                baselines=baselines,
-                roofline=roofline,
+                baselines=combined_baselines(workloads) if workloads else baselines,
+                roofline=combined_roofline(workloads) if workloads else roofline,
                 untraceable=facts.untraceable,
                 cautions=facts.cautions,
             )
@@ -100,6 +104,7 @@ class RunNodes:
             "facts": facts,
             "baselines": baselines,
             "roofline": roofline,
+            "workloads": workloads,
             **_clock(bench),
         }
 
@@ -163,7 +168,9 @@ class RunNodes:
             winner = most_promising(trials, state.get("plans", ()))
         kept: RunState = {}
         if ranked(trials) and not is_no_slower(confirmation):
-            found = keep_baseline(bench, state["facts"].source, state["baselines"])
+            workloads = state.get("workloads", ())
+            baselines = combined_baselines(workloads) if workloads else state["baselines"]
+            found = keep_baseline(bench, state["facts"].source, baselines)
             if found is not None:
                 plan, trial, confirmation = found
                 winner = trial.number
@@ -185,19 +192,8 @@ class RunNodes:
         announce(NodeStarted(node="conclude"))
         final: RunState = {"concluded": True, **_clock(bench)}
         record = record_of({**state, **final}, bench.journal.exchanges())
-        winner = record.winner
-        verdict = record.confirmation or (
-            record.trial(winner).verdict if winner is not None else None
-        )
-        if winner is not None and isinstance(verdict, Correct | Compiled):
-            export(
-                record.trial(winner).candidate,
-                state["facts"].source,
-                verdict,
-                bench.folder.best,
-                subject=state["task"].name,
-                device=state["device"].title,
-            )
+        if (shipment := shipment_of(record)) is not None:
+            export(shipment, bench.folder.best)
         write_report(record, bench.folder.path)
         remember(bench, record)
         _tell(bench)
@@ -234,10 +230,10 @@ def promises_enough(plan: Plan, brief: Brief) -> bool:
     """Whether a model's plan promises a gain over the best so far that could be told from noise.
 
     The playbook weighs its own plans: what it expects of one is a sum, which it corrects by what
-    was measured of others before it compares.
+    was measured of others before it compares. What a guest hands in is written already.
     """
     speeds = [trial.speedup for trial in brief.trials if trial.speedup is not None]
-    if plan.maker == PLAYBOOK or not speeds:
+    if plan.maker in (PLAYBOOK, GUEST) or not speeds:
         return True
     return plan.expected_speedup > max(speeds) * (1.0 + brief.baselines.noise)
 
@@ -272,7 +268,16 @@ def budget_spent(brief: Brief) -> str:
 
 
 def _roof_reached(brief: Brief) -> str:
-    fractions = [t.profile.roofline_fraction for t in brief.trials if t.profile is not None]
+    fractions = [_fraction(brief, trial) for trial in brief.trials if trial.profile is not None]
     if max(fractions, default=0.0) >= ROOF_REACHED:
         return f"the best kernel is at {max(fractions):.0%} of the roofline"
     return ""
+
+
+def _fraction(brief: Brief, trial: Trial) -> float:
+    """How much of the roofline a trial reached; of several workloads, on the one furthest off."""
+    assert trial.profile is not None, "only what was profiled has reached anything"
+    if not brief.workloads or trial.timing is None:
+        return trial.profile.roofline_fraction
+    reached = zip(brief.workloads, trial.timing.workloads, strict=True)
+    return min(one.roofline.fraction(timed.timing.candidate_ms) for one, timed in reached)

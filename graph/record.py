@@ -6,6 +6,7 @@ from pydantic import Field
 
 from agents.brief import Diagnosis, Plan
 from agents.llm.exchange import Role
+from graph.workloads import WorkloadResult
 from knowledge.device import Device
 from knowledge.opgraph import Frozen
 from knowledge.pattern import Refusal
@@ -101,6 +102,9 @@ class RunRecord(Frozen):
     usage: Usage = Usage()
     unspent: tuple[Unspent, ...] = ()
     hints: tuple[str, ...] = ()
+    workloads: tuple[WorkloadResult, ...] = Field(
+        (), description="one row each, where the task has several; baselines and roofline are means"
+    )
     finished: bool = Field(True, description="False in the report of an interrupted run")
 
     def trial(self, number: int) -> Trial:
@@ -159,7 +163,26 @@ class RunRecord(Frozen):
                 "best_baseline": best.speedup if best else None,
                 "interval": [best.low, best.high] if best else None,
             },
+            "baselines": {
+                c.baseline: {"ms": c.baseline_ms, "speedup": c.speedup}
+                for c in (timing.comparisons if timing else ())
+            },
+            "candidate_ms": timing.candidate_ms if timing else None,
             "roofline_fraction": self.roofline_fraction,
+            "workloads": [
+                {
+                    "name": one.name,
+                    "inputs": [spec.model_dump(mode="json") for spec in one.inputs],
+                    "baseline": one.baseline,
+                    "baseline_ms": one.baseline_ms,
+                    "kernel_ms": one.kernel_ms,
+                    "speedup": one.speedup,
+                    "interval": list(one.interval) if one.interval else None,
+                    "faster": one.faster,
+                    "roofline_fraction": one.roofline_fraction,
+                }
+                for one in self.workloads
+            ],
             "trials": len(self.trials),
             "seconds": round(self.seconds, 1),
             "usage": self.usage.model_dump(),

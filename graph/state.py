@@ -1,18 +1,41 @@
 """What flows through the graph: facts, stored once, under named reducers."""
 
 from collections.abc import Mapping
-from typing import Annotated, TypedDict, get_args
+from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
+
+# typing's own has no JSON schema before Python 3.12, and Studio shows one.
+from typing_extensions import TypedDict
 
 from agents.brief import Brief, Diagnosis, Plan
 from graph.record import Estimate, Repair, Unspent
 from knowledge.device import Device
 from knowledge.pattern import Refusal
 from tools.candidate import Candidate
-from tools.facts import Baselines, ReferenceFacts, Roofline
+from tools.facts import Baselines, ReferenceFacts, Roofline, WorkloadFacts
 from tools.task import Task
 from tools.verdict import Correct, Profile, Trial, Verdict
+
+
+def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """A task as JSON with some keys replaced, those of its budget and model settings one by one."""
+    result = {**base, **over}
+    for section in ("budget", "model_settings"):
+        if isinstance(base.get(section), Mapping) and isinstance(over.get(section), Mapping):
+            result[section] = {**base[section], **over[section]}
+    return result
+
+
+def change_task(stored: Any, new: Any) -> Any:
+    """The new task; a part of one, as a person gives it who forks a run, goes over the stored one.
+
+    Raises:
+        pydantic.ValidationError: the two make no task.
+    """
+    if isinstance(stored, Task) and isinstance(new, Mapping):
+        return Task.model_validate(merged(stored.model_dump(mode="json", exclude_unset=True), new))
+    return new
 
 
 def add_trials(stored: Mapping[int, Trial], new: Mapping[int, Trial]) -> dict[int, Trial]:
@@ -66,21 +89,24 @@ class RunInput(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    task: Task
-    run_dir: str = Field("", description="folder for the run's files; made if it is not there")
+    task: Task = Field(description="what to make fast, on what, and within which caps")
+    run_dir: str = Field(
+        "", description="folder for the run's files; empty: a new one is made under runs/"
+    )
     approve: bool = Field(
-        False, description="wait for a person's word before each plan; see graph/approval.py"
+        False, description="ask before each plan: accept, edit, refuse it, or give a hint"
     )
 
 
 class RunState(TypedDict, total=False):
     """The whole run.
 
+    Where a task has several `workloads`, facts, baselines and roofline are the leading one's.
     `seconds` and `device_seconds` are the clock's when the last node but the attempts ended,
     restarts and all. `spent` is why no model may be asked any more, empty while one may.
     """
 
-    task: Task
+    task: Annotated[Task, change_task]
     run_dir: str
     approve: bool
     started: str
@@ -91,6 +117,7 @@ class RunState(TypedDict, total=False):
     facts: ReferenceFacts
     baselines: Baselines
     roofline: Roofline
+    workloads: tuple[WorkloadFacts, ...]
     plans: Annotated[tuple[Plan, ...], append_plans]
     next_plans: tuple[Plan, ...]
     refused: Annotated[tuple[Refusal, ...], append_refusals]
@@ -145,6 +172,7 @@ STORED: tuple[type[BaseModel], ...] = (
     ReferenceFacts,
     Baselines,
     Roofline,
+    WorkloadFacts,
     Plan,
     Refusal,
     Trial,

@@ -8,7 +8,10 @@ from pathlib import Path
 from agents.llm.exchange import Exchange
 from graph.accounts import usage_of
 from graph.record import RunRecord
+from graph.revision import revision
 from graph.state import RunState
+from graph.workloads import results_of
+from tools.judge.combine import combined_baselines, combined_roofline
 
 NAMED = ("kernelwright", "torch", "langgraph", "chromadb", "numpy", "scipy")
 INTERRUPTED = "it was interrupted"
@@ -16,6 +19,7 @@ INTERRUPTED = "it was interrupted"
 
 def record_of(state: RunState, exchanges: Iterable[Exchange] = ()) -> RunRecord:
     """The record of a finished or interrupted run; what it did not get to is left empty."""
+    workloads, confirmation = state.get("workloads", ()), state.get("confirmation")
     return RunRecord(
         run_id=Path(state["run_dir"]).name,
         run_dir=state["run_dir"],
@@ -24,15 +28,16 @@ def record_of(state: RunState, exchanges: Iterable[Exchange] = ()) -> RunRecord:
         task=state["task"],
         device=state["device"],
         facts=state["facts"],
-        baselines=state["baselines"],
-        roofline=state["roofline"],
+        baselines=combined_baselines(workloads) if workloads else state["baselines"],
+        roofline=combined_roofline(workloads) if workloads else state["roofline"],
         plans=state.get("plans", ()),
         refused=state.get("refused", ()),
         trials=tuple(sorted(state.get("trials", {}).values(), key=lambda trial: trial.number)),
         diagnoses=state.get("diagnoses", ()),
         repairs=state.get("repairs", ()),
         winner=state.get("winner"),
-        confirmation=state.get("confirmation"),
+        confirmation=confirmation,
+        workloads=results_of(workloads, confirmation.timing if confirmation else None),
         ended=state.get("ended") or INTERRUPTED,
         seconds=state["seconds"],
         usage=usage_of(exchanges, state.get("device_seconds", 0.0), state.get("estimate")),
@@ -49,4 +54,6 @@ def _versions() -> dict[str, str]:
             found[name] = version(name)
         except PackageNotFoundError:
             continue
+    if commit := revision():
+        found["commit"] = commit
     return found

@@ -6,6 +6,7 @@ after a restart.
 
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, get_args
@@ -20,14 +21,16 @@ from agents.playbook.coder import PlaybookCoder
 from agents.playbook.debugger import PlaybookDebugger
 from agents.playbook.planner import PlaybookPlanner
 from agents.playbook.profiler import PlaybookProfiler
+from agents.without import crew_without, library_for
 from graph.folder import RunFolder
 from graph.journal import Answers, PriceOf, RunJournal, unpriced
-from graph.meter import Meter, MeteredJudge
+from graph.meter import Lane, Meter, MeteredJudge
 from knowledge.catalogue import default_place, home_folder
-from knowledge.device import present_gpu
+from knowledge.device import Device, present_gpu
 from knowledge.store import Library
 from tools.ahead import AheadOfTime
 from tools.judge.client import Judge
+from tools.judge.panel import Panel
 from tools.judge.wire import JudgeLimits
 from tools.task import PLAYBOOK, Budget, Task, device_of, language_of
 
@@ -65,7 +68,7 @@ class Workbench:
     models: Mapping[Role, str] = field(default_factory=dict)
     price_of: PriceOf = unpriced
     instruments: bool = False
-    quiet: threading.Lock = field(default_factory=threading.Lock)
+    quiet: AbstractContextManager[object] = field(default_factory=threading.Lock)
 
     def time_spent(self, budget: Budget) -> str:
         """Which budget of time is spent by now, as a clause; empty while none is."""
@@ -121,11 +124,16 @@ def answers_beside(library: Path | None) -> Path:
     return place.with_name(f"{place.name}-answers")
 
 
+def _is_here(device: Device) -> bool:
+    """Whether what is for this device can be run and timed."""
+    return device.kind == "cpu" or device == present_gpu()
+
+
 USUAL = Thinking()
 
 
 class Stopping(Exception):
-    """The run is being stopped: no further node begins."""
+    """The run is being stopped: no further node begins. The message may say why, as a clause."""
 
 
 class Workbenches:
@@ -137,6 +145,7 @@ class Workbenches:
         limits: the judge's deadlines and time for measuring; None for its own.
         thinking: where prices, the journal and the task's crew come from.
         instruments: climb the profiler's ladder, which takes seconds, for trials that lead.
+        lane: held by whoever uses the device, where other runs of this process may want it too.
     """
 
     def __init__(
@@ -147,8 +156,10 @@ class Workbenches:
         *,
         thinking: Thinking = USUAL,
         instruments: bool = False,
+        lane: "threading.RLock | None" = None,
     ) -> None:
         self._instruments = instruments
+        self._lane = lane
         self._library_folder = library_folder
         self._crew = crew
         self._limits = limits
@@ -160,6 +171,13 @@ class Workbenches:
     def stop(self) -> None:
         """Let no further node begin: attempts that run in threads of their own end with theirs."""
         self._stopping = True
+
+    def abandon(self) -> None:
+        """Stop now: judges are ended while they work, and nothing is said of what they judged."""
+        self.stop()
+        with self._lock:
+            for bench in self._open.values():
+                bench.judge.abandon()
 
     def check(self, task: Task, where: str) -> None:
         """Complain of what the task's models need and don't have, before anything is made.
@@ -181,38 +199,50 @@ class Workbenches:
         with self._lock:
             if run_dir not in self._open:
                 self._open[run_dir] = self._opened(RunFolder(Path(run_dir)), task)
+            if self._stopping:
+                raise Stopping
             return self._open[run_dir]
 
-    def judge_of(self, task: Task, folder: RunFolder) -> Judge | AheadOfTime:
+    def judge_of(self, task: Task, folder: RunFolder) -> Judge | AheadOfTime | Panel:
         """The judge of a run, its own unless a subclass knows better."""
+        if len(task.workloads) > 1:
+            here = _is_here(device_of(task, "task: target"))
+            return Panel(task, folder.scratch, self._judge_in, on_device=here)
+        return self._judge_in(task, folder.scratch)
+
+    def _judge_in(self, task: Task, scratch: Path) -> Judge | AheadOfTime:
         device = device_of(task, "task: target")
-        if device.kind == "cpu" or device == present_gpu():
+        if _is_here(device):
             # What `auto` means is decided once: the judge is told.
             told = task.model_copy(update={"target": device.kind})
-            return Judge(told, folder.scratch, self._limits)
-        judge = Judge(task, folder.scratch, self._limits)
+            return Judge(told, scratch, self._limits)
+        judge = Judge(task, scratch, self._limits)
         return AheadOfTime(judge, device, language_of(task, device, "task"))
 
     def _opened(self, folder: RunFolder, task: Task) -> Workbench:
         folder.adopt(task)
         meter = Meter(folder.spent)
-        library = Library.open(self._library_folder, for_run=True)
+        library = library_for(task.without).open(self._library_folder, for_run=True)
         library.refresh()
         answers = Answers(answers_beside(self._library_folder)) if task.cache else None
         price_of = self._thinking.price_of or Prices.load(task.prices).usd
         journal = self._thinking.journal_of(folder, task.budget, price_of, answers)
-        judge = MeteredJudge(self.judge_of(task, folder), meter)
+        lane = None if self._lane is None else Lane(self._lane, meter)
+        judge = MeteredJudge(self.judge_of(task, folder), meter, lane)
         crew = self._crew or (self._thinking.crew_of or crew_for)(task, library, judge, journal)
         return Workbench(
             folder=folder,
             judge=judge,
             library=library,
-            crew=crew if isinstance(crew, Crew) else crew(task, library, journal),
+            crew=crew_without(
+                crew if isinstance(crew, Crew) else crew(task, library, journal), task.without
+            ),
             journal=journal,
             meter=meter,
             models=models_of(task),
             price_of=price_of,
-            instruments=self._instruments,
+            instruments=self._instruments and "profiler" not in task.without,
+            quiet=lane or threading.Lock(),
         )
 
     def close(self, run_dir: str) -> None:

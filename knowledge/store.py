@@ -93,12 +93,17 @@ class Library:
         shelf: Shelf = server_shelf(where, home) if is_address(where) else folder_shelf(home)
         return cls(
             shelf,
-            Memory(home),
+            cls.memory_in(home),
             project,
             embedding or chosen_embedding(),
             fusion or Fusion(),
             for_run=for_run,
         )
+
+    @classmethod
+    def memory_in(cls, home: Path) -> Memory:
+        """The memory beside the shelf in a folder; a library that keeps none has another."""
+        return Memory(home)
 
     @property
     def place(self) -> str:

@@ -65,6 +65,10 @@ class AheadOfTime:
             told = " ".join(answer.message.split())
             raise BadInput("task: backend", f"CUDA C++ can't be compiled here: {told}")
 
+    def cautions(self) -> tuple[str, ...]:
+        """What a reader of any verdict on this task must know."""
+        return self.examine().cautions
+
     def survey(self) -> tuple[Baselines, Roofline]:
         """No baseline can be measured; the roofline is what the device's data sheet states.
 
@@ -119,6 +123,10 @@ class AheadOfTime:
     def profile(self, candidate: Candidate) -> Profile | None:
         """None: nothing ran."""
         return None
+
+    def abandon(self) -> None:
+        """End the judge at once; a compiler that is at work ends by itself."""
+        self._judge.abandon()
 
     def close(self) -> None:
         """End the judge; twice is fine."""

@@ -1,11 +1,35 @@
 """What is learned before anyone writes a kernel: facts, baselines, roofline."""
 
+from collections.abc import Iterable
 from typing import Literal
 
 from pydantic import Field
 
 from knowledge.opgraph import Frozen, OpGraph, TensorSpec
 from knowledge.parts import Part
+
+# What the judge cautions of where a verdict, or a time, says nothing: a wrong kernel would pass, or
+# a right one has nothing to compute.
+BLIND = "the judge cannot tell right from wrong on this task: {what} would pass"
+CONSTANT = "the output does not depend on the input"
+_BLIND_START = BLIND.partition("{")[0]
+
+
+def is_blind(caution: str) -> bool:
+    """Whether a caution says that a wrong kernel would pass."""
+    return caution.startswith(_BLIND_START)
+
+
+def telling_nothing(cautions: Iterable[str]) -> str:
+    """The caution that makes any speed on a task meaningless; empty where there is none.
+
+    A judge of several workloads puts a workload's name before it.
+    """
+    return next((one for one in cautions if CONSTANT in one or _BLIND_START in one), "")
+
+
+# A caution, and what the drop-in goes by.
+MUTATES = "the reference changes its own inputs, so every call gets a private copy of them"
 
 
 class ReferenceFacts(Frozen):
@@ -37,10 +61,17 @@ class ReferenceFacts(Frozen):
     )
 
 
-class Baseline(Frozen):
-    """One way of running the reference unchanged; `failed` says why it could not be measured."""
+# `cudagraphs`: max-autotune, its launches recorded into CUDA graphs.
+BaselineName = Literal["eager", "compile", "max-autotune", "cudagraphs", "fastest"]
 
-    name: Literal["eager", "compile", "max-autotune"]
+
+class Baseline(Frozen):
+    """One way of running the reference unchanged; `failed` says why it could not be measured.
+
+    `fastest` is the mean over several workloads of whichever is the fastest on each.
+    """
+
+    name: BaselineName
     median_ms: float | None
     failed: str = ""
 
@@ -108,3 +139,12 @@ class Roofline(Frozen):
         """The time of the bound that applies over the measured time; 1 = at the bound."""
         bound_ms = self.memory_ms if self.bound_at(measured_ms) == "memory" else self.compute_ms
         return bound_ms / measured_ms
+
+
+class WorkloadFacts(Frozen):
+    """What is learned of one of several workloads before anyone writes a kernel."""
+
+    name: str
+    facts: ReferenceFacts
+    baselines: Baselines
+    roofline: Roofline

@@ -11,53 +11,28 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from knowledge.device import Device, resolve
 from knowledge.errors import BadInput
-from knowledge.opgraph import DTYPE_BYTES
+from tools.expression import is_dotted_name, read_expression
+from tools.workload import InputSpec, Section, Workload, named
+from tools.workload_files import bring_workloads, check_definition, existing_file, source_at
+
+__all__ = [
+    "PLAYBOOK", "ROLES", "Budget", "InputSpec", "ModelSettings", "Models", "Part", "Section",
+    "Task", "Tolerance", "Workload", "device_of", "language_of", "load_task", "parse_task",
+]  # fmt: skip
 
 # In the place of a model's id: the crew of rules.
 PLAYBOOK = "playbook"
 ROLES = ("planner", "coder", "debugger", "profiler")
+# What a run can do without, so that what it is worth can be measured.
+Part = Literal["library", "experience", "debugger", "profiler"]
 SEE_EXAMPLES = "See examples/ for task files."
-
-
-class Section(BaseModel):
-    """A part of the task file: immutable, closed to unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class InputSpec(Section):
-    """One generated argument of forward, for tasks that name an operator or a module."""
-
-    shape: tuple[int, ...] = Field(description="sizes; [] is a scalar tensor")
-    dtype: str = Field("float32", description="a torch dtype by its name")
-    high: int | None = Field(
-        None, gt=0, description="integers are drawn from [0, high); floats too, if it is given"
-    )
-
-    @model_validator(mode="after")
-    def _possible(self) -> Self:
-        if any(size < 1 for size in self.shape):
-            raise ValueError(f"shape {list(self.shape)} has a size below 1")
-        if self.dtype not in DTYPE_BYTES:
-            near = difflib.get_close_matches(self.dtype, DTYPE_BYTES, n=1)
-            mend = f'did you mean "{near[0]}"?' if near else f"known: {', '.join(DTYPE_BYTES)}"
-            raise ValueError(f'dtype "{self.dtype}" is unknown; {mend}')
-        if "int" in self.dtype and self.high is None:
-            raise ValueError(f"dtype {self.dtype} needs high: values are drawn from [0, high)")
-        if self.dtype.startswith(("bool", "complex")) and self.high is not None:
-            raise ValueError(f"high means nothing to dtype {self.dtype}")
-        return self
+SUBJECTS = ("reference", "op", "module", "definition")
+# Each is verified and timed for every trial.
+MOST_WORKLOADS = 16
 
 
 class Tolerance(Section):
@@ -143,10 +118,18 @@ class Task(Section):
     reference: Path | None = Field(
         None, description="file with class Model, get_inputs(), get_init_inputs()"
     )
-    op: str | None = Field(None, description="a dotted operator, e.g. torch.nn.functional.gelu")
+    op: str | None = Field(
+        None, description="torch.nn.functional.gelu, or an expression: torch.softmax(x @ w, -1)"
+    )
     module: str | None = Field(None, description="package.module:ClassName")
+    definition: Path | None = Field(
+        None, description="a definition in the flashinfer-bench schema, as a JSON file"
+    )
     inputs: tuple[InputSpec, ...] = Field(
-        (), description="for op and module: what forward is given"
+        (), description="for op and module: what forward is given, as a list or by name"
+    )
+    workloads: tuple[Workload, ...] = Field(
+        (), description="sets of inputs, all verified and timed; the first leads the planning"
     )
     arguments: dict[str, Any] = Field(
         {}, description="for op: keyword arguments; for module: its constructor's"
@@ -171,11 +154,24 @@ class Task(Section):
     model_settings: ModelSettings = ModelSettings()
     prices: Path | None = Field(None, description="a TOML file with prices of your own")
     cache: bool = Field(False, description="use answers to the same question from earlier runs")
-    strategy: Literal["greedy", "beam", "evolve"] = "beam"
+    strategy: Literal["greedy", "beam", "evolve"] = Field(
+        "beam", description="which trials the next plans build on"
+    )
     seed: int = Field(0, description="of what a strategy leaves to chance; evolve does")
     width: int = Field(2, ge=1, le=16, description="plans that are tried per round")
     pages: Literal["machine", "huge"] = Field(
         "machine", description="huge: judge, baselines and candidate all get huge pages from malloc"
+    )
+    autotune: bool | None = Field(
+        None,
+        description="hold kernels against torch.compile's max-autotune too, on a GPU also with CUDA"
+        " graphs; None: on GPUs",
+    )
+    without: tuple[Part, ...] = Field(
+        (), description="parts that are switched off, to see what they are worth"
+    )
+    licence: str = Field(
+        "", description="of what is made fast, e.g. Apache-2.0; kept with data that is exported"
     )
     budget: Budget = Budget()
 
@@ -190,6 +186,11 @@ class Task(Section):
     @classmethod
     def _one_for_all(cls, value: Any) -> Any:
         return {"default": value} if isinstance(value, str) else value
+
+    @field_validator("without", mode="before")
+    @classmethod
+    def _one_part(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
 
     @field_validator("base_url")
     @classmethod
@@ -207,21 +208,87 @@ class Task(Section):
             raise ValueError(f"crew {self.crew} needs a model, e.g. model: openai:gpt-5")
         return self
 
+    @field_validator("inputs", mode="before")
+    @classmethod
+    def _by_name(cls, value: Any) -> Any:
+        return named(value)
+
     @model_validator(mode="after")
     def _one_subject(self) -> Self:
-        given = [key for key in ("reference", "op", "module") if getattr(self, key) is not None]
+        given = [key for key in SUBJECTS if getattr(self, key) is not None]
         if len(given) != 1:
-            named = " and ".join(given) or "none of them"
-            raise ValueError(f"give exactly one of reference, op, module (found {named})")
-        if self.reference is None and not self.inputs:
-            example = "inputs: [{shape: [4096, 4096], dtype: float32}]"
-            raise ValueError(f"{given[0]} needs inputs, e.g. {example}")
-        if self.reference is not None and (self.inputs or self.arguments):
-            mend = "a reference brings get_inputs()"
-            raise ValueError(f"inputs and arguments belong to op and module; {mend}")
+            found = " and ".join(given) or "none of them"
+            raise ValueError(f"give exactly one of {', '.join(SUBJECTS)} (found {found})")
+        subject = given[0]
+        if subject in ("reference", "definition"):
+            self._check_brings_inputs(subject)
+        else:
+            self._check_takes_inputs(subject)
         if strange := [key for key in self.arguments if not key.isidentifier()]:
             raise ValueError(f'argument "{strange[0]}" is not a name')
+        names = [workload.name for workload in self.workloads]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f'two workloads are called "{twice[0]}"; give each a name of its own')
+        if len(names) > MOST_WORKLOADS:
+            mend = "name those you want, e.g. workloads: {file: path.jsonl, only: [uuid, uuid]}"
+            raise ValueError(f"{len(names)} workloads; at most {MOST_WORKLOADS} are judged: {mend}")
         return self
+
+    def _check_brings_inputs(self, subject: str) -> None:
+        """A file and a definition say themselves what forward is given."""
+        if self.inputs or self.arguments:
+            mend = "a reference brings get_inputs()"
+            if subject == "definition":
+                mend = "a definition brings its own, and workloads their values"
+            raise ValueError(f"inputs and arguments belong to op and module; {mend}")
+        for workload in self.workloads:
+            if workload.inputs:
+                raise ValueError(f"workload {workload.name}: inputs belong to op and module")
+            if subject == "reference" and not workload.constants:
+                raise ValueError(
+                    f"workload {workload.name}: give values for the file's own constants, "
+                    "e.g. {N: 4096}"
+                )
+            if subject == "definition" and workload.constants:
+                key = next(iter(workload.constants))
+                raise ValueError(
+                    f"workload {workload.name}: {key} is not a key of a definition's workload; "
+                    "it has axes and inputs"
+                )
+
+    def _check_takes_inputs(self, subject: str) -> None:
+        """An operator and a module are told what forward is given, once or by every workload."""
+        if self.inputs and self.workloads:
+            raise ValueError("give inputs, or workloads that have inputs each, not both")
+        sets = [(w.name, w.inputs) for w in self.workloads] or [("", self.inputs)]
+        for name, inputs in sets:
+            place = f"workload {name}: " if name else ""
+            if not inputs:
+                example = "inputs: [{shape: [4096, 4096], dtype: float32}]"
+                raise ValueError(f"{place}{subject} needs inputs, e.g. {example}")
+            if argument_names(inputs) != argument_names(sets[0][1]):
+                told = ", ".join(argument_names(sets[0][1]))
+                raise ValueError(f"{place}every workload has the inputs of the first: {told}")
+        for workload in self.workloads:
+            if strange := [*workload.constants, *workload.axes, *workload.given]:
+                told = f"{strange[0]} is not a known key; it has name and inputs"
+                raise ValueError(f"workload {workload.name}: {told}")
+        names = argument_names(sets[0][1])
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f'two inputs are called "{twice[0]}"')
+        if self.op is not None and not is_dotted_name(self.op, names):
+            if self.arguments:
+                raise ValueError("arguments go with a named op; write them into the expression")
+            read_expression(self.op, names)
+
+    def at(self, workload: Workload) -> "Task":
+        """The same task with one of its workloads alone."""
+        return self.model_copy(update={"workloads": (workload,)})
+
+
+def argument_names(inputs: tuple[InputSpec, ...]) -> tuple[str, ...]:
+    """What forward calls its inputs."""
+    return tuple(spec.name or f"input_{place}" for place, spec in enumerate(inputs))
 
 
 def device_of(task: Task, where: str) -> Device:
@@ -271,7 +338,7 @@ def load_task(path: Path, overrides: tuple[str, ...] = ()) -> Task:
     """Read a task file.
 
     Args:
-        path: the YAML file; a relative `reference` is looked up beside it.
+        path: the YAML file; a relative path in it is looked up beside it.
         overrides: `key=value` or `section.key=value` texts that replace what the file says; a value
             is YAML.
 
@@ -303,23 +370,23 @@ def parse_task(
     raw = deepcopy({"name": Path(where).stem, **raw})
     for text in overrides:
         _override(raw, text)
+    bring_workloads(raw, where, folder)
     try:
         task = Task.model_validate(raw)
     except ValidationError as error:
         raise _readable(error, where) from error
     found = {
-        key: _existing(folder, path, f"{where}: {key}")
-        for key, path in (("reference", task.reference), ("prices", task.prices))
-        if path is not None
+        key: existing_file(folder, path, f"{where}: {key}")
+        for key in ("reference", "definition", "prices")
+        if (path := getattr(task, key)) is not None
     }
-    return task.model_copy(update=found)
-
-
-def _existing(folder: Path, path: Path, place: str) -> Path:
-    resolved = (folder / path).resolve()
-    if not resolved.is_file():
-        raise BadInput(place, f"{path} does not exist.", f"It was looked for in {folder}.")
-    return resolved
+    task = task.model_copy(update=found)
+    if task.definition is not None:
+        check_definition(task.definition, task.workloads, where)
+    if task.reference is not None:
+        for workload in task.workloads:
+            source_at(task.reference, workload, f"{where}: workloads")
+    return task
 
 
 def _override(raw: dict[str, Any], text: str) -> None:
@@ -342,7 +409,8 @@ def _readable(error: ValidationError, where: str) -> BadInput:
     """One complaint of pydantic, as one line that names the key and the nearest known one."""
     # A misspelt key is also a missing one: the misspelling is what the user can see.
     first = min(error.errors(), key=lambda complaint: complaint["type"] != "extra_forbidden")
-    path = [str(part) for part in first["loc"]]
+    # A definition's inputs are kept apart from specs, under a name that is ours.
+    path = ["inputs" if part == "given" else str(part) for part in first["loc"]]
     place = f"{where}: {'.'.join(path)}" if path else where
     if first["type"] == "extra_forbidden":
         known = _keys_of(path[:-1])
@@ -355,9 +423,10 @@ def _readable(error: ValidationError, where: str) -> BadInput:
 def _keys_of(path: list[str]) -> list[str]:
     sections: dict[str, type[Section]] = {
         "budget": Budget, "tolerance": Tolerance, "inputs": InputSpec, "model": Models,
-        "model_settings": ModelSettings,
+        "model_settings": ModelSettings, "workloads": Workload,
     }  # fmt: skip
-    return sorted((sections[path[0]] if path else Task).model_fields)
+    inner = next((sections[part] for part in reversed(path) if part in sections), Task)
+    return sorted(inner.model_fields)
 
 
 def _one_line(error: Exception) -> str:

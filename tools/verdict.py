@@ -44,7 +44,7 @@ class Timing(Frozen):
 
     `noise` is this machine's own A/A ratio: how far from 1 the same code against itself may read
     (0.01 = 1%). A win is real only if the interval's lower end clears `1 + noise` against every
-    baseline measured.
+    baseline measured. Over several `workloads` the figures are geometric means of theirs.
     """
 
     candidate_ms: float
@@ -64,6 +64,14 @@ class Timing(Frozen):
     stopped_early: bool = Field(
         False, description="let go at a checkpoint, wholly behind a faster candidate"
     )
+    workloads: tuple["WorkloadTiming", ...] = Field(
+        (), description="what the figures are means of, the first one leading; empty for one alone"
+    )
+
+    @property
+    def lead(self) -> "Timing":
+        """The leading workload's own figures, which go with the reference's facts."""
+        return self.workloads[0].timing if self.workloads else self
 
     @property
     def against_best(self) -> Comparison:
@@ -76,12 +84,22 @@ class Timing(Frozen):
         return self.against_best.low > 1.0 + self.noise
 
 
+class WorkloadTiming(Frozen):
+    """How fast a candidate is on one of several workloads."""
+
+    name: str
+    timing: Timing
+
+
 class CaseResult(Frozen):
     """One correctness case: the kind of input, and how far off the worst element was."""
 
     name: str
     passed: bool
     worst: float = Field(description="largest |y - y64| divided by what was allowed there")
+    shapes: tuple[tuple[int, ...], ...] = Field(
+        (), description="of the input tensors, in a case whose shapes are not the task's own"
+    )
 
 
 class Hashes(Frozen):

@@ -77,6 +77,7 @@ def common(brief: Brief) -> dict[str, Any]:
         "noise": f"{brief.baselines.noise:.1%}",
         "roofline": views.roofline_lines(brief.roofline),
         "calls": views.call_lines(brief),
+        "workloads": views.workload_lines(brief),
         "trials": views.trial_views(brief),
     }
 

@@ -252,3 +252,13 @@ def _words(text: str, most: int) -> str:
         kept.append(line)
         left -= words
     return "\n".join(kept)
+
+
+def workload_lines(brief: Brief) -> list[str]:
+    """Each workload's inputs and fastest baseline; none where there is only one."""
+    found = []
+    for one in brief.workloads:
+        best = one.baselines.best
+        told = f", {best.name} {best.median_ms:.4g} ms" if best and best.median_ms else ""
+        found.append(f"{one.name}: {'; '.join(tensor_lines(one.facts.inputs))}{told}")
+    return found

@@ -13,7 +13,7 @@ import yaml
 from agents.brief import Plan
 from benchmarks.experience import Row, at_most, chosen, document_of, measure
 from benchmarks.pairs import PAIRS, Pair
-from eval.run import Ended, Execute
+from eval.process import Ended, Execute
 from graph.events import Planned, Prepared, TrialJudged, append_event
 from graph.record import BASELINE_PLAN
 from knowledge.errors import BadInput

@@ -85,6 +85,9 @@ class LastingJudge(Judge):
     def close(self) -> None:
         """Left to work for the next run."""
 
+    def abandon(self) -> None:
+        """Left to work too."""
+
     def end(self) -> None:
         super().close()
 

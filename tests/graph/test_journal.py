@@ -9,6 +9,7 @@ import pytest
 from agents.llm.exchange import Exchange, Spent
 from graph.folder import RunFolder
 from graph.journal import Answers, RunJournal, at_work
+from graph.ledger import Ledger
 from graph.messages import LONGEST
 from tests.graph.speaking import MODEL, exchange, price
 from tools.task import Budget, InputSpec, Task
@@ -165,3 +166,11 @@ def test_a_key_in_a_message_is_never_written(
     for path in folder.path.rglob("*.jsonl"):
         assert "planted" not in path.read_text()
     assert "[redacted]" in said(RunJournal(folder, ROOMY).find("k"))
+
+
+def test_a_line_of_json_may_hold_other_ends_of_lines(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "lines.jsonl")
+    for line in ('{"said": "one\u2028two\x85three"}', '{"said": "four"}'):
+        ledger.append(line)
+    assert ledger.whole_lines() == ledger.recover()[0]
+    assert len(ledger.whole_lines()) == 2

@@ -209,7 +209,6 @@ def test_a_dtype_among_the_arguments_becomes_a_dtype() -> None:
         ({"op": "tocrh.relu"}, 'there is no module tocrh. Did you mean "torch"?'),
         ({"op": "torch.nn.GELU"}, "is a class. Write module: torch.nn:GELU"),
         ({"op": "torch.pi"}, "cannot be called"),
-        ({"op": "torch.relu; import os"}, "is not a name of that kind"),
         ({"module": "torch.nn:LayerNrom"}, 'Did you mean "LayerNorm"?'),
         ({"module": "torch.nn.LayerNorm"}, "For example: torch.nn:LayerNorm"),
         ({"module": "torch.nn:Parameter"}, "is not a torch.nn.Module class"),

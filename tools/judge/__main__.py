@@ -12,11 +12,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from knowledge.errors import BadInput
-from tools.candidate import Candidate
+from tools.candidate import Backend, Candidate
 from tools.facts import Baselines
 from tools.judge.client import Judge
+from tools.judge.panel import Panel
 from tools.judge.source import parse_candidate
-from tools.task import parse_task
+from tools.judge.whole import judge_whole
+from tools.task import Task, load_task, parse_task
 from tools.told import printable
 from tools.verdict import (
     BuildFailed,
@@ -37,7 +39,9 @@ ACCEPTED, REJECTED, BAD_INPUT = 0, 1, 2
 
 
 def run(
-    reference: Annotated[Path, typer.Argument(help="file with Model, get_inputs, get_init_inputs")],
+    reference: Annotated[
+        Path, typer.Argument(help="file with Model, get_inputs, get_init_inputs; or a task's YAML")
+    ],
     candidate: Annotated[Path, typer.Argument(help="file with ModelNew")],
     target: Annotated[str, typer.Option(help="auto, cpu, cuda, or a device's name")] = "auto",
     no_time: Annotated[bool, typer.Option("--no-time", help="judge correctness alone")] = False,
@@ -49,20 +53,15 @@ def run(
     """Judge CANDIDATE against REFERENCE: is it right, and how fast is it?"""
     try:
         source = _read_candidate(candidate)
-        raw = {
-            "name": reference.stem or "op",
-            "reference": str(reference),
-            "target": target,
-            # On a machine with a GPU, `auto` would mean that.
-            "backend": "cpp" if "cpp_kernel" in source else "auto",
-            "pages": pages,
-        }
-        task = parse_task(raw, str(reference), Path.cwd())
-        with (
-            tempfile.TemporaryDirectory(prefix="judge-", ignore_cleanup_errors=True) as scratch,
-            Judge(task, Path(scratch)) as judge,
-        ):
-            cautions, baselines, verdict = _judge(judge, source, not no_time)
+        task = _task_of(reference, source, target, pages)
+        with tempfile.TemporaryDirectory(prefix="judge-", ignore_cleanup_errors=True) as scratch:
+            judge = _judge_of(task, Path(scratch))
+            try:
+                language: Backend = "cpp" if "cpp_kernel" in source else "torch"
+                kernel = Candidate(source=source, backend=language)
+                cautions, baselines, verdict = judge_whole(judge, kernel, timed=not no_time)
+            finally:
+                judge.close()
     except BadInput as error:
         _refuse(error, as_json)
     if as_json:
@@ -92,20 +91,30 @@ def _read_candidate(path: Path) -> str:
     return source
 
 
-def _judge(
-    judge: Judge, source: str, timed: bool
-) -> tuple[tuple[str, ...], Baselines | None, Verdict]:
-    cautions = judge.cautions()
-    candidate = Candidate(source=source, backend="cpp" if "cpp_kernel" in source else "torch")
-    verdict = judge.verify(candidate)
-    if not isinstance(verdict, Correct) or not timed:
-        return cautions, None, verdict
-    baselines, _ = judge.survey()
-    names = tuple(row.name for row in baselines.rows if row.median_ms is not None)
-    measured = judge.measure(candidate, names)
-    if isinstance(measured, Correct):
-        measured = verdict.model_copy(update={"timing": measured.timing})
-    return cautions, baselines, measured
+def _task_of(path: Path, source: str, target: str, pages: str) -> Task:
+    """What is judged against: a reference file, or the task that a YAML file holds.
+
+    Raises:
+        BadInput: it can't be read, or holds something else.
+    """
+    # On a machine with a GPU, `auto` would mean that.
+    backend = "cpp" if "cpp_kernel" in source else "auto"
+    if path.suffix in (".yaml", ".yml"):
+        asked = {"target": target, "pages": pages, "backend": backend}
+        usual = {"target": "auto", "pages": "machine", "backend": "auto"}
+        return load_task(path, tuple(f"{k}={v}" for k, v in asked.items() if v != usual[k]))
+    raw = {
+        "name": path.stem or "op",
+        "reference": str(path),
+        "target": target,
+        "backend": backend,
+        "pages": pages,
+    }
+    return parse_task(raw, str(path), Path.cwd())
+
+
+def _judge_of(task: Task, scratch: Path) -> Judge | Panel:
+    return Panel(task, scratch, Judge) if len(task.workloads) > 1 else Judge(task, scratch)
 
 
 def _document(
@@ -156,6 +165,13 @@ def _show_timing(console: Console, verdict: Correct) -> None:
         table.add_row(
             row.baseline, f"{row.baseline_ms:.3f} ms", f"{row.candidate_ms:.3f} ms",
             f"{row.speedup:.2f}x", f"{row.low:.2f} to {row.high:.2f}", str(row.blocks),
+        )  # fmt: skip
+    for one in timing.workloads:
+        row = one.timing.against_best
+        table.add_row(
+            escape(f"  {one.name}: {row.baseline}"), f"{row.baseline_ms:.3f} ms",
+            f"{row.candidate_ms:.3f} ms", f"{row.speedup:.2f}x",
+            f"{row.low:.2f} to {row.high:.2f}", str(row.blocks),
         )  # fmt: skip
     console.print(table)
     for reading in timing.readings[-1:]:

@@ -53,6 +53,10 @@ class JudgeDied(Exception):
     """The judge's process ended without a reply; the message is the end of its log."""
 
 
+class JudgeClosed(Exception):
+    """The judge was abandoned: there is no answer, and nothing is said of whatever was asked."""
+
+
 class Judge:
     """A judge of one task; thread-safe, since requests wait for each other. To be closed.
 
@@ -71,6 +75,7 @@ class Judge:
         self._requests = -1
         self._replies = -1
         self._unread = b""
+        self._abandoned = False
 
     def __enter__(self) -> Self:
         return self
@@ -156,6 +161,17 @@ class Judge:
         with self._lock:
             self._stop()
 
+    def abandon(self) -> None:
+        """End the process at once, from any thread, also while it works.
+
+        Whoever waits for an answer, and whoever asks from now on, gets `JudgeClosed`.
+        """
+        self._abandoned = True
+        process = self._process
+        if process is not None:
+            # The zygote and all runners end with the channel that it holds.
+            process.kill()
+
     def _verdict(self, request: Request) -> Verdict:
         try:
             reply = self._ask_twice(request)
@@ -168,7 +184,7 @@ class Judge:
         try:
             return self._ask_twice(request)
         except JudgeDied as death:
-            origin = str(self._task.reference or self._task.name)
+            origin = str(self._task.reference or self._task.definition or self._task.name)
             last = str(death).strip().splitlines()
             said = f" ({last[-1][:200]})" if last else ""
             raise BadInput(
@@ -180,6 +196,7 @@ class Judge:
 
         Raises:
             BadInput: the user's input is wrong.
+            JudgeClosed: it was abandoned.
             JudgeDied: both died.
         """
         with self._lock:
@@ -189,11 +206,15 @@ class Judge:
                 self._stop()
             try:
                 return self._ask(request)
-            except JudgeDied:
+            except JudgeDied as death:
                 self._stop()
+                if self._abandoned:
+                    raise JudgeClosed from death
                 raise
 
     def _ask(self, request: Request) -> Reply:
+        if self._abandoned:
+            raise JudgeClosed
         if self._process is None:
             self._start()
             opened = self._exchange(Open(task=self._task, limits=self._limits))
@@ -241,6 +262,9 @@ class Judge:
         os.close(to_read)
         os.close(to_write)
         self._unread = b""
+        if self._abandoned:
+            # By another thread, before there was a process that it could have ended.
+            self._process.kill()
 
     def _stop(self) -> None:
         if self._process is None:

@@ -112,6 +112,11 @@ class Case:
         return _typical(self.expected)
 
     @cached_property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Of the input tensors."""
+        return tuple(tuple(tensor.shape) for tensor in tensors_of(self.inputs))
+
+    @cached_property
     def like(self) -> tuple[torch.Tensor, ...]:
         """The outputs' shapes and dtypes, without their values."""
         return tuple(tensor.to("meta") for tensor in self.truth.reference)
@@ -305,7 +310,12 @@ class Exam:
             fairly = self._matches(outputs, shaken, _typical(shaken), case.slack, fair=True)
             if _passed(fairly) or not _passed(matches):
                 matches = fairly
-        result = CaseResult(name=name or case.name, passed=_passed(matches), worst=_worst(matches))
+        result = CaseResult(
+            name=name or case.name,
+            passed=_passed(matches),
+            worst=_worst(matches),
+            shapes=case.shapes if case.kind == "shape" else (),
+        )
         return result, _told(matches)
 
     def _matches(

@@ -94,7 +94,7 @@ class Gauntlet:
 
     def run(self, candidate: Candidate) -> Verdict:
         """Judge a candidate's correctness."""
-        program = Program(candidate.source, "ModelNew")
+        program = Program(candidate.source, "ModelNew", packages=self.exam.subject.packages)
         try:
             homeless = self._all_cases(program)
             if homeless:

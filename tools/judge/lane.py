@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -33,7 +34,7 @@ class Program:
     """What a runner is to load.
 
     `compile` has torch.compile wrap it, in a `mode` of its own; `search` are folders that its
-    imports are looked up in.
+    imports are looked up in, `packages` what it may import beside: paths of the user's own.
     """
 
     source: str
@@ -41,6 +42,17 @@ class Program:
     compile: bool = False
     search: tuple[str, ...] = ()
     mode: str | None = None
+    packages: tuple[str, ...] = ()
+
+    @property
+    def visible(self) -> tuple[Path, ...]:
+        """What its runner must be able to read."""
+        return tuple(map(Path, (*self.search, *self.packages)))
+
+    @property
+    def path(self) -> tuple[str, ...]:
+        """Where its imports are looked up."""
+        return (*self.search, *(str(Path(package).parent) for package in self.packages))
 
 
 @dataclass(frozen=True)
@@ -232,7 +244,7 @@ class Lane:
         message = {
             "op": "load", "path": str(path), "name": program.class_name, "arguments": encoded,
             "seed": seed, "compile": program.compile, "mode": program.mode,
-            "search": list(program.search), **self.address,
+            "search": list(program.path), **self.address,
             "layouts": [layout.to_json() for layout in bundle.layouts],
         }  # fmt: skip
         try:

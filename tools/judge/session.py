@@ -8,7 +8,6 @@ import functools
 import subprocess
 import tempfile
 from collections.abc import Callable
-from hashlib import sha256
 from pathlib import Path
 
 import torch
@@ -19,6 +18,7 @@ from tools.candidate import Candidate
 from tools.examine import examine
 from tools.facts import Baselines, ReferenceFacts, Roofline
 from tools.judge.begun import Begun
+from tools.judge.digest import judge_digest
 from tools.judge.exam import Exam, Weights
 from tools.judge.gauntlet import Gauntlet
 from tools.judge.inductor import Furnishing
@@ -214,7 +214,8 @@ class Session:
     ) -> Verdict:
         if failed := self.build(candidate):
             return failed
-        measured = ground.measure(Program(candidate.source, "ModelNew"), against, to_beat)
+        program = Program(candidate.source, "ModelNew", packages=self.subject.packages)
+        measured = ground.measure(program, against, to_beat)
         if not isinstance(measured, Measured):
             return measured
         self._timings[candidate.digest] = measured.timing
@@ -300,7 +301,7 @@ class Session:
         environment = {CPP_CACHE: str(self.cache), CUDA_CACHE: str(self.cache)}
         if program.compile and (made := self._furnishing.folder()):
             environment[INDUCTOR] = str(made)
-        runner = self.zygote.fork(self._memory(), environment, tuple(map(Path, program.search)))
+        runner = self.zygote.fork(self._memory(), environment, program.visible)
         self.isolation = ", ".join([self.zygote.jail.name, *runner.in_force])
         limits = self.limits
         if program.compile:
@@ -335,17 +336,6 @@ class Session:
         """End every runner and free all shared memory."""
         self._drop_ground()
         self._furnishing.close()
-
-
-@functools.cache
-def judge_digest() -> str:
-    """Which judge this is: a hash over the text of everything that decides."""
-    tools = Path(__file__).parents[1]
-    texts = sorted([*tools.glob("*.py"), *tools.glob("judge/*.py"), *tools.glob("runner/*.py")])
-    digest = sha256()
-    for path in texts:
-        digest.update(path.relative_to(tools).as_posix().encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()
 
 
 def open_session(task: Task, folder: Path, limits: JudgeLimits, zygote: Zygote) -> Session:

@@ -16,20 +16,18 @@ import torch
 from torch.utils import _pytree as pytree
 
 from knowledge.errors import BadInput
+from tools.facts import BLIND, CONSTANT, MUTATES
 from tools.judge.compare import compare, expect, relative_errors, typical_error
 from tools.judge.inputs import secret_seed
 from tools.judge.lane import Program
 from tools.judge.oracle import Oracle, Truth, own
 from tools.judge.site import Host, Site
-from tools.materialise import materialise
+from tools.materialise import materialise, packages_of
 from tools.reference import load, tensors_of
 from tools.runner.values import CannotTravel, encode
 from tools.task import Task
 
-BLIND = "the judge cannot tell right from wrong on this task: {what} would pass"
 QUICK_SECONDS, QUICK_CALLS = 0.05, 20
-CONSTANT = "the output does not depend on the input"
-MUTATES = "the reference changes its own inputs, so every call gets a private copy of them"
 
 
 class Subject:
@@ -48,6 +46,8 @@ class Subject:
         expanded: for each output, whether the reference returns it with a repeated dimension.
         private: the reference writes to its inputs.
         updated: names of the buffers and parameters that a call of forward changes.
+        packages: paths of the user's own package, which a kernel may import as well: its class is
+            derived from one in there.
 
     Raises:
         BadInput: the reference cannot be loaded or run, or not be judged.
@@ -57,8 +57,9 @@ class Subject:
         self.task = task
         self.site = site or Host()
         self.device = self.site.device
-        self.origin = str(task.reference) if task.reference is not None else task.name
+        self.origin = str(task.reference or task.definition or task.name)
         self.loaded = load(materialise(task), self.origin, self.device)
+        self.packages = packages_of(task)
         self.oracle = Oracle(self.loaded)
         self.seed = secret_seed()
         self.model = self.loaded.build(self.seed)
@@ -72,7 +73,7 @@ class Subject:
     def program(self, compile_it: bool, mode: str | None = None) -> Program:
         """The reference as a baseline runner loads it."""
         beside = (str(Path(self.origin).parent),) if self.task.reference is not None else ()
-        return Program(self.loaded.source, "Model", compile_it, beside, mode)
+        return Program(self.loaded.source, "Model", compile_it, beside, mode, self.packages)
 
     def _check_travel(self) -> None:
         given = {

@@ -3,9 +3,8 @@
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
-from tools.facts import Baseline, Baselines
+from tools.facts import Baseline, BaselineName, Baselines
 from tools.judge import blocks, clock, plausible
 from tools.judge.blocks import Arm
 from tools.judge.clock import BaselineBroke, Clock, Kept
@@ -32,8 +31,9 @@ from tools.verdict import (
 )
 
 EAGER, AGAIN, COMPILE, CANDIDATE = "eager", "eager again", "compile", "candidate"
-# Without CUDA's graphs, whose results the next call overwrites: no drop-in may do that.
-AUTOTUNE, AUTOTUNE_MODE = "max-autotune", "max-autotune-no-cudagraphs"
+# torch's modes by the baseline's name. With CUDA graphs a result is copied out of the graph's
+# memory, which the next call overwrites: no drop-in may leave it there.
+MODES = {"max-autotune": "max-autotune-no-cudagraphs", "cudagraphs": "max-autotune"}
 REASON_LIMIT = 300
 # Whose worst element misses by so many tolerances loses bits on some inputs, timed or not.
 NEAR_MISS = 10.0
@@ -140,9 +140,17 @@ class Ground:
         return tuple(found)
 
     @property
-    def _compiled_baselines(self) -> tuple[Literal["compile", "max-autotune"], ...]:
-        """The ways of torch.compile that are measured; tuning chooses among GPU kernels alone."""
-        return ("compile",) if self.subject.device.type == "cpu" else ("compile", "max-autotune")
+    def _compiled_baselines(self) -> tuple[BaselineName, ...]:
+        """The ways of torch.compile that are measured.
+
+        Tuning chooses among kernels of products and convolutions: many on a GPU, few on a CPU,
+        where it is another compilation for little, and left out unless the task asks for it.
+        """
+        on_gpu = self.subject.device.type != "cpu"
+        asked = self.subject.task.autotune
+        if not (on_gpu if asked is None else asked):
+            return ("compile",)
+        return ("compile", "max-autotune", "cudagraphs") if on_gpu else ("compile", "max-autotune")
 
     def survey(self) -> Baselines:
         """Measure the baselines, interleaved, with eager against itself for the noise.
@@ -354,8 +362,9 @@ class Ground:
         return arm
 
     def _program(self, name: str) -> Program:
-        mode = AUTOTUNE_MODE if name == AUTOTUNE else None
-        return self.subject.program(compile_it=name in (COMPILE, AUTOTUNE), mode=mode)
+        return self.subject.program(
+            compile_it=name == COMPILE or name in MODES, mode=MODES.get(name)
+        )
 
     def _inherit(self, name: str) -> Lane | None:
         """An earlier ground's lane, given these weights and inputs: it spares a compilation."""

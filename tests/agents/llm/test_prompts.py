@@ -18,6 +18,7 @@ from knowledge.store import Library
 from tests.agents.llm.scripted import MemoryJournal, brief, fenced, model_plan, says, talk
 from tests.agents.llm.test_tools import Bench
 from tests.graph import builders
+from tools.facts import WorkloadFacts
 from tools.verdict import BuildFailed
 
 EXAMPLES = sorted((Path(__file__).parents[3] / "examples").glob("*.py"))
@@ -85,6 +86,18 @@ def test_a_first_question_has_no_parent_and_no_trials(library: Library) -> None:
     assert "parent is null" in told["planner"]
     assert "There is no parent" in told["coder"]
     assert "What was tried in this run" not in told["planner"]
+
+
+def test_every_role_is_told_of_all_workloads(library: Library) -> None:
+    one = WorkloadFacts(
+        name="short", facts=builders.facts(), baselines=builders.baselines(),
+        roofline=builders.roofline(),
+    )  # fmt: skip
+    two = one.model_copy(update={"name": "long"})
+    for role, told in asked_by_all(brief(workloads=(one, two)), library, model_plan()).items():
+        assert "- short: float32[2048, 4096], compile 9.64 ms" in told, role
+        assert "- long: float32[2048, 4096]" in told, role
+    assert "# Workloads" not in asked_by_all(brief(), library, model_plan())["coder"]
 
 
 def test_an_op_without_a_graph_says_why(library: Library) -> None:

@@ -64,3 +64,74 @@ def test_a_mistake_is_one_line_and_exit_code_2(reference, candidate, told, tmp_p
     assert told in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert done.stdout == ""
+
+
+TWO = """\
+op: torch.softmax(x, -1)
+workloads:
+  - inputs: {x: {shape: [48, 64]}}
+  - {name: wide, inputs: {x: {shape: [7, 1000]}}}
+target: cpu
+"""
+ONE_WIDTH = """\
+import torch
+
+
+class ModelNew(torch.nn.Module):
+    def forward(self, x):
+        return torch.softmax(x, -1) if x.shape[-1] == 64 else torch.softmax(x, 0)
+"""
+
+
+def test_a_kernel_is_judged_on_every_workload_of_a_task(tmp_path):
+    (tmp_path / "two.yaml").write_text(TWO)
+    (tmp_path / "right.py").write_text(ONE_WIDTH.replace("(x, 0)", "(x, -1)"))
+    (tmp_path / "wrong.py").write_text(ONE_WIDTH)
+    done = judge(tmp_path / "two.yaml", tmp_path / "right.py", "--no-time", "--json")
+    assert done.returncode == 0, done.stderr
+    names = {
+        case["name"].partition(": ")[0] for case in json.loads(done.stdout)["verdict"]["cases"]
+    }
+    assert names == {"48x64", "wide"}
+    done = judge(tmp_path / "two.yaml", tmp_path / "wrong.py", "--no-time")
+    assert done.returncode == 1
+    assert "rejected on the workload wide" in done.stdout
+
+
+OWN = """\
+import torch
+
+
+class Gated(torch.nn.Module):
+    def __init__(self, features):
+        super().__init__()
+        self.gain = torch.nn.Parameter(torch.ones(features))
+
+    def forward(self, x):
+        return x * self.gain * torch.sigmoid(x)
+"""
+DERIVED = """\
+import torch
+
+from layers_of_my_own import Gated
+
+
+class ModelNew(Gated):
+    def __init__(self):
+        super().__init__(features=32)
+
+    def forward(self, x):
+        return torch.nn.functional.silu(x) * self.gain
+"""
+
+
+def test_a_kernel_may_be_derived_from_a_class_of_the_users_own_package(tmp_path, monkeypatch):
+    # A runner is another user: it reads what everybody may.
+    tmp_path.chmod(0o755)
+    (tmp_path / "layers_of_my_own.py").write_text(OWN)
+    (tmp_path / "kernel.py").write_text(DERIVED)
+    task = "module: layers_of_my_own:Gated\narguments: {features: 32}\n"
+    (tmp_path / "gated.yaml").write_text(f"{task}inputs: [{{shape: [48, 32]}}]\ntarget: cpu\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    done = judge(tmp_path / "gated.yaml", tmp_path / "kernel.py", "--no-time")
+    assert done.returncode == 0, done.stdout + done.stderr

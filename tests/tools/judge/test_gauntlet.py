@@ -1,8 +1,15 @@
 """What the exam asks beyond ordinary inputs, and what a kernel may answer."""
 
+from pathlib import Path
+
 import pytest
 
+from knowledge.device import resolve
+from knowledge.opgraph import TensorSpec
 from tools.candidate import Candidate
+from tools.export import Shipment, kernel_text
+from tools.facts import ReferenceFacts
+from tools.signature import signatures_of
 from tools.verdict import ContractBroken, Correct, Crashed, WrongOutput
 
 SOFTMAX = """
@@ -22,6 +29,17 @@ class ModelNew(torch.nn.Module):
         y = torch.relu(self.norm(x))
         {last}
         return y
+"""
+
+
+SHIPPED = """
+import torch
+class ModelNew(torch.nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.norm = torch.nn.BatchNorm1d(channels)
+    def forward(self, x):
+        return self.norm(x).clamp(min=0)
 """
 
 
@@ -90,6 +108,33 @@ def test_a_verdict_carries_the_hashes_of_all_three(judge_fully):
     assert one.hashes.reference == other.hashes.reference
     assert one.hashes.source != other.hashes.source
     assert all(len(digest) == 64 for digest in one.hashes.model_dump().values())
+
+
+def test_what_is_shipped_stands_before_the_judge_as_its_kernel_did(judge_fully):
+    verdict = judge_fully("norm", SHIPPED, False)
+    assert isinstance(verdict, Correct), verdict
+    # On a crowded machine an exam has time for some of these only.
+    resized = {"another batch size", "a batch of one more", "another second dimension"}
+    for case in verdict.cases:
+        assert bool(case.shapes) is (case.name in resized)
+        assert case.shapes != ((128, 24),)
+    reference = Path(__file__).parents[2] / "references" / "norm.py"
+    spec = TensorSpec(shape=(128, 24), dtype="float32", strides=(24, 1))
+    facts = ReferenceFacts(
+        source=reference.read_text(encoding="utf-8"), digest="", graph=None, inputs=(spec,),
+        outputs=(spec,), flops=1, moved_bytes=1,
+    )  # fmt: skip
+    shipment = Shipment(
+        candidate=Candidate(source=SHIPPED, backend="torch"),
+        reference=facts.source,
+        verdict=verdict,
+        signatures=signatures_of(facts, verdict.cases, resolve("cpu", "test")),
+        returns="tensor",
+        updates=("norm.running_mean", "norm.running_var", "norm.num_batches_tracked"),
+    )
+    assert "ship(OPERATOR" in kernel_text(shipment)
+    again = judge_fully("norm", kernel_text(shipment), False)
+    assert isinstance(again, Correct), again
 
 
 def test_a_candidate_behind_another_is_let_go_early(judges):
