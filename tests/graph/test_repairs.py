@@ -15,7 +15,9 @@ from agents.playbook.debugger import PlaybookDebugger
 from agents.playbook.profiler import PlaybookProfiler
 from graph.build import build_graph
 from graph.record import RunRecord
-from graph.report.views import attempts
+from graph.report.attempts import attempts
+from graph.report.kin import bases_of
+from graph.report.limits import Limits
 from graph.state import RunInput
 from graph.summary import record_of
 from graph.workbench import Workbenches
@@ -138,7 +140,8 @@ def test_the_run_ends_with_a_right_kernel(record: RunRecord) -> None:
 
 
 def test_the_report_says_what_was_mended_and_whether_it_helped(record: RunRecord) -> None:
-    failed = [one for one in attempts(record) if one.words.label != "correct" and one.mend]
+    rows = attempts(record, bases_of(record), Limits(), {}).rows
+    failed = [one for one in rows if one.words.label != "correct" and one.mend]
     assert len(failed) >= len(FAULTS)
     assert all("trial" in one.outcome for one in failed)
     assert any("It helped" in one.outcome for one in failed)

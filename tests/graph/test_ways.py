@@ -19,6 +19,7 @@ from graph.mcp.hall import Hall, Settings
 from graph.mcp.server import build_server
 from graph.record import RunRecord
 from graph.run import app
+from tests.graph import served
 from tests.graph.mcp_bench import ask
 from tools.runner.jail import PROJECT
 
@@ -67,8 +68,18 @@ def by_mcp(folder: Path, library: Path) -> str:
         hall.close()
 
 
-# The HTTP API of `langgraph dev` is a way too, and has its place here: by_http_api.
-WAYS: tuple[Way, ...] = (by_command, by_python, by_mcp)
+def by_http_api(folder: Path, library: Path) -> str:
+    """`langgraph dev`, and a client of its API."""
+    served.skip_without_studio()
+    task = {
+        "reference": str(EXAMPLE), "target": "cpu", "seed": SEED,
+        "budget": {"trials": TRIALS, "minutes": MINUTES},
+    }  # fmt: skip
+    with served.server(folder, KERNELWRIGHT_LIBRARY=str(library)) as running:
+        return served.winner_over_http(running, task)
+
+
+WAYS: tuple[Way, ...] = (by_command, by_python, by_mcp, by_http_api)
 
 
 @pytest.mark.exhaustive
