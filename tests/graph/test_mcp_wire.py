@@ -68,10 +68,10 @@ async def cancel_optimize(client: Client) -> str:
     return heard[0].removeprefix("run ")
 
 
-def descendants(name: str) -> list[psutil.Process]:
-    """Processes that this one started whose command names a file or module."""
+def descendants(name: str, earlier: set[psutil.Process]) -> list[psutil.Process]:
+    """Processes that came of this one since, whose command names a file or module."""
     found = []
-    for one in psutil.Process().children(recursive=True):
+    for one in set(psutil.Process().children(recursive=True)) - earlier:
         try:
             if any(name in part for part in one.cmdline()):
                 found.append(one)
@@ -80,9 +80,9 @@ def descendants(name: str) -> list[psutil.Process]:
     return found
 
 
-def gone_within(seconds: float, name: str) -> bool:
+def gone_within(seconds: float, name: str, earlier: set[psutil.Process]) -> bool:
     end = time.monotonic() + seconds
-    while descendants(name):
+    while descendants(name, earlier):
         if time.monotonic() > end:
             return False
         time.sleep(0.1)
@@ -103,6 +103,8 @@ def conversation(
         cwd=PROJECT,
     )
     told: dict[str, Any] = {"runs": folder / "runs"}
+    # Other tests' judges, which last as long as the session.
+    earlier = set(psutil.Process().children(recursive=True))
 
     async def talk() -> None:
         async with Client(command) as client:
@@ -113,14 +115,14 @@ def conversation(
             told["finish"] = await ask(client, "finish", task=task)
             told["cancelled"] = await cancel_optimize(client)
             told["judge_ended"] = await anyio.to_thread.run_sync(
-                gone_within, 10.0, "tools.judge.service"
+                gone_within, 10.0, "tools.judge.service", earlier
             )
             # The server is there for the next call.
             told["device"] = await ask(client, "device", name="cpu")
             told["open"] = await ask(client, "start_task", **RELU, trials=2, rules_first=0)
             # Those that are orphaned when the server ends are found no more from here.
-            told["processes"] = psutil.Process().children(recursive=True)
-            told["with_judge"] = bool(descendants("tools.judge.service"))
+            told["processes"] = list(set(psutil.Process().children(recursive=True)) - earlier)
+            told["with_judge"] = bool(descendants("tools.judge.service", earlier))
 
     anyio.run(talk)
     _, told["left"] = psutil.wait_procs(told["processes"], timeout=15.0)

@@ -80,7 +80,7 @@ def test_the_figures_are_in_every_document(record: RunRecord) -> None:
     assert 'id="workloads"' in page
     assert "3x50x2048 float32" in page
     kernel = (folder / "best" / "kernel.py").read_text()
-    assert "wide: [3, 50, 2048] float32" in kernel
+    assert "wide: 3x50x2048 float32" in kernel
 
 
 def a_win_on_two() -> RunRecord:

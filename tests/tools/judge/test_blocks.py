@@ -61,6 +61,18 @@ def test_what_a_request_costs_is_shared_by_the_calls_of_a_burst():
     assert row.candidate_ms == pytest.approx(0.01)
 
 
+def test_what_is_put_off_in_most_calls_alone_is_told_from_a_busy_machine():
+    # An alarm that sometimes rings before the call is over: then the work is in it.
+    caught, late = arm("", [8.0] * 14), arm("", [0.3] * 26, copies_ms=4.0)
+    lazy = Arm("candidate", None, [*caught.samples, *late.samples])
+    assert "left for after" in mismatch(lazy, arm("eager", noisy(8.0)), 0.0)
+    # Where the machine delays a baseline's copies as often, nothing is said of the candidate.
+    quick, slow = arm("", [8.0] * 14), arm("", [8.0] * 26, copies_ms=6.0)
+    busy = Arm("eager", None, [*quick.samples, *slow.samples])
+    honest = Arm("candidate", None, [*quick.samples, *slow.samples])
+    assert mismatch(honest, busy, 0.0) == ""
+
+
 def test_a_quick_kernel_cannot_put_off_what_would_be_nothing_for_a_slow_one():
     eager = arm("eager", noisy(0.02), copies_ms=0.001, calls=64)
     lazy = arm("candidate", [0.001] * 40, copies_ms=0.02, calls=64)
