@@ -23,15 +23,12 @@ from eval.problem import Problem
 from eval.process import Ended, Execute, free_memory
 from eval.provenance import provenance, versions
 from eval.results import FILE, Results, load, save
-from eval.run import sigterm_interrupts
+from eval.run import BAD_INPUT, INTERRUPTED, LIBRARY, sigterm_interrupts
 from eval.suite import choose, open_suite
 from eval.tables import in_words
 from eval.variant import VARIANTS, Variant, order_of, variants_named
 from graph.report.words import duration
 from knowledge.errors import BadInput
-
-BAD_INPUT, INTERRUPTED = 2, 130
-LIBRARY = "KERNELWRIGHT_LIBRARY"
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 

@@ -33,6 +33,7 @@ from knowledge.errors import BadInput
 DEFAULT_OUT = Path("runs/eval")
 NOT_ALL_CORRECT, BAD_INPUT, INTERRUPTED = 1, 2, 130
 OTHERS_SHOWN = 5
+LIBRARY = "KERNELWRIGHT_LIBRARY"
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -163,7 +164,7 @@ def main(  # noqa: PLR0913 - a command's options are its parameters
         _tell_of_others(results, tell)
         if not memory:
             # A score must not depend on what was run before; the problems' processes inherit this.
-            os.environ["KERNELWRIGHT_LIBRARY"] = str((folder / "library").resolve())
+            os.environ[LIBRARY] = str((folder / "library").resolve())
         arrangement = Arrangement(
             out=folder,
             memory_bytes=int(memory_gib * 2**30) if memory_gib is not None else free_memory(),

@@ -7,11 +7,12 @@ they may differ in what `get_inputs()` and `get_init_inputs()` return and in not
 
 import ast
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from knowledge.errors import BadInput
 from knowledge.reference_source import Unemittable, read_reference
+from tools.assignments import assignments, span_of
 
 
 def with_constants(source: str, values: Mapping[str, Any], where: str) -> str:
@@ -29,8 +30,7 @@ def with_constants(source: str, values: Mapping[str, Any], where: str) -> str:
         raise BadInput(where, f"is not Python: {error.msg} on line {error.lineno}.") from error
     found = _constants(module)
     read = _read_by_model(source)
-    lines = source.encode().splitlines(keepends=True)
-    places: list[tuple[ast.expr, str]] = []
+    places: list[tuple[tuple[int, int], str]] = []
     for name, value in values.items():
         place = found.get(name)
         if place is None:
@@ -41,10 +41,11 @@ def with_constants(source: str, values: Mapping[str, Any], where: str) -> str:
                 "Hand it to the constructor, or take it from the inputs' shapes.",
             )  # fmt: skip
         _check_kind(name, ast.literal_eval(place), value, where)
-        places.append((place, repr(value)))
-    for place, text in sorted(places, key=lambda pair: (-pair[0].lineno, -pair[0].col_offset)):
-        _replace(lines, place, text)
-    return b"".join(lines).decode()
+        places.append((span_of(place, source), repr(value)))
+    # From the end on, so that places before stay where they are.
+    for (start, end), text in sorted(places, reverse=True):
+        source = f"{source[:start]}{text}{source[end:]}"
+    return source
 
 
 def _constants(module: ast.Module) -> dict[str, ast.expr]:
@@ -52,28 +53,13 @@ def _constants(module: ast.Module) -> dict[str, ast.expr]:
     found: dict[str, ast.expr] = {}
     several: set[str] = set()
     for statement in module.body:
-        for name, value in _assigned(statement):
+        if isinstance(statement, ast.Assign) and len(statement.targets) > 1:
+            continue  # `A = B = 4` gives one literal two names
+        for name, value in assignments(statement):
             several |= {name} & set(found)
             found[name] = value
     literals = {name: value for name, value in found.items() if _is_literal(value)}
     return {name: value for name, value in literals.items() if name not in several}
-
-
-def _assigned(statement: ast.stmt) -> Iterator[tuple[str, ast.expr]]:
-    """Names that a statement gives a value, each with its own part of it."""
-    if isinstance(statement, ast.Assign) and len(statement.targets) == 1:
-        target, value = statement.targets[0], statement.value
-    elif isinstance(statement, ast.AnnAssign) and statement.value is not None:
-        target, value = statement.target, statement.value
-    else:
-        return
-    if isinstance(target, ast.Name):
-        yield target.id, value
-    elif isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):
-        # Several names at once, each with its own literal.
-        for one, part in zip(target.elts, value.elts, strict=False):
-            if isinstance(one, ast.Name):
-                yield one.id, part
 
 
 def _is_literal(value: ast.expr) -> bool:
@@ -113,10 +99,3 @@ def _check_kind(name: str, old: Any, new: Any, where: str) -> None:
     raise BadInput(
         where, f"{name} is {old!r}, and can't become {new!r}.", "Give the same kind of value."
     )
-
-
-def _replace(lines: list[bytes], place: ast.expr, text: str) -> None:
-    """Put a text in the place of an expression; columns count bytes."""
-    first, last = place.lineno - 1, (place.end_lineno or place.lineno) - 1
-    head, tail = lines[first][: place.col_offset], lines[last][place.end_col_offset or 0 :]
-    lines[first : last + 1] = [head + text.encode() + tail, *[b""] * (last - first)]

@@ -6,6 +6,8 @@ Text is changed where the number stands and nowhere else, so the op stays its au
 import ast
 from typing import NamedTuple
 
+from tools.assignments import assignments, span_of
+
 # What is smaller is a kernel size, a stride, a number of heads: not what memory hangs on.
 LEAST = 16
 
@@ -33,17 +35,16 @@ def constants(source: str) -> list[Constant]:
         tree = ast.parse(source)
     except (SyntaxError, ValueError):
         return []
-    starts = _line_starts(source)
     found: dict[str, tuple[int, int, int]] = {}
     derived: dict[str, set[str]] = {}
     again: set[str] = set()
     for statement in tree.body:
-        for target, value in _assignments(statement):
+        for target, value in assignments(statement):
             # What is bound twice has no one value.
             (again if target in derived else set()).add(target)
             derived[target] = _names(value)
             if isinstance(value, ast.Constant) and type(value.value) is int:
-                found[target] = (value.value, *_span(value, starts))
+                found[target] = (value.value, *span_of(value, source))
     of_inputs = _reached(tree, derived, "get_inputs")
     of_weights = _reached(tree, derived, "get_init_inputs", "Model")
     return [
@@ -61,25 +62,6 @@ def halvings(source: str) -> list[Constant]:
 def rewrite(source: str, constant: Constant, value: int) -> str:
     """The source with another value for a constant."""
     return f"{source[: constant.start]}{value}{source[constant.end :]}"
-
-
-def _assignments(statement: ast.stmt) -> list[tuple[str, ast.expr]]:
-    """Names and what they are bound to; `A, B = 1, 2` binds two."""
-    if isinstance(statement, ast.AnnAssign) and statement.value is not None:
-        targets: list[ast.expr] = [statement.target]
-        value = statement.value
-    elif isinstance(statement, ast.Assign):
-        targets, value = statement.targets, statement.value
-    else:
-        return []
-    pairs: list[tuple[str, ast.expr]] = []
-    for target in targets:
-        if isinstance(target, ast.Name):
-            pairs.append((target.id, value))
-        elif isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):
-            both = zip(target.elts, value.elts, strict=False)
-            pairs += [(name.id, one) for name, one in both if isinstance(name, ast.Name)]
-    return pairs
 
 
 def _names(tree: ast.AST) -> set[str]:
@@ -101,19 +83,3 @@ def _reached(tree: ast.Module, derived: dict[str, set[str]], *roots: str) -> set
             reached.add(name)
             waiting |= bodies.get(name, set()) | derived.get(name, set())
     return reached
-
-
-def _line_starts(source: str) -> list[bytes]:
-    return source.encode().splitlines(keepends=True)
-
-
-def _span(node: ast.expr, lines: list[bytes]) -> tuple[int, int]:
-    """Where a node stands, in characters of the source; ast counts bytes of UTF-8 in a line."""
-    assert node.end_lineno is not None
-    assert node.end_col_offset is not None
-
-    def place(line: int, column: int) -> int:
-        before = b"".join(lines[: line - 1]) + lines[line - 1][:column]
-        return len(before.decode())
-
-    return place(node.lineno, node.col_offset), place(node.end_lineno, node.end_col_offset)

@@ -80,7 +80,7 @@ def _export(
     module: torch.nn.Module, inputs: tuple[Any, ...], *, strict: bool
 ) -> torch.export.ExportedProgram:
     torch.compiler.reset()
-    with _silence(), torch.no_grad():
+    with silence(), torch.no_grad():
         try:
             exported = torch.export.export(module, inputs, strict=strict)
             program: torch.export.ExportedProgram = exported.run_decompositions({})
@@ -90,7 +90,7 @@ def _export(
 
 
 @contextlib.contextmanager
-def _silence() -> Iterator[None]:
+def silence() -> Iterator[None]:
     """Keep the exporter's warnings and the graphs that it prints when it fails to itself."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)

@@ -77,13 +77,7 @@ class Lookers:
         """
         kernel = self._candidate(candidate)
         task = self._task(kernel, reference, op, inputs, arguments, target)
-        apart = Apart(task, self._hall)
-        found = await errand(
-            call,
-            self._hall,
-            lambda: apart.ask(lambda bench: self._judged(bench, kernel, timed)),
-            apart.bench.abandon,
-        )
+        found = await self._apart(call, task, lambda bench: self._judged(bench, kernel, timed))
         return Judged.of(
             found.verdict,
             kernel.digest,
@@ -112,13 +106,7 @@ class Lookers:
             task = Subject(target=target).task(self._hall, settings=ANY_OP)
         else:
             task = self._task(kernel, reference, op, inputs, None, target)
-        apart = Apart(task, self._hall)
-        failed = await errand(
-            call,
-            self._hall,
-            lambda: apart.ask(lambda bench: bench.build(kernel)),
-            apart.bench.abandon,
-        )
+        failed = await self._apart(call, task, lambda bench: bench.build(kernel))
         return Built(
             compiles=failed is None,
             told=quote(failed.log) if isinstance(failed, BuildFailed) else "",
@@ -145,6 +133,11 @@ class Lookers:
         task = self._task(kernel, reference, op, inputs, arguments, target)
         work = Profiling(kernel, task, self._hall)
         return Profiled.model_validate(await errand(call, self._hall, work.run, work.abandon))
+
+    async def _apart(self, call: Call, task: Task, question: Callable[[Bench], Answer]) -> Answer:
+        """What a judge of its own says; it is abandoned where the call is cancelled."""
+        apart = Apart(task, self._hall)
+        return await errand(call, self._hall, lambda: apart.ask(question), apart.bench.abandon)
 
     def _candidate(self, given: str) -> Candidate:
         source = candidate_text(given, self._hall.base)

@@ -3,7 +3,6 @@
 It only reads, and a run that can't be read is a row that says why.
 """
 
-import fcntl
 import json
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -14,6 +13,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import yaml
 from pydantic import ValidationError
 
+from graph.folder import RunFolder
 from graph.record import RunRecord
 from knowledge.errors import BadInput
 from knowledge.opgraph import Frozen
@@ -181,7 +181,7 @@ def _broken(path: Path, why: str) -> RunRow:
 def _unfinished(path: Path, ended: str) -> RunRow:
     """A run at work, or one that stopped, by its events."""
     events = _events(path / "events.jsonl")
-    working = is_held(path)
+    working = RunFolder(path).is_held()
     if not events and not working and not (path / "task.yaml").is_file():
         return _broken(path, "it has neither a task.yaml nor a report.json")
     device, trials = "", 0
@@ -281,18 +281,6 @@ def _moment(text: str) -> datetime:
 
 def _number(value: object) -> float | None:
     return float(value) if isinstance(value, int | float) else None
-
-
-def is_held(path: Path) -> bool:
-    """Whether a process works on the run; asked by a lock that is let go at once."""
-    try:
-        with (path / "lock").open("rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
 
 
 def first_problem(error: ValidationError) -> str:

@@ -3,13 +3,8 @@
 The tensors that it holds keep their names, so that weights go in and out by name.
 """
 
-import contextlib
 import copy
-import io
-import logging
 import operator
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +12,7 @@ import torch
 from torch.fx.graph import CodeGen
 
 from tools.capture.examples import NotWritable, drawn
+from tools.trace import silence
 
 HEADER = """import contextlib
 import pathlib
@@ -92,7 +88,7 @@ def _exported(module: torch.nn.Module, inputs: tuple[Any, ...]) -> torch.fx.Grap
     for strict in (True, False):
         # Running forward may change what a module holds, and that is the user's own.
         apart = copy.deepcopy(module) if _copies(module) else module
-        with _silence(), torch.no_grad():
+        with silence(), torch.no_grad():
             try:
                 program = torch.export.export(apart, inputs, strict=strict)
                 made: torch.fx.GraphModule = program.run_decompositions({}).module(
@@ -107,22 +103,6 @@ def _exported(module: torch.nn.Module, inputs: tuple[Any, ...]) -> torch.fx.Grap
 
 def _copies(module: torch.nn.Module) -> bool:
     return not isinstance(module, _Bare)
-
-
-@contextlib.contextmanager
-def _silence() -> Iterator[None]:
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with (
-            warnings.catch_warnings(),
-            contextlib.redirect_stdout(io.StringIO()),
-            contextlib.redirect_stderr(io.StringIO()),
-        ):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
 
 
 def _held(module: torch.fx.GraphModule) -> dict[str, torch.Tensor]:
