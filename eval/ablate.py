@@ -23,8 +23,9 @@ from eval.problem import Problem
 from eval.process import Ended, Execute, free_memory
 from eval.provenance import provenance, versions
 from eval.results import FILE, Results, load, save
-from eval.run import BAD_INPUT, INTERRUPTED, LIBRARY, sigterm_interrupts
+from eval.run import BAD_INPUT, INTERRUPTED
 from eval.suite import choose, open_suite
+from eval.surroundings import LIBRARY, sigterm_interrupts
 from eval.tables import in_words
 from eval.variant import VARIANTS, Variant, order_of, variants_named
 from graph.report.words import duration

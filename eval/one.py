@@ -1,6 +1,5 @@
 """One problem of a suite, from its task to its row, each step in a process of its own."""
 
-import ast
 import re
 import shutil
 import sys
@@ -13,6 +12,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from eval.neighbours import neighbours
 from eval.problem import Problem
 from eval.process import Ended, Execute, Limits, execute
 from eval.rows import SLACK_S, Broken, Row, Skipped, row_from
@@ -89,7 +89,11 @@ def run_problem(problem: Problem, arrangement: Arrangement, run: Execute) -> Row
         if looked.source is not None:
             assert task.reference is not None
             (folder / "reference.py").write_text(looked.source, encoding="utf-8")
-            _copy_neighbours(looked.source, task.reference.parent, folder)
+            # The modules that it imports from beside it come with its smaller copy.
+            for one in neighbours(task.reference, looked.source):
+                place = folder / one.relative_to(task.reference.parent)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(one, place)
             task = task.model_copy(update={"reference": (folder / "reference.py").resolve()})
             _write_task(task, folder)
     command, deadline_s = _command(task, folder, arrangement)
@@ -99,22 +103,6 @@ def run_problem(problem: Problem, arrangement: Arrangement, run: Execute) -> Row
     for left in (*folder.glob("run/*/scratch"), *folder.glob("judge-*")):
         shutil.rmtree(left, ignore_errors=True)
     return _labelled(row, problem, scaled)
-
-
-def _copy_neighbours(source: str, home: Path, folder: Path) -> None:
-    """The modules that a reference imports from beside it come with its smaller copy."""
-    for node in ast.walk(ast.parse(source)):
-        match node:
-            case ast.Import():
-                names = [alias.name for alias in node.names]
-            case ast.ImportFrom(module=str(module)):
-                names = [module]
-            case _:
-                continue
-        for name in names:
-            beside = home / f"{name.partition('.')[0]}.py"
-            if beside.is_file():
-                shutil.copy(beside, folder)
 
 
 def _labelled(row: Row, problem: Problem, scaled: tuple[Scaled, ...] = ()) -> Row:

@@ -39,6 +39,7 @@ class Screen:
         self._console = console
         self._quiet = quiet
         self._total = len(results.problems)
+        self._at_work: dict[str, None] = {}
         self._bar: Progress | None = None
         if console.is_terminal and not quiet:
             self._bar = Progress(
@@ -70,13 +71,19 @@ class Screen:
             self._bar.stop()
 
     def begin(self, problem: Problem) -> None:
-        """Show which problem is at work."""
+        """Show which problem is at work, or how many are."""
+        self._at_work[problem.task.name] = None
+        self._show_at_work()
+
+    def _show_at_work(self) -> None:
         if self._bar is not None:
-            name = problem.task.name
-            self._bar.update(self._task, description=escape(name if len(name) < 40 else name[:39]))
+            names = list(self._at_work)
+            told = names[0][:39] if len(names) == 1 else f"{len(names)} problems on their way"
+            self._bar.update(self._task, description=escape(told) if names else "")
 
     def end(self, row: Row, results: Results) -> None:
         """A line for the row, and the figures so far."""
+        self._at_work.pop(row.name, None)
         if self._quiet:
             return
         place = f"[{len(results.rows)}/{self._total}]"
@@ -86,6 +93,7 @@ class Screen:
         console.print(line, markup=False, highlight=False, soft_wrap=True, style=style)
         if self._bar is not None:
             self._bar.update(self._task, completed=len(results.rows), so_far=so_far(results))
+            self._show_at_work()
 
 
 def so_far(results: Results) -> str:

@@ -56,8 +56,10 @@ class Results(Frozen):
         return break_down(self.rows)
 
     def with_row(self, row: Row) -> "Results":
-        """These results and one more row."""
-        return self.model_copy(update={"rows": (*self.rows, row)})
+        """These results and one more row; rows stand in the suite's order, however they came."""
+        place = {name: number for number, name in enumerate(self.problems)}
+        rows = sorted((*self.rows, row), key=lambda one: place.get(one.name, len(place)))
+        return self.model_copy(update={"rows": tuple(rows)})
 
     @property
     def left(self) -> int:

@@ -140,7 +140,9 @@ class Broken(Frozen):
     name: str
     labels: Labels = Labels()
     seconds: float
-    reason: Literal["bad_input", "crashed", "timed_out", "out_of_memory", "flooded", "no_candidate"]
+    reason: Literal[
+        "bad_input", "crashed", "timed_out", "out_of_memory", "flooded", "no_candidate", "lost"
+    ]
     error: str
     scaled: tuple[Scaled, ...] = ()
 

@@ -3,12 +3,13 @@
 A problem that crashes, hangs or does not fit is a row of the results, never the end.
 """
 
+import importlib
 import json
 import os
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -17,55 +18,52 @@ import typer
 from rich.console import Console
 
 from eval.candidates import match_candidates
-from eval.one import Arrangement, run_problem
-from eval.page import write_page
+from eval.executor import Executor, Here
+from eval.keeper import Keeper, with_kept_rows
+from eval.one import Arrangement
 from eval.problem import Problem
-from eval.process import Execute, free_memory
+from eval.process import free_memory
 from eval.progress import Screen, Watcher
 from eval.provenance import provenance, versions
-from eval.results import FILE, Results, load, save
+from eval.results import FILE, Results, load
 from eval.rows import Skipped
 from eval.score import has_own_kernel
-from eval.suite import choose, open_suite, shard_of
+from eval.suite import Where, choose, open_suite, shard_of
+from eval.surroundings import LIBRARY, sigterm_interrupts, without_memory
 from eval.tables import parts_table, rows_table, summary_text
 from knowledge.errors import BadInput
 
 DEFAULT_OUT = Path("runs/eval")
 NOT_ALL_CORRECT, BAD_INPUT, INTERRUPTED = 1, 2, 130
 OTHERS_SHOWN = 5
-LIBRARY = "KERNELWRIGHT_LIBRARY"
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
 def evaluate(
-    results: Results,
-    problems: list[Problem],
-    arrangement: Arrangement,
-    run: Execute,
-    watch: Watcher,
+    results: Results, problems: list[Problem], executor: Executor, folder: Path, watch: Watcher
 ) -> Results:
-    """Run the problems that `results` has no row for, in order, writing the results after each.
+    """Run the problems that `results` has no row for, writing each row down when it comes.
 
     Args:
         results: the rows so far.
         problems: every one that is to have a row in the end.
-        arrangement: how they are run, and the folder of this evaluation.
-        run: how a problem's command is run.
+        executor: where and how they are run.
+        folder: of this evaluation.
         watch: is told of every problem.
     """
     done = {row.name for row in results.rows}
-    arrangement.out.mkdir(parents=True, exist_ok=True)
-    save(results, arrangement.out)
-    for problem in problems:
-        if problem.task.name in done:
-            continue
-        watch.begin(problem)
-        row = run_problem(problem, arrangement, run)
-        results = results.with_row(row)
-        save(results, arrangement.out)
-        write_page(results, arrangement.out)
-        watch.end(row, results)
+    folder.mkdir(parents=True, exist_ok=True)
+    keeper = Keeper(folder)
+    keeper.write(results)
+    left = [problem for problem in problems if problem.task.name not in done]
+    try:
+        for problem, row in executor.rows(left, watch.begin):
+            results = results.with_row(row)
+            keeper.keep(problem, row, results)
+            watch.end(row, results)
+    finally:
+        keeper.write(results)
     return results
 
 
@@ -117,6 +115,16 @@ def main(  # noqa: PLR0913 - a command's options are its parameters
         float | None,
         typer.Option("--wall-minutes", min=0.1, help="for one problem; its budget and 5 more"),
     ] = None,
+    executor: Annotated[
+        str | None, typer.Option("--executor", help="local or ray: this machine, or a cluster")
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option("--address", help="of a Ray cluster; without, one is started here")
+    ] = None,
+    beside: Annotated[
+        int | None,
+        typer.Option("--beside", min=1, help="problems that share a device of the cluster"),
+    ] = None,
     memory: Annotated[
         bool, typer.Option("--memory", help="use, and add to, what earlier runs have learned")
     ] = False,
@@ -160,20 +168,27 @@ def main(  # noqa: PLR0913 - a command's options are its parameters
             others=found.others,
             unmatched=matched.unmatched if matched is not None else (),
         )
+        where = _where(found.where, executor, address, beside)
         results, folder = _open_results(fresh, out, resume)
+        results = with_kept_rows(results, problems, folder)
         _tell_of_others(results, tell)
         if not memory:
-            # A score must not depend on what was run before; the problems' processes inherit this.
+            problems = without_memory(problems)
+            # Of pages alone; the problems' processes inherit it.
             os.environ[LIBRARY] = str((folder / "library").resolve())
         arrangement = Arrangement(
             out=folder,
-            memory_bytes=int(memory_gib * 2**30) if memory_gib is not None else free_memory(),
+            memory_bytes=int(memory_gib * 2**30) if memory_gib is not None else None,
             scale_inputs=scale_inputs,
             wall_s=wall_minutes * 60 if wall_minutes is not None else None,
             candidates=matched.candidates if matched is not None else None,
         )
-        with sigterm_interrupts(), Screen(console, results, quiet=quiet) as screen:
-            results = evaluate(results, problems, arrangement, arrangement.execute(), screen)
+        with (
+            sigterm_interrupts(),
+            _executor(where, arrangement, memory=memory, tell=tell) as runs,
+            Screen(console, results, quiet=quiet) as screen,
+        ):
+            results = evaluate(results, problems, runs, folder, screen)
     except BadInput as error:
         tell(str(error))
         raise typer.Exit(BAD_INPUT) from error
@@ -192,6 +207,47 @@ def main(  # noqa: PLR0913 - a command's options are its parameters
         raise typer.Exit(NOT_ALL_CORRECT)
 
 
+def _where(asked: Where, executor: str | None, address: str | None, beside: int | None) -> Where:
+    """Where the problems are run: as the options say, else as the suite does."""
+    given = {"executor": executor, "address": address, "beside": beside}
+    if address is not None and executor is None:
+        given["executor"] = "ray"
+    told = asked.model_dump() | {key: value for key, value in given.items() if value is not None}
+    if told["executor"] not in ("local", "ray"):
+        raise BadInput(f"--executor {executor}", "is unknown.", "Use local or ray.")
+    where = Where.model_validate(told)
+    if where.executor == "local" and (where.address or where.beside > 1):
+        key = "address" if where.address else "beside"
+        raise BadInput(f"--{key}", "is for --executor ray.", "Problems here run one by one.")
+    return where
+
+
+@contextmanager
+def _executor(
+    where: Where, arrangement: Arrangement, *, memory: bool, tell: Callable[[str], None]
+) -> Iterator[Executor]:
+    if where.executor == "local":
+        if arrangement.memory_bytes is None:
+            arrangement = replace(arrangement, memory_bytes=free_memory())
+        yield Here(arrangement, arrangement.execute())
+        return
+    try:
+        fleet = importlib.import_module("eval.fleet.cluster")
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "ray":
+            raise
+        mend = "Install it: pip install 'kernelwright[ray]', or ray."
+        raise BadInput("--executor ray", "needs the package ray.", mend) from error
+    with fleet.Cluster(
+        arrangement, where.address, beside=where.beside, memory=memory, tell=tell
+    ) as cluster:
+        try:
+            yield cluster
+        except fleet.FleetLost as error:
+            mend = "Go on with the same command and --out DIR --resume."
+            raise BadInput("--executor ray", f"{error}.", mend) from error
+
+
 def _lacking(results: Results) -> list[str]:
     """The problems without a correct kernel; a baseline in a kernel's place is none."""
     judged = [row for row in results.rows if not isinstance(row, Skipped)]
@@ -205,20 +261,6 @@ def _tell_of_others(results: Results, tell: Callable[[str], None]) -> None:
             tell(f"{what}: {one.file} ({one.reason})")
         if (more := len(files) - OTHERS_SHOWN) > 0:
             tell(f"{what}: {more} more files, listed in {FILE}")
-
-
-@contextmanager
-def sigterm_interrupts() -> Iterator[None]:
-    """End as by Ctrl-C, so that the problem at work is stopped with all it started."""
-
-    def stop(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    earlier = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, earlier)
 
 
 def _open_results(fresh: Results, out: Path | None, resume: bool) -> tuple[Results, Path]:

@@ -1,36 +1,47 @@
 """A suite: the problems of an evaluation, read and validated before the first one runs.
 
 Either a YAML list (each entry the path of a task file, or a task written inline, with or without
-labels) or a folder (`eval/folder.py`). Nothing here imports a reference.
+labels), also as `problems` beside keys that say where they are run, or a folder (`eval/folder.py`).
+Nothing here imports a reference.
 """
 
 import difflib
 from collections import Counter
+from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import yaml
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from eval.folder import from_folder
 from eval.problem import Labels, NotAProblem, Problem
 from knowledge.errors import BadInput
+from knowledge.opgraph import Frozen
 from tools.task import Task, load_task, parse_task
 
 EXPECTED = "Give a YAML list of tasks, or a folder of references."
 
 
+class Where(Frozen):
+    """Where the problems of a suite are run."""
+
+    executor: Literal["local", "ray"] = Field(
+        "local", description="one after another on this machine, or on a Ray cluster"
+    )
+    address: str = Field(
+        "", description="of a cluster, host:port or ray://host:port; empty for one of our own"
+    )
+    beside: int = Field(1, ge=1, description="problems that share a device, and time in turns")
+
+
 class Suite(NamedTuple):
-    """All problems, in their order, and the files that are none."""
+    """All problems, in their order, the files that are none, and where the suite asks to be run."""
 
     problems: list[Problem]
     others: tuple[NotAProblem, ...] = ()
-
-
-def load_suite(path: Path, overrides: tuple[str, ...] = ()) -> list[Problem]:
-    """The problems of a suite: see `open_suite`."""
-    return open_suite(path, overrides).problems
+    where: Where = Where()
 
 
 def open_suite(path: Path, overrides: tuple[str, ...] = ()) -> Suite:
@@ -39,10 +50,12 @@ def open_suite(path: Path, overrides: tuple[str, ...] = ()) -> Suite:
     Raises:
         BadInput: no such suite, a problem that is no valid task, none at all, or two of one name.
     """
+    others: list[NotAProblem] = []
+    where = Where()
     if path.is_dir():
         found, others = from_folder(path, overrides)
     else:
-        found, others = _from_file(path, overrides), []
+        found, where = _from_file(path, overrides)
     problems = [problem._replace(number=number) for number, problem in enumerate(found, 1)]
     if not problems:
         why = f" ({others[0].file}: {others[0].reason})" if others else ""
@@ -53,7 +66,7 @@ def open_suite(path: Path, overrides: tuple[str, ...] = ()) -> Suite:
             raise BadInput(
                 str(path), f'{count} problems are named "{name}".', "Give each a name of its own."
             )
-    return Suite(problems, tuple(others))
+    return Suite(problems, tuple(others), where)
 
 
 def choose(
@@ -115,7 +128,7 @@ def shard_of(problems: list[Problem], shard: str) -> list[Problem]:
     return problems[int(first) - 1 :: int(count)]
 
 
-def _from_file(path: Path, overrides: tuple[str, ...]) -> list[Problem]:
+def _from_file(path: Path, overrides: tuple[str, ...]) -> tuple[list[Problem], Where]:
     try:
         entries = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -124,9 +137,22 @@ def _from_file(path: Path, overrides: tuple[str, ...]) -> list[Problem]:
         raise BadInput(
             str(path), f"is not YAML ({' '.join(str(error).split())[:160]}).", EXPECTED
         ) from error
+    where = Where()
+    if isinstance(entries, dict) and isinstance(entries.get("problems"), list):
+        where = _where({key: entries[key] for key in entries if key != "problems"}, path)
+        entries = entries["problems"]
     if not isinstance(entries, list):
         raise BadInput(str(path), "is not a list of tasks.", EXPECTED)
-    return [_from_entry(entry, path, at, overrides) for at, entry in enumerate(entries, 1)]
+    found = [_from_entry(entry, path, at, overrides) for at, entry in enumerate(entries, 1)]
+    return found, where
+
+
+def _where(given: dict[Any, Any], path: Path) -> Where:
+    _require_known_keys(given, str(path), (*Where.model_fields, "problems"))
+    try:
+        return Where.model_validate(given, strict=True)
+    except ValidationError as error:
+        raise _readable(error, str(path)) from error
 
 
 def _from_entry(entry: Any, path: Path, at: int, overrides: tuple[str, ...]) -> Problem:
@@ -135,7 +161,7 @@ def _from_entry(entry: Any, path: Path, at: int, overrides: tuple[str, ...]) -> 
     if isinstance(entry, str):
         return Problem(load_task(folder / entry, overrides))
     if isinstance(entry, dict):
-        _require_known_keys(entry, where)
+        _require_known_keys(entry, where, (*Task.model_fields, *Labels.model_fields))
         if "name" not in entry:
             raise BadInput(where, "has no name.", "An inline task needs one.")
         task = {key: value for key, value in entry.items() if key not in Labels.model_fields}
@@ -143,8 +169,8 @@ def _from_entry(entry: Any, path: Path, at: int, overrides: tuple[str, ...]) -> 
     raise BadInput(where, f"is neither a path nor a task but {type(entry).__name__}.", EXPECTED)
 
 
-def _require_known_keys(entry: dict[Any, Any], where: str) -> None:
-    known = sorted({**Task.model_fields, **Labels.model_fields})
+def _require_known_keys(entry: dict[Any, Any], where: str, keys: Iterable[str]) -> None:
+    known = sorted(set(keys))
     for key in entry:
         if key not in known:
             near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
@@ -157,6 +183,9 @@ def _labels(entry: dict[str, Any], where: str) -> Labels:
     try:
         return Labels.model_validate(given, strict=True)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = f"{where}: {first['loc'][0]}"
-        raise BadInput(place, f"is {first['input']!r}.", f"{first['msg']}.") from error
+        raise _readable(error, where) from error
+
+
+def _readable(error: ValidationError, where: str) -> BadInput:
+    first = error.errors()[0]
+    return BadInput(f"{where}: {first['loc'][0]}", f"is {first['input']!r}.", f"{first['msg']}.")

@@ -2,8 +2,8 @@
 
 import threading
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,6 +14,7 @@ from tools.candidate import Candidate
 from tools.facts import Baselines, ReferenceFacts, Roofline, WorkloadFacts
 from tools.judge.client import Judge
 from tools.judge.panel import Panel
+from tools.judge.turns import Turns
 from tools.verdict import BuildFailed, Profile, Verdict
 
 Reply = TypeVar("Reply")
@@ -101,6 +102,36 @@ class Lane:
         self._lock.release()
 
 
+# What reads a clock, or runs under one that other work would disturb.
+TIMING = ("survey", "measure", "profile", "confirm")
+
+
+class Queue:
+    """Turns at a device that several processes share; waiting for one is no work.
+
+    Args:
+        turns: theirs.
+        meter: of this process's run.
+        on_cpu: the device is the CPU, so that compiling disturbs it as well.
+    """
+
+    def __init__(self, turns: Turns, meter: Meter, *, on_cpu: bool) -> None:
+        self._turns = turns
+        self._meter = meter
+        self._on_cpu = on_cpu
+
+    @contextmanager
+    def turn(self, what: str) -> Iterator[None]:
+        """Within this block a request of that name disturbs nobody, and nobody disturbs it."""
+        if what == "build" and not self._on_cpu:
+            yield
+            return
+        began = time.monotonic()
+        with self._turns.timing() if what in TIMING else self._turns.judging():
+            self._meter.excuse(time.monotonic() - began)
+            yield
+
+
 class MeteredJudge:
     """A judge whose requests are counted, one at a time; compiling leaves the device free.
 
@@ -108,11 +139,17 @@ class MeteredJudge:
         judge: does the work. For a device that is not here, no device is had.
         meter: is told of every request that ended.
         lane: is taken for whatever needs the device; None where no other run may want it.
+        queue: the same among processes.
     """
 
     def __init__(
-        self, judge: Judge | AheadOfTime | Panel, meter: Meter, lane: Lane | None = None
+        self,
+        judge: Judge | AheadOfTime | Panel,
+        meter: Meter,
+        lane: Lane | None = None,
+        queue: Queue | None = None,
     ) -> None:
+        self._queue = queue
         self._judge = judge
         self._meter = meter
         self._lane: AbstractContextManager[None] = lane or nullcontext()
@@ -175,7 +212,8 @@ class MeteredJudge:
         *,
         device: bool = True,
     ) -> Reply:
-        with self._lane if device else nullcontext(), self._turn:
+        queued = nullcontext() if self._queue is None else self._queue.turn(what)
+        with self._lane if device else nullcontext(), queued, self._turn:
             began = time.monotonic()
             try:
                 return ask()

@@ -24,13 +24,14 @@ from agents.playbook.profiler import PlaybookProfiler
 from agents.without import crew_without, library_for
 from graph.folder import RunFolder
 from graph.journal import Answers, PriceOf, RunJournal, unpriced
-from graph.meter import Lane, Meter, MeteredJudge
+from graph.meter import Lane, Meter, MeteredJudge, Queue
 from knowledge.catalogue import default_place, home_folder
 from knowledge.device import Device, present_gpu
 from knowledge.store import Library
 from tools.ahead import AheadOfTime
 from tools.judge.client import Judge
 from tools.judge.panel import Panel
+from tools.judge.turns import turns_of_process
 from tools.judge.wire import JudgeLimits
 from tools.task import PLAYBOOK, Budget, Task, device_of, language_of
 
@@ -228,7 +229,10 @@ class Workbenches:
         price_of = self._thinking.price_of or Prices.load(task.prices).usd
         journal = self._thinking.journal_of(folder, task.budget, price_of, answers)
         lane = None if self._lane is None else Lane(self._lane, meter)
-        judge = MeteredJudge(self.judge_of(task, folder), meter, lane)
+        turns = turns_of_process()
+        on_cpu = device_of(task, "task: target").kind == "cpu"
+        queue = None if turns is None else Queue(turns, meter, on_cpu=on_cpu)
+        judge = MeteredJudge(self.judge_of(task, folder), meter, lane, queue)
         crew = self._crew or (self._thinking.crew_of or crew_for)(task, library, judge, journal)
         return Workbench(
             folder=folder,

@@ -161,7 +161,7 @@ def keep(device: Device) -> Path:
 
 def present_gpu() -> Device | None:
     """The NVIDIA GPU of this machine by its page; None where there is none, or it has no page."""
-    names = tuple(_gpu_names())
+    names = tuple(gpu_names())
     found = (one for one in known_devices().values() if names and names[0] in one.detected_as)
     return next(found, None)
 
@@ -196,7 +196,7 @@ def describe_gpu(facts: DriverFacts) -> Device:
 
 
 def _present_gpu(where: str) -> Device:
-    names = tuple(_gpu_names())
+    names = tuple(gpu_names())
     if not names:
         raise BadInput(
             where, "no NVIDIA GPU was found on this machine.", "Use cpu, auto or a device's name."
@@ -211,7 +211,7 @@ def _present_gpu(where: str) -> Device:
     )
 
 
-def _gpu_names(root: Path = Path("/")) -> Iterator[str]:
+def gpu_names(root: Path = Path("/")) -> Iterator[str]:
     """The GPUs' names as the driver gives them, none where there is no driver."""
     pages = sorted((root / "proc/driver/nvidia/gpus").glob("*/information"))
     for page in pages:

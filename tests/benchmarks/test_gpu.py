@@ -10,7 +10,7 @@ import torch
 from benchmarks import gpu, gpu_prepare, gpu_results
 from benchmarks.gpu_results import Ceilings, Results, Row, SuiteRun
 from benchmarks.gpu_steps import better, driver_version, page_of, probe
-from eval.suite import load_suite
+from eval.suite import open_suite
 from knowledge.device import load_devices
 from tools.verdict import Comparison, DeviceReading, Timing
 
@@ -141,7 +141,7 @@ def test_the_suite_has_forty_problems_across_families_in_the_convention():
     entries = gpu_prepare.entries()
     assert len({entry["name"] for entry in entries}) == len(entries) >= 30
     assert len({entry["family"] for entry in entries}) >= 8
-    for problem in load_suite(gpu_prepare.SUITE):
+    for problem in open_suite(gpu_prepare.SUITE).problems:
         tree = ast.parse(problem.task.reference.read_text())
         names = {
             node.name for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)

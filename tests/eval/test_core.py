@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from eval.problem import Problem
-from eval.suite import load_suite
+from eval.suite import open_suite
 
 SUITE = Path(__file__).parents[2] / "eval" / "suites" / "core.yaml"
 HELD_OUT = SUITE.parent / "core" / "holdout"
@@ -13,7 +13,7 @@ HELD_OUT = SUITE.parent / "core" / "holdout"
 
 @pytest.fixture(scope="module")
 def problems() -> list[Problem]:
-    return load_suite(SUITE)
+    return open_suite(SUITE).problems
 
 
 def reference(problem: Problem) -> Path:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from eval import one
+from eval.executor import Here
 from eval.one import Arrangement
 from eval.problem import Problem
 from eval.results import Results, load
@@ -97,7 +98,7 @@ def run_all(folder: Path, names: list[str], monkeypatch: pytest.MonkeyPatch) -> 
     out = folder / "out"
     given = Arrangement(out, memory_bytes=3 * GIB, wall_s=180.0)
     run = one.partial(one.execute, limits=one.Limits(3 * GIB, disk_bytes=256 << 20))
-    evaluate(results, problems, given, run, Hurry(monkeypatch))
+    evaluate(results, problems, Here(given, run), out, Hurry(monkeypatch))
     return load(out)
 
 

@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from eval.compare import app as compare_app
 from eval.compare import markdown
+from eval.executor import Here
 from eval.one import Arrangement
 from eval.problem import Labels, Problem
 from eval.process import Ended
@@ -83,7 +84,8 @@ class Silent:
 def evaluate(results: Results, problems: list[Problem], out: Path, script: Script) -> Results:
     """Without a first look at each problem: what a script answers is the run's."""
     numbered = [one._replace(number=place) for place, one in enumerate(problems, 1)]
-    return evaluate_with(results, numbered, Arrangement(out, look_first=False), script, Silent())
+    executor = Here(Arrangement(out, look_first=False), script)
+    return evaluate_with(results, numbered, executor, out, Silent())
 
 
 def test_every_problem_gets_a_row_whatever_its_process_does(
@@ -157,6 +159,26 @@ def test_bad_input_exits_2_with_one_line_and_leaves_nothing(tmp_path: Path) -> N
     assert result.exit_code == 2
     assert len(result.stderr.strip().splitlines()) == 1
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["--executor", "slurm"], "--executor slurm: is unknown."),
+        (["--beside", "2"], "--beside: is for --executor ray."),
+        (["--executor", "local", "--address", "x:1"], "--address: is for --executor ray."),
+    ],
+)
+def test_where_it_is_run_is_checked_before_anything_is(
+    problems: list[Problem], tmp_path: Path, options: list[str], complaint: str
+) -> None:
+    suite = tmp_path / "suite.yaml"
+    suite.write_text(f"- {{name: one, reference: {tmp_path / 'op.py'}}}\n")
+    arguments = [str(suite), "--out", str(tmp_path / "out"), *options]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 2
+    assert complaint in result.stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_folder_with_results_is_never_overwritten(

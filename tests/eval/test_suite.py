@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from eval.problem import Labels, Problem
-from eval.suite import choose, load_suite, open_suite, shard_of
+from eval.suite import Where, choose, open_suite, shard_of
 from knowledge.errors import BadInput
 
 REFERENCE = "class Model:\n    pass\n"
@@ -29,14 +29,14 @@ def suite_file(folder: Path, entries: object) -> Path:
 
 def test_a_list_takes_paths_and_inline_tasks_both_relative_to_the_suite(folder: Path) -> None:
     inline = {"name": "own norm", "reference": "ops/norm.py", "budget": {"minutes": 2}}
-    tasks = [p.task for p in load_suite(suite_file(folder, ["ops/softmax.yaml", inline]))]
+    tasks = [p.task for p in open_suite(suite_file(folder, ["ops/softmax.yaml", inline])).problems]
     assert [task.name for task in tasks] == ["soft", "own norm"]
     assert tasks[1].reference == (folder / "ops" / "norm.py").resolve()
     assert tasks[1].budget.minutes == 2
 
 
 def test_in_a_folder_each_task_and_each_other_file_with_a_model_is_a_problem(folder: Path) -> None:
-    problems = load_suite(folder / "ops")
+    problems = open_suite(folder / "ops").problems
     assert [problem.task.name for problem in problems] == ["soft", "broken", "norm"]
     assert {problem.labels for problem in problems} == {Labels()}
 
@@ -44,7 +44,9 @@ def test_in_a_folder_each_task_and_each_other_file_with_a_model_is_a_problem(fol
 def test_settings_reach_every_problem(folder: Path) -> None:
     inline = {"name": "own norm", "reference": "ops/norm.py"}
     file = suite_file(folder, ["ops/softmax.yaml", inline])
-    tasks = [problem.task for problem in load_suite(file, ("pages=huge", "budget.trials=3"))]
+    tasks = [
+        problem.task for problem in open_suite(file, ("pages=huge", "budget.trials=3")).problems
+    ]
     assert {(task.pages, task.budget.trials) for task in tasks} == {("huge", 3)}
 
 
@@ -69,20 +71,45 @@ def test_a_mistake_in_a_suite_is_one_clear_line(
     folder: Path, entries: object, complaint: str
 ) -> None:
     with pytest.raises(BadInput) as raised:
-        load_suite(suite_file(folder, entries))
+        open_suite(suite_file(folder, entries))
     assert complaint in str(raised.value)
     assert "\n" not in str(raised.value)
 
 
+def test_a_suite_may_say_where_it_is_run(folder: Path) -> None:
+    problems = ["ops/softmax.yaml"]
+    asked = {"executor": "ray", "address": "10.0.0.1:6379", "beside": 2, "problems": problems}
+    found = open_suite(suite_file(folder, asked))
+    assert [problem.task.name for problem in found.problems] == ["soft"]
+    assert found.where == Where(executor="ray", address="10.0.0.1:6379", beside=2)
+    assert open_suite(suite_file(folder, problems)).where == Where()
+
+
+@pytest.mark.parametrize(
+    ("extra", "complaint"),
+    [
+        ({"executor": "slurm"}, "executor: is 'slurm'"),
+        ({"beside": 0}, "beside: is 0"),
+        ({"adress": "x:1"}, 'Did you mean "address"?'),
+    ],
+)
+def test_a_mistake_in_where_names_its_key(
+    folder: Path, extra: dict[str, object], complaint: str
+) -> None:
+    with pytest.raises(BadInput) as raised:
+        open_suite(suite_file(folder, {"problems": ["ops/softmax.yaml"], **extra}))
+    assert complaint in str(raised.value)
+
+
 def test_a_suite_that_is_not_there_is_bad_input(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="cannot be read"):
-        load_suite(tmp_path / "none.yaml")
+        open_suite(tmp_path / "none.yaml")
 
 
 def test_an_inline_task_may_carry_labels(folder: Path) -> None:
     labels = {"family": "norms", "kind": "single", "holdout": True}
     inline = {"name": "own norm", "reference": "ops/norm.py"} | labels
-    problems = load_suite(suite_file(folder, [inline, "ops/softmax.yaml"]))
+    problems = open_suite(suite_file(folder, [inline, "ops/softmax.yaml"])).problems
     assert [problem.labels for problem in problems] == [
         Labels(family="norms", kind="single", holdout=True),
         Labels(),
@@ -107,13 +134,13 @@ def test_problems_are_chosen_by_name_pattern_and_part(
         {"name": name, "reference": "ops/norm.py", "holdout": name == "conv_b"}
         for name in ("conv_a", "conv_b", "scan")
     ]
-    problems = choose(load_suite(suite_file(folder, entries)), only, holdout)
+    problems = choose(open_suite(suite_file(folder, entries)).problems, only, holdout)
     assert [problem.task.name for problem in problems] == chosen
 
 
 @pytest.mark.parametrize("only", ["softmux", "soft,norn", "conv*", ","])
 def test_a_name_that_no_problem_has_is_a_mistake(folder: Path, only: str) -> None:
-    problems: list[Problem] = load_suite(folder / "ops")
+    problems: list[Problem] = open_suite(folder / "ops").problems
     with pytest.raises(BadInput, match="--only"):
         choose(problems, only)
 
@@ -121,14 +148,14 @@ def test_a_name_that_no_problem_has_is_a_mistake(folder: Path, only: str) -> Non
 def test_a_name_with_brackets_or_a_comma_is_found_as_it_stands(folder: Path) -> None:
     names = ("level1/3_sum[int], all", "level1/3_sumi, all", "conv")
     entries = [{"name": name, "reference": "ops/norm.py"} for name in names]
-    problems = load_suite(suite_file(folder, entries))
+    problems = open_suite(suite_file(folder, entries)).problems
     assert [one.task.name for one in choose(problems, names[0])] == [names[0]]
     assert [one.task.name for one in choose(problems, "3_sum*")] == [*names[:2]]
 
 
 def test_shards_share_the_problems_out(folder: Path) -> None:
     entries = [{"name": str(n), "reference": "ops/norm.py"} for n in range(7)]
-    problems = load_suite(suite_file(folder, entries))
+    problems = open_suite(suite_file(folder, entries)).problems
     shards = [shard_of(problems, f"{part}/3") for part in (1, 2, 3)]
     assert sorted(p.number for shard in shards for p in shard) == list(range(1, 8))
     assert [len(shard) for shard in shards] == [3, 2, 2]

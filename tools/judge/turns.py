@@ -12,6 +12,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+# Names the folder where this process and others take turns; without it, a run asks nobody.
+VARIABLE = "KERNELWRIGHT_TURNS"
+
+
+def turns_of_process() -> "Turns | None":
+    """The turns that whoever started this process wants it to take; None where nobody does."""
+    named = os.environ.get(VARIABLE)
+    return Turns(Path(named)) if named else None
+
 
 class Turns:
     """The turns at one machine, for all who name the same folder.

@@ -1,0 +1,186 @@
+"""A suite on a Ray cluster of several nodes, all on this machine, one of which is killed."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import yaml
+
+from eval.results import Results, load
+from eval.rows import Broken, Finished
+
+pytestmark = [
+    pytest.mark.slow,
+    # Ray's own, on its way to being loaded.
+    pytest.mark.filterwarnings("ignore"),
+]
+PROJECT = Path(__file__).parents[3]
+
+OP = """\
+import torch
+
+class Model(torch.nn.Module):
+    def forward(self, x):
+        return (x * 2).relu()
+
+def get_inputs():
+    return [torch.randn(64, 256)]
+
+def get_init_inputs():
+    return []
+"""
+RIGHT = "import torch\n\nclass ModelNew(torch.nn.Module):\n    def forward(self, x):\n        "
+RIGHT += "return torch.relu(x + x)\n"
+# Tells who imports it, and waits to be let go.
+HELD = """\
+import os, pathlib, time
+HERE = pathlib.Path({folder!r})
+(HERE / f"import-{{os.getpid()}}").touch()
+while not (HERE / "go").exists():
+    time.sleep(0.05)
+"""
+
+
+@pytest.fixture
+def cluster() -> Iterator[Any]:
+    """A head that times nothing, and two nodes with a lane each."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    from ray.cluster_utils import Cluster  # noqa: PLC0415 - loading it takes seconds
+
+    nodes = Cluster(
+        initialize_head=True,
+        head_node_args={"num_cpus": 0, "include_dashboard": False},
+    )
+    yield nodes
+    nodes.shutdown()
+
+
+def joined(cluster: Any, name: str) -> Any:
+    lanes = {"lane:cpu": 1.0, f"lane:{name}": 1.0}
+    return cluster.add_node(num_cpus=2, resources=lanes, include_dashboard=False)
+
+
+def suite_of(folder: Path, sources: dict[str, str], **extra: object) -> Path:
+    entries = []
+    for name, source in sources.items():
+        (folder / f"{name}.py").write_text(source)
+        entries.append({"name": name, "reference": f"{name}.py", "target": "cpu", **extra})
+    file = folder / "suite.yaml"
+    file.write_text(yaml.safe_dump(entries))
+    return file
+
+
+def command(suite: Path, out: Path, *options: str) -> list[str]:
+    given = [sys.executable, "-m", "eval.run", str(suite), "--out", str(out), "--json", *options]
+    return [*given, "--set", "budget.minutes=1"]
+
+
+def run(suite: Path, out: Path, *options: str) -> Results:
+    done = subprocess.run(command(suite, out, *options), capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["suite"] == str(suite)
+    return load(out)
+
+
+def without_times(results: Results) -> list[object]:
+    """What a row says, but for what a clock had a hand in, and where its files lie."""
+    told: list[object] = []
+    for row in results.rows:
+        if isinstance(row, Finished):
+            samples = [(s.file.rpartition("/")[2], s.verdict) for s in row.document.samples]
+            told.append((row.name, row.document.device, samples, row.cautions, row.verdicts))
+        else:
+            assert isinstance(row, Broken)
+            told.append((row.name, row.reason))
+    return told
+
+
+def test_a_suite_gives_the_same_rows_as_here_and_a_killed_node_costs_another_try(
+    cluster: Any, tmp_path: Path
+) -> None:
+    nodes = {name: joined(cluster, name) for name in ("left", "right")}
+    cluster.wait_for_nodes()
+    sources = {
+        "held": HELD.format(folder=str(tmp_path)) + OP,
+        "right": OP,
+        "wrong": OP,
+        "broken": "class Model(:\n",
+        "alone": OP,
+    }
+    suite = suite_of(tmp_path, sources)
+    kernels = tmp_path / "kernels"
+    kernels.mkdir()
+    for name in ("held", "right", "wrong", "broken"):
+        right = RIGHT if name != "wrong" else RIGHT.replace("x + x", "x + 1")
+        (kernels / f"{name}.py").write_text(right)
+
+    out = tmp_path / "fleet"
+    fleet = ["--executor", "ray", "--address", cluster.address, "--candidates", str(kernels)]
+    with (tmp_path / "told").open("w+") as told:
+        evaluation = subprocess.Popen(
+            command(suite, out, *fleet), stdout=subprocess.DEVNULL, stderr=told
+        )
+        held = waited_for(tmp_path, evaluation)
+        above = {parent.pid for parent in held.parents()}
+        lost = next(node for node in nodes.values() if raylet(node) in above)
+        cluster.remove_node(lost, allow_graceful=False)
+        # What the node had started is not left to disturb others.
+        psutil.wait_procs([held], timeout=60)
+        assert not held.is_running()
+        (tmp_path / "go").touch()
+        assert evaluation.wait(400) == 0
+        told.seek(0)
+        assert "held: lost with its machine or process" in told.read()
+
+    here = run(suite, tmp_path / "here", "--candidates", str(kernels))
+    there = load(out)
+    assert without_times(there) == without_times(here)
+    kinds = [getattr(row, "reason", row.kind) for row in there.rows]
+    assert kinds == ["finished", "finished", "finished", "bad_input", "no_candidate"]
+    samples = [row.document.samples[0].verdict for row in there.rows if isinstance(row, Finished)]
+    assert samples == ["correct", "correct", "wrong_output"]
+    # Each problem's folder has come back.
+    for row in there.rows[:4]:
+        logs = list(out.glob(f"problems/*-{row.name}/problem.log"))
+        assert len(logs) == 1
+    assert not any(str(tmp_path / "here") in text for text in map(str, there.rows))
+
+
+def waited_for(folder: Path, evaluation: subprocess.Popen[bytes]) -> psutil.Process:
+    """The process that imports the held reference."""
+    deadline = time.monotonic() + 120
+    while not (marks := list(folder.glob("import-*"))):
+        assert evaluation.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    return psutil.Process(int(marks[0].name.partition("-")[2]))
+
+
+def raylet(node: Any) -> int:
+    return int(node.all_processes["raylet"][0].process.pid)
+
+
+def test_a_device_that_no_machine_has_and_a_cluster_without_lanes_are_bad_input(
+    cluster: Any, tmp_path: Path
+) -> None:
+    suite = suite_of(tmp_path, {"op": OP})
+    fleet = ["--executor", "ray", "--address", cluster.address]
+
+    def refused(*more: str) -> str:
+        done = subprocess.run(
+            command(suite, tmp_path / "out", *fleet, *more), capture_output=True, text=True
+        )
+        assert done.returncode == 2
+        assert len(done.stderr.strip().splitlines()) == 1
+        return done.stderr
+
+    assert "offers a lane" in refused()
+    cluster.add_node(num_cpus=1, resources={"lane:cpu": 1.0}, include_dashboard=False)
+    cluster.wait_for_nodes()
+    assert "offers lane:cuda" in refused("--set", "target=cuda")
