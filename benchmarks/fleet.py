@@ -160,7 +160,7 @@ def _nodes(count: int, lanes: int, cores: int) -> Iterator[str]:
         nodes.wait_for_nodes()
         yield nodes.address
     finally:
-        nodes.shutdown()
+        nodes.shutdown()  # type: ignore[no-untyped-call]
 
 
 def _processor_seconds() -> dict[str, float]:

@@ -48,3 +48,5 @@ def _imported(source: str) -> Iterator[str]:
                 yield module
             case ast.ImportFrom(module=None):
                 yield from (alias.name for alias in node.names)
+            case _:
+                pass

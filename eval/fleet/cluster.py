@@ -119,7 +119,7 @@ class Cluster:
 
     def _probe(self) -> None:
         """Ask every machine for its judge before it is given anything."""
-        nodes = [one for one in ray.nodes() if one["Alive"]]
+        nodes = [one for one in ray.nodes() if one["Alive"]]  # type: ignore[no-untyped-call]
         if not any(_lanes_in(one["Resources"]) for one in nodes):
             raise BadInput(
                 "--executor ray",
@@ -222,7 +222,7 @@ class Cluster:
         return unwrap_answer(answer, folder_of(problem, self._arrangement.out))
 
     def _offered(self) -> dict[str, float]:
-        return _lanes_in(ray.cluster_resources())
+        return _lanes_in(ray.cluster_resources())  # type: ignore[no-untyped-call]
 
     def _room(self) -> int:
         """How many problems may be on their way."""

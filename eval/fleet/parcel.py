@@ -152,7 +152,8 @@ def _moved(value: Any, old: str, new: str) -> Any:
             return [_moved(one, old, new) for one in value]
         case dict():
             return {key: _moved(one, old, new) for key, one in value.items()}
-    return value
+        case _:
+            return value
 
 
 def _tar(texts: Mapping[str, bytes], files: Mapping[str, Path]) -> bytes:
