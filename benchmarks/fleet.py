@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
+from zlib import crc32
 
 import psutil
 import typer
@@ -27,8 +28,9 @@ from eval.fleet.cluster import Cluster
 from eval.fleet.parcel import wrap_answer
 from eval.one import Arrangement
 from eval.problem import Problem
+from eval.progress import Screen
 from eval.results import Results, load
-from eval.rows import Finished, Row
+from eval.rows import Finished
 from eval.run import evaluate
 from tools.task import parse_task
 
@@ -99,8 +101,9 @@ def coordinator(
     """Milliseconds of the coordinator's processor for each problem, and for each kernel."""
     earlier = load(like)
     done = [row for row in earlier.rows if isinstance(row, Finished)]
-    folders = {row.name: next(like.glob(f"problems/*-{row.name}"), None) for row in done}
-    answers = [wrap_answer(row, folder) for row in done if (folder := folders[row.name])]
+    answers = [
+        wrap_answer(row, folder) for row in done for folder in like.glob(f"problems/*-{row.name}")
+    ]
     kernels = sum(row.document.trials for row in done) / len(done)
     with tempfile.TemporaryDirectory(prefix="fleet-") as held, _nodes(1, lanes, CORES) as address:
         home = Path(held)
@@ -110,7 +113,7 @@ def coordinator(
         count = len(answers)
 
         def unit(parcel: bytes) -> bytes:
-            return (home / str(len(parcel) % count)).read_bytes()
+            return (home / str(crc32(parcel) % count)).read_bytes()
 
         with Cluster(Arrangement(home / "out"), address, unit=unit) as cluster:
             before = _processor_seconds()
@@ -119,7 +122,8 @@ def coordinator(
                 suite="fleet", started="", versions={},
                 problems=tuple(one.task.name for one in given),
             )  # fmt: skip
-            results = evaluate(results, given, cluster, home / "out", _Silent())
+            screen = Screen(Console(), results, quiet=True)
+            results = evaluate(results, given, cluster, home / "out", screen)
             wall = time.monotonic() - began
             spent = {
                 name: seconds - before.get(name, 0.0)
@@ -136,16 +140,6 @@ def coordinator(
         "kernels_a_problem": round(kernels, 1),
     }
     sys.stdout.write(json.dumps(told, indent=2) + "\n")
-
-
-class _Silent:
-    """Watches, and says nothing."""
-
-    def begin(self, problem: Problem) -> None:
-        """A problem starts."""
-
-    def end(self, row: Row, results: Results) -> None:
-        """It has a row."""
 
 
 @contextmanager

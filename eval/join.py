@@ -10,7 +10,9 @@ from typing import Annotated
 
 import typer
 
+from eval.fleet import require_ray
 from eval.fleet.lanes import lanes_here
+from knowledge.errors import BadInput
 
 PORT = 6379
 BAD_INPUT = 2
@@ -38,6 +40,11 @@ def main(
 
     Whoever reaches Ray's ports can run anything on these machines: a network of your own.
     """
+    try:
+        require_ray("python -m eval.join")
+    except BadInput as error:
+        sys.stderr.write(f"{error}\n")
+        raise typer.Exit(BAD_INPUT) from error
     lanes = lanes_here(cpu=cpu)
     sys.stderr.write(f"offering {', '.join(f'{k} x {v:g}' for k, v in sorted(lanes.items()))}\n")
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--disable-usage-stats"]

@@ -9,20 +9,18 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from eval.one import folder_of
 from eval.page import write_page
 from eval.problem import Problem
 from eval.results import Results, save
-from eval.rows import Row
+from eval.rows import ROW, Row
 from graph.folder import write_whole
 
 FILE = "row.json"
 # Of the time, for writing what is written again and again.
 SHARE = 0.05
-
-_ROW: TypeAdapter[Row] = TypeAdapter(Row)
 
 
 class Keeper:
@@ -40,7 +38,7 @@ class Keeper:
         """One more row, which the results hold already."""
         home = folder_of(problem, self._folder)
         home.mkdir(parents=True, exist_ok=True)
-        write_whole(home / FILE, _ROW.dump_json(row, indent=2).decode() + "\n")
+        write_whole(home / FILE, ROW.dump_json(row, indent=2).decode() + "\n")
         if time.monotonic() >= self._due:
             self.write(results)
 
@@ -60,7 +58,7 @@ def with_kept_rows(results: Results, problems: Sequence[Problem], folder: Path) 
         if problem.task.name in done:
             continue
         try:
-            row = _ROW.validate_json((folder_of(problem, folder) / FILE).read_bytes())
+            row = ROW.validate_json((folder_of(problem, folder) / FILE).read_bytes())
         except (OSError, ValidationError):
             continue
         if row.name == problem.task.name:

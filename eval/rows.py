@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from eval.problem import Labels
 from eval.process import Ended
@@ -159,6 +159,8 @@ class Skipped(Frozen):
 
 
 Row = Annotated[Finished | Broken | Skipped, Field(discriminator="kind")]
+# Reads and writes a row that stands alone.
+ROW: TypeAdapter[Row] = TypeAdapter(Row)
 
 
 def row_from(name: str, ended: Ended) -> Row:

@@ -19,6 +19,7 @@ from rich.console import Console
 
 from eval.candidates import match_candidates
 from eval.executor import Executor, Here
+from eval.fleet import require_ray
 from eval.keeper import Keeper, with_kept_rows
 from eval.one import Arrangement
 from eval.problem import Problem
@@ -169,8 +170,7 @@ def main(  # noqa: PLR0913 - a command's options are its parameters
             unmatched=matched.unmatched if matched is not None else (),
         )
         where = _where(found.where, executor, address, beside)
-        results, folder = _open_results(fresh, out, resume)
-        results = with_kept_rows(results, problems, folder)
+        results, folder = _open_results(fresh, problems, out, resume)
         _tell_of_others(results, tell)
         if not memory:
             problems = without_memory(problems)
@@ -231,13 +231,8 @@ def _executor(
             arrangement = replace(arrangement, memory_bytes=free_memory())
         yield Here(arrangement, arrangement.execute())
         return
-    try:
-        fleet = importlib.import_module("eval.fleet.cluster")
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != "ray":
-            raise
-        mend = "Install it: pip install 'kernelwright[ray]', or ray."
-        raise BadInput("--executor ray", "needs the package ray.", mend) from error
+    require_ray("--executor ray")
+    fleet = importlib.import_module("eval.fleet.cluster")
     with fleet.Cluster(
         arrangement, where.address, beside=where.beside, memory=memory, tell=tell
     ) as cluster:
@@ -263,7 +258,9 @@ def _tell_of_others(results: Results, tell: Callable[[str], None]) -> None:
             tell(f"{what}: {more} more files, listed in {FILE}")
 
 
-def _open_results(fresh: Results, out: Path | None, resume: bool) -> tuple[Results, Path]:
+def _open_results(
+    fresh: Results, problems: list[Problem], out: Path | None, resume: bool
+) -> tuple[Results, Path]:
     if resume:
         if out is None:
             raise BadInput(
@@ -277,7 +274,7 @@ def _open_results(fresh: Results, out: Path | None, resume: bool) -> tuple[Resul
                 "was made with other problems or settings.",
                 "Repeat its command.",
             )
-        return earlier, out
+        return with_kept_rows(earlier, problems, out), out
     stamp = datetime.fromisoformat(fresh.started).strftime("%Y%m%d-%H%M%S")
     folder = out or DEFAULT_OUT / f"{stamp}-{Path(fresh.suite).resolve().stem}"
     if (folder / FILE).exists():

@@ -230,8 +230,10 @@ class Workbenches:
         journal = self._thinking.journal_of(folder, task.budget, price_of, answers)
         lane = None if self._lane is None else Lane(self._lane, meter)
         turns = turns_of_process()
-        on_cpu = device_of(task, "task: target").kind == "cpu"
-        queue = None if turns is None else Queue(turns, meter, on_cpu=on_cpu)
+        queue = None
+        if turns is not None:
+            on_cpu = device_of(task, "task: target").kind == "cpu"
+            queue = Queue(turns, meter, on_cpu=on_cpu)
         judge = MeteredJudge(self.judge_of(task, folder), meter, lane, queue)
         crew = self._crew or (self._thinking.crew_of or crew_for)(task, library, judge, journal)
         return Workbench(

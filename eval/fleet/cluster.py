@@ -13,22 +13,21 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import ray
 from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from eval.fleet.lanes import PREFIX, lanes_here, lanes_of
+from eval.fleet.lanes import GPU, PREFIX, lanes_here, lanes_of
 from eval.fleet.parcel import unwrap_answer, wrap
 from eval.one import Arrangement, folder_of
 from eval.problem import Problem
+from eval.provenance import PROJECT
 from eval.rows import Broken, Row
 from knowledge.errors import BadInput
 from tools.judge.digest import judge_digest
 
-PROJECT = Path(__file__).parents[2]
 # A machine that is lost with the same problem this often is lost to the problem.
 TRIES = 3
 POLL_S = 2.0
@@ -128,7 +127,8 @@ class Cluster:
             )
         asked = {
             one["NodeManagerAddress"]: _digest_there.options(
-                scheduling_strategy=_at(one["NodeID"]), num_cpus=0
+                scheduling_strategy=NodeAffinitySchedulingStrategy(one["NodeID"], soft=False),
+                num_cpus=0,
             ).remote()
             for one in nodes
             if _lanes_in(one["Resources"])
@@ -164,13 +164,15 @@ class Cluster:
         flying: dict[Any, _Flight] = {}
         try:
             while waiting or flying:
-                while waiting and len(flying) < self._room():
+                # Asked once for all that landed: machines come and go, and asking takes time.
+                room = self._room() if waiting else 0
+                while waiting and len(flying) < room:
                     flight = waiting.pop()
                     flight.tried += 1
                     flight.began = time.monotonic()
                     begin(flight.problem)
                     flying[self._send(flight)] = flight
-                landed, _ = ray.wait(list(flying), num_returns=1, timeout=POLL_S)
+                landed = _landed(list(flying))
                 if not landed:
                     self._see_that_somebody_can(list(flying.values()))
                 for ref in landed:
@@ -195,7 +197,7 @@ class Cluster:
             memory=self._memory,
         )
         needs: dict[str, Any] = {"resources": dict.fromkeys(flight.lanes, share), "num_cpus": 1}
-        if _is_gpu(flight.lanes):
+        if GPU in flight.lanes:
             # So that Ray shows the problem one GPU and no other.
             needs["num_gpus"] = share
         return self._unit.options(**needs).remote(parcel)
@@ -243,16 +245,20 @@ class Cluster:
             raise FleetLost(f"no machine has offered {lost[0].lanes[-1]} for {PATIENCE_S:g} s")
 
 
+def _landed(refs: list[Any]) -> list[Any]:
+    """All that have come back, once the first has; none after a while without any.
+
+    Each wait looks at every problem on its way, so it isn't done anew for each that came back.
+    """
+    first, _ = ray.wait(refs, num_returns=1, timeout=POLL_S)
+    if not first:
+        return []
+    landed, _ = ray.wait(refs, num_returns=len(refs), timeout=0)
+    return list(landed)
+
+
 def _lanes_in(resources: dict[str, float]) -> dict[str, float]:
     return {name: count for name, count in resources.items() if name.startswith(PREFIX)}
-
-
-def _is_gpu(lanes: tuple[str, ...]) -> bool:
-    return lanes[0] == f"{PREFIX}cuda"
-
-
-def _at(node: str) -> Any:
-    return NodeAffinitySchedulingStrategy(node, soft=False)
 
 
 def unit_at_node(parcel: bytes) -> bytes:

@@ -8,16 +8,16 @@ elsewhere must be on the machines already.
 import io
 import json
 import tarfile
-from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
-
-from pydantic import TypeAdapter
 
 from eval.neighbours import neighbours
 from eval.one import Arrangement
 from eval.problem import Labels, Problem
-from eval.rows import Row
+from eval.rows import ROW, Row
 from knowledge.opgraph import Frozen
 from tools.task import Task
 
@@ -26,21 +26,18 @@ PATHS = ("reference", "definition", "prices")
 # Of one problem's folder: more is left on the machine where it ran.
 MOST_BYTES = 256 << 20
 
-_ROW: TypeAdapter[Row] = TypeAdapter(Row)
+# Given a kind of file and the path that a task names it by, the path that is to stand there.
+Change = Callable[[str, str], str]
 
 
 class Order(Frozen):
-    """What a machine is asked to do. Paths in `task` are relative to the parcel's files."""
+    """What a machine is asked to do; paths are relative to the parcel's files."""
 
     task: dict[str, Any]
     labels: Labels
     number: int
+    arrangement: Arrangement
     judge: str
-    memory_bytes: int | None
-    scale_inputs: bool
-    look_first: bool
-    wall_s: float | None
-    candidates: tuple[str, ...] | None
     beside: int
     lane: str
     memory: bool
@@ -55,67 +52,60 @@ def wrap(problem: Problem, arrangement: Arrangement, **rest: Any) -> bytes:
         rest: the other fields of an `Order`: judge, beside, lane, memory.
     """
     files: dict[str, Path] = {}
+
+    def taken(kind: str, path: str) -> str:
+        name = f"{kind}/{Path(path).name}"
+        files[name] = Path(path)
+        return name
+
     task = problem.task.model_dump(mode="json", exclude_defaults=True)
-    for key in PATHS:
-        if (path := getattr(problem.task, key)) is not None:
-            task[key] = _taken(files, path, key)
+    _change_paths(task, taken)
     if problem.task.reference is not None:
         home = problem.task.reference.parent
         for one in neighbours(problem.task.reference):
-            files[str(PurePosixPath("reference", one.relative_to(home).as_posix()))] = one
-    for workload in task.get("workloads", ()):
-        for given in workload.get("given", {}).values():
-            if "path" in given:
-                given["path"] = _taken(files, Path(given["path"]), f"tensors/{len(files)}")
-    samples = None
+            files[f"reference/{one.relative_to(home).as_posix()}"] = one
+    candidates = None
     if arrangement.candidates is not None:
-        found = arrangement.candidates.get(problem.task.name, ())
-        samples = tuple(_taken(files, path, "candidates") for path in found)
+        samples = arrangement.candidates.get(problem.task.name, ())
+        mine = tuple(Path(taken("candidates", str(path))) for path in samples)
+        candidates = {problem.task.name: mine}
     order = Order(
         task=task,
         labels=problem.labels,
         number=problem.number,
-        memory_bytes=arrangement.memory_bytes,
-        scale_inputs=arrangement.scale_inputs,
-        look_first=arrangement.look_first,
-        wall_s=arrangement.wall_s,
-        candidates=samples,
+        arrangement=replace(arrangement, out=Path("out"), candidates=candidates),
         **rest,
     )
     return _tar({ORDER: order.model_dump_json().encode()}, files)
 
 
-def _taken(files: dict[str, Path], path: Path, under: str) -> str:
-    name = str(PurePosixPath(under, path.name))
-    files[name] = path
-    return name
-
-
 def unwrap(parcel: bytes, home: Path) -> tuple[Order, Problem, Arrangement]:
     """A parcel's order, and its problem with files in `home`, to be run in `home / "out"`."""
-    _untar(parcel, home)
+    with tarfile.open(fileobj=io.BytesIO(parcel)) as tar:
+        tar.extractall(home, filter="data")
     order = Order.model_validate_json((home / ORDER).read_bytes())
-    task = dict(order.task)
+    task = deepcopy(order.task)
+    _change_paths(task, lambda kind, name: str(home / name))
+    candidates = order.arrangement.candidates
+    if candidates is not None:
+        candidates = {
+            name: tuple(home / path for path in samples) for name, samples in candidates.items()
+        }
+    arrangement = replace(
+        order.arrangement, out=home / order.arrangement.out, candidates=candidates
+    )
+    return order, Problem(Task.model_validate(task), order.labels, order.number), arrangement
+
+
+def _change_paths(task: dict[str, Any], change: Change) -> None:
+    """Change every path that a task names, where it stands."""
     for key in PATHS:
         if key in task:
-            task[key] = str(home / task[key])
-    for workload in task.get("workloads", ()):
-        for given in workload.get("given", {}).values():
+            task[key] = change(key, task[key])
+    for number, workload in enumerate(task.get("workloads", ())):
+        for name, given in workload.get("given", {}).items():
             if "path" in given:
-                given["path"] = str(home / given["path"])
-    problem = Problem(Task.model_validate(task), order.labels, order.number)
-    candidates = None
-    if order.candidates is not None:
-        candidates = {problem.task.name: tuple(home / name for name in order.candidates)}
-    arrangement = Arrangement(
-        out=home / "out",
-        memory_bytes=order.memory_bytes,
-        scale_inputs=order.scale_inputs,
-        look_first=order.look_first,
-        wall_s=order.wall_s,
-        candidates=candidates,
-    )
-    return order, problem, arrangement
+                given["path"] = change(f"tensors/{number}/{name}", given["path"])
 
 
 def wrap_answer(row: Row, folder: Path) -> bytes:
@@ -126,7 +116,7 @@ def wrap_answer(row: Row, folder: Path) -> bytes:
         if path.is_file() and not path.is_symlink() and (size := path.stat().st_size) <= left:
             left -= size
             files[f"{FOLDER}/{path.relative_to(folder).as_posix()}"] = path
-    told = {"row": _ROW.dump_python(row, mode="json"), "folder": str(folder)}
+    told = {"row": ROW.dump_python(row, mode="json"), "folder": str(folder)}
     return _tar({ANSWER: json.dumps(told).encode()}, files)
 
 
@@ -140,7 +130,7 @@ def unwrap_answer(answer: bytes, folder: Path) -> Row:
             one.name = one.name.removeprefix(f"{FOLDER}/")
         tar.extractall(folder, members=members, filter="data")
     moved = _moved(told["row"], told["folder"], str(folder))
-    return _ROW.validate_python(moved)
+    return ROW.validate_python(moved)
 
 
 def _moved(value: Any, old: str, new: str) -> Any:
@@ -166,8 +156,3 @@ def _tar(texts: Mapping[str, bytes], files: Mapping[str, Path]) -> bytes:
         for name, path in files.items():
             tar.add(path, name, recursive=False)
     return held.getvalue()
-
-
-def _untar(parcel: bytes, home: Path) -> None:
-    with tarfile.open(fileobj=io.BytesIO(parcel)) as tar:
-        tar.extractall(home, filter="data")

@@ -1,7 +1,6 @@
 """A suite on a Ray cluster of several nodes, all on this machine, one of which is killed."""
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -21,7 +20,6 @@ pytestmark = [
     # Ray's own, on its way to being loaded.
     pytest.mark.filterwarnings("ignore"),
 ]
-PROJECT = Path(__file__).parents[3]
 
 OP = """\
 import torch
@@ -49,9 +47,9 @@ while not (HERE / "go").exists():
 
 
 @pytest.fixture
-def cluster() -> Iterator[Any]:
-    """A head that times nothing, and two nodes with a lane each."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A head that times nothing; nodes with lanes join it."""
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     from ray.cluster_utils import Cluster  # noqa: PLC0415 - loading it takes seconds
 
     nodes = Cluster(
@@ -67,11 +65,11 @@ def joined(cluster: Any, name: str) -> Any:
     return cluster.add_node(num_cpus=2, resources=lanes, include_dashboard=False)
 
 
-def suite_of(folder: Path, sources: dict[str, str], **extra: object) -> Path:
+def suite_of(folder: Path, sources: dict[str, str]) -> Path:
     entries = []
     for name, source in sources.items():
         (folder / f"{name}.py").write_text(source)
-        entries.append({"name": name, "reference": f"{name}.py", "target": "cpu", **extra})
+        entries.append({"name": name, "reference": f"{name}.py", "target": "cpu"})
     file = folder / "suite.yaml"
     file.write_text(yaml.safe_dump(entries))
     return file
