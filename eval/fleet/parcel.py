@@ -123,12 +123,13 @@ def wrap_answer(row: Row, folder: Path) -> bytes:
 def unwrap_answer(answer: bytes, folder: Path) -> Row:
     """The row of an answer, whose files are laid into `folder`; paths name the place they have."""
     folder.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(fileobj=io.BytesIO(answer)) as tar:
-        told = json.load(tar.extractfile(ANSWER))  # type: ignore[arg-type]
-        members = [one for one in tar.getmembers() if one.name.startswith(f"{FOLDER}/")]
+    # As a stream, whose first file is the row: going back would decompress it all once more.
+    with tarfile.open(fileobj=io.BytesIO(answer), mode="r|*") as tar:
+        members = iter(tar)
+        told = json.load(tar.extractfile(next(members)))  # type: ignore[arg-type]
         for one in members:
             one.name = one.name.removeprefix(f"{FOLDER}/")
-        tar.extractall(folder, members=members, filter="data")
+            tar.extract(one, folder, filter="data")
     moved = _moved(told["row"], told["folder"], str(folder))
     return ROW.validate_python(moved)
 
