@@ -165,6 +165,7 @@ template <typename Fold, int THREADS, typename T> static __device__ inline T ove
 
 def spelled(text: str) -> str:
     """C++ of the shared table of operators, as CUDA has it."""
+    text = text.replace("vector_log1p_unit", "vector_log1p")
     text = re.sub(r"\bvector_(\w+)", r"\1", text).replace("std::", "")
     text = re.sub(r"\bnearbyint\b", "rint", text)
     text = re.sub(r"\bfloat_of_half\b", "static_cast<float>", text)

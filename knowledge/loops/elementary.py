@@ -31,7 +31,7 @@ OPERATORS.update({alias: OPERATORS[name] for alias, name in ALIASES.items()})
 def _log_add(x: Expression, y: Expression, exp: str, scale: float) -> Expression:
     """The logarithm of a sum of powers; of two equal infinities, the infinity."""
     top, distance = x.maximum(y), -(x - y).abs()
-    summed = top + distance.call(exp).call("log1p") * scale
+    summed = top + distance.call(exp).call("log1p_unit") * scale
     return x.call("eq", y).call("and", x.call("isinf")).choose(top, summed)
 
 

@@ -123,4 +123,4 @@ class Expression:
 
     def softplus(self) -> Expression:
         """log(1 + exp(x)), without overflow."""
-        return self.maximum(0.0) + (-self.abs()).exp().call("log1p")
+        return self.maximum(0.0) + (-self.abs()).exp().call("log1p_unit")

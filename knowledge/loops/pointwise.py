@@ -53,10 +53,10 @@ SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 TANH_GELU, CUBIC_GELU = math.sqrt(2 / math.pi), 0.044715
 
 
-def _scaled(x: Expression, factor: Expression) -> Expression:
-    """`x * factor`, without the multiplication where the factor is the number 1."""
-    value = factor.build.values[factor.value]
-    return x if value.op == "constant" and value.number == 1 else x * factor
+def _known(x: Expression) -> float | int | bool | None:
+    """The number that an argument is; None for a tensor."""
+    value = x.build.values[x.value]
+    return value.number if value.op == "constant" else None
 
 
 def _number(x: Expression) -> float | int | bool:
@@ -65,22 +65,29 @@ def _number(x: Expression) -> float | int | bool:
     Raises:
         Refused: it is a tensor.
     """
-    value = x.build.values[x.value]
-    if value.op != "constant":
+    number = _known(x)
+    if number is None:
         raise Refused("a parameter of the operator is a tensor")
-    return value.number
+    return number
+
+
+def _scaled(x: Expression, factor: Expression) -> Expression:
+    """`x * factor`, without the multiplication where the factor is the number 1."""
+    return x if _known(factor) == 1 else x * factor
 
 
 # What `vector_pow` is made for.
 MODERATE_EXPONENT = 64
+# And `vector_fmod`.
+SMALLEST_DIVISOR = 2.0**-16
 
 
 def _power(x: Expression, exponent: Expression) -> Expression:
     """X to a power: by multiplication for small whole exponents, and by square roots for halves."""
-    value = x.build.values[exponent.value]
-    if value.op != "constant":
+    known = _known(exponent)
+    if known is None:
         return x.call("pow", exponent)
-    number = float(value.number)
+    number = float(known)
     if number == 0.5:
         return x.sqrt()
     if number == -0.5:
@@ -103,11 +110,20 @@ def _floor_divide(x: Expression, y: Expression) -> Expression:
     return ((x - _remainder(x, y)) / y).call("round")
 
 
+def _fmod(x: Expression, y: Expression) -> Expression:
+    """What is left of x, with x's sign."""
+    size = _known(y)
+    usual = size is not None and SMALLEST_DIVISOR <= abs(size) < math.inf
+    return x.call("fmod_by" if usual and x.type in ("float", "double") else "fmod", y)
+
+
 def _remainder(x: Expression, y: Expression) -> Expression:
     """What is left of x, with y's sign. By fmod, which is exact however large the quotient is."""
     if x.type in ("int64_t", "bool") and y.type in ("int64_t", "bool"):
         return x - _floor_divide(x, y) * y
-    rest = x.call("fmod", y)
+    rest = _fmod(x, y)
+    if size := _known(y):
+        return (rest < 0.0 if size > 0 else rest > 0.0).choose(rest + y, rest)
     crosses = (rest < 0.0).call("xor", y < 0.0).call("and", rest.call("ne", 0.0))
     return crosses.choose(rest + y, rest)
 
@@ -130,10 +146,13 @@ def _softplus(x: Expression, beta: Expression, threshold: Expression) -> Express
 
 
 def _mish(x: Expression) -> Expression:
-    """X * tanh(softplus(x)) with one exponential: tanh(log(1 + e)) = e(e + 2) / (e(e + 2) + 2)."""
+    """X * tanh(softplus(x)) with one exponential: tanh(log(1 + e)) = e(e + 2) / (e(e + 2) + 2).
+
+    From 20 on the quotient is 1, in float64 too.
+    """
     e = x.minimum(20.0).exp()
     n = e * (e + 2.0)
-    return (x > 20.0).choose(x, x * (n / (n + 2.0)))
+    return x * (n / (n + 2.0))
 
 
 register("add add_", "self, other, alpha=1", lambda x, y, a: x + _scaled(y, a))
@@ -146,7 +165,7 @@ register("pow pow_", "self, exponent", _power)
 register("square", "self", lambda x: x * x)
 register("floor_divide", "self, other", _floor_divide)
 register("remainder", "self, other", _remainder)
-register("fmod", "self, other", lambda x, y: x.call("fmod", y))
+register("fmod", "self, other", _fmod)
 register("atan2", "self, other", lambda x, y: x.call("atan2", y))
 register("frac", "self", lambda x: x - x.call("trunc"))
 register("relu relu_", "self", lambda x: x.maximum(0))

@@ -66,6 +66,8 @@ SCALARS: dict[str, Scalar] = {
     "exp": _function("vector_exp"),
     "log": _function("vector_log"),
     "log1p": _function("vector_log1p"),
+    # Of numbers from 0 to 1.
+    "log1p_unit": _function("vector_log1p_unit"),
     "expm1": _function("vector_expm1"),
     "tanh": _function("vector_tanh"),
     "sigmoid": _function("vector_sigmoid"),
@@ -92,4 +94,6 @@ SCALARS: dict[str, Scalar] = {
     "hypot": Scalar("std::hypot({0}, {1})", floating=True, costly=True),
     "copysign": Scalar("std::copysign({0}, {1})", floating=True),
     "fmod": Scalar("std::fmod({0}, {1})", floating=True, costly=True),
+    # By a number that is known, not below 2^-16 in size.
+    "fmod_by": Scalar("vector_fmod({0}, {1})", floating=True, costly=True),
 }

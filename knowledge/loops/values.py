@@ -1,5 +1,6 @@
 """Values as C++ statements: made on demand, in the scope they belong to, once."""
 
+import math
 from dataclasses import dataclass, field
 
 from knowledge.loops.form import Loop, Value
@@ -158,6 +159,17 @@ class Values:
                 if value.type == "bool"
                 else f"static_cast<{value.type}>({args[0]})"
             )
+        if value.op in ("maximum", "minimum"):
+            return self._bounded(value, args)
+        return SCALARS[value.op].cpp.format(*args)
+
+    def _bounded(self, value: Value, args: list[str]) -> str:
+        """The larger or the smaller; of a number and what may be NaN, one choice keeps the NaN."""
+        larger = value.op == "maximum"
+        for arg, bound, other in zip(value.args, args, reversed(args), strict=True):
+            constant = self.values[arg]
+            if constant.op == "constant" and not math.isnan(constant.number):
+                return f"{bound} {'>' if larger else '<'} {other} ? {bound} : {other}"
         return SCALARS[value.op].cpp.format(*args)
 
     def _load(self, value: Value) -> str:
