@@ -26,7 +26,7 @@ _LOADER = "from tools.backends.cpp.loader import cpp_kernel"
 # 1 / inf to NaN. It also has GCC heed traps again, which nobody asks for, and make no vector code
 # of log, floor or a sign; hence the second. The third: a clamp is a select, unless jumps are
 # threaded past what follows it, which becomes a web of masks (a GELU took 1.44 ns, now 0.99).
-_FLAGS = ("-fno-unsafe-math-optimizations", "-fno-trapping-math", "-fno-thread-jumps")
+LOOP_FLAGS = ("-fno-unsafe-math-optimizations", "-fno-trapping-math", "-fno-thread-jumps")
 # As precautions after a rejection. Without threads the pragmas for vectors still count.
 _PLAIN_MATH = ("-fno-fast-math", "-ffp-contract=off", "-U__FAST_MATH__")
 _ONE_THREAD = ("-fno-openmp", "-fopenmp-simd")
@@ -211,7 +211,7 @@ def _kernel_sources(program: Program) -> list[str]:
     """The kernels' sources; two that differ in their names alone, as in repeated blocks, once."""
     printed: dict[tuple[str, str], Kernel] = {}
     sections = []
-    flags = [*(_PLAIN_MATH if program.precautions.plain_math else _FLAGS)]
+    flags = [*(_PLAIN_MATH if program.precautions.plain_math else LOOP_FLAGS)]
     flags += _ONE_THREAD if program.precautions.one_thread else ()
     for kernel in program.kernels:
         like = (kernel.source.replace(kernel.name, "@"), kernel.signature)
