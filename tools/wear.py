@@ -6,10 +6,8 @@ else the original does. Gradients are the original's own: its forward is run aga
 
 import copy
 import functools
-import importlib.util
 import inspect
 import itertools
-import sys
 import types
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,19 +16,14 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
+from tools.importing import import_file
+
 _serial = itertools.count()
 
 
 def load_kernel(path: Path, arguments: tuple[Any, ...] = ()) -> torch.nn.Module:
     """An instance of an exported kernel's `ModelNew`; this runs the file."""
-    name = f"kernelwright_kernel_{next(_serial)}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    # Triton looks its kernels' source up by their module.
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
+    module = import_file(path, f"kernelwright_kernel_{next(_serial)}")
     made: torch.nn.Module = module.ModelNew(*arguments)
     return made
 
