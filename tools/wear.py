@@ -2,6 +2,12 @@
 
 Where it was verified (same shapes, dtypes, strides, device and mode) the kernel runs; everywhere
 else the original does. Gradients are the original's own: its forward is run again for them.
+
+An exported `ModelNew` decides the same for its calls (`tools/drop_in/`), and neither can serve for
+the other. What that leaves it leaves to its reference, a text that was made of the subject; here it
+is the live object that works, with whatever it closes over. Some kernels are exported without a
+decision of their own (`Shipment.why_alone`), as where a number is among the arguments. And what is
+exported may need nothing of Kernelwright.
 """
 
 import copy
