@@ -5,9 +5,7 @@ but who looks at the tensors. Times are the thread's own on the processor, in me
 which the ways take turns.
 """
 
-import importlib.util
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -22,6 +20,7 @@ from rich.table import Table
 
 from tools.candidate import Candidate
 from tools.export import Shipment, export
+from tools.importing import import_file
 from tools.signature import Signature, Slot
 from tools.verdict import Correct
 
@@ -86,13 +85,7 @@ def exported(count: int, folder: Path) -> ModuleType:
         updates=(),
     )
     path = export(shipment, folder / str(count))
-    spec = importlib.util.spec_from_file_location(f"square_{count}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[f"square_{count}"] = module
-    spec.loader.exec_module(module)
-    return module
+    return import_file(path, f"square_{count}")
 
 
 def ways_of(kernel: ModuleType, count: int) -> dict[str, Callable[[], Any]]:

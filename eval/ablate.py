@@ -19,6 +19,7 @@ from rich.console import Console
 
 from eval.ablation import Ablation, load_ablation, markdown, save_ablation
 from eval.one import Arrangement, run_problem
+from eval.options import AsJson, Limit, MemoryGib, Only, Overrides, Quiet, Suite
 from eval.problem import Problem
 from eval.process import Ended, Execute, free_memory
 from eval.provenance import provenance, versions
@@ -101,12 +102,7 @@ def _variable(name: str, value: str) -> Iterator[None]:
 
 @app.command()
 def main(  # noqa: PLR0913 - a command's options are its parameters
-    suite: Annotated[
-        Path,
-        typer.Argument(
-            metavar="SUITE", help="a YAML list of tasks, or a folder of references or definitions"
-        ),
-    ],
+    suite: Suite,
     out: Annotated[Path, typer.Option("--out", help="folder for tables, results and runs")],
     variants: Annotated[
         str,
@@ -114,30 +110,17 @@ def main(  # noqa: PLR0913 - a command's options are its parameters
             "--variants", metavar="NAME[,NAME]", help=f"of {', '.join(VARIANTS)}; all by default"
         ),
     ] = "",
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="replace a key of every task"),
-    ] = None,
-    only: Annotated[
-        str | None,
-        typer.Option("--only", metavar="NAME[,NAME]", help="these problems; conv* is a pattern"),
-    ] = None,
-    limit: Annotated[
-        int | None, typer.Option("--limit", min=1, help="run the first N problems only")
-    ] = None,
+    overrides: Overrides = None,
+    only: Only = None,
+    limit: Limit = None,
     library: Annotated[
         Path | None,
         typer.Option("--library", help="each variant begins with a copy; empty by default"),
     ] = None,
-    memory_gib: Annotated[
-        float | None,
-        typer.Option("--memory-gib", min=0.5, help="one problem may take; most of what is free"),
-    ] = None,
+    memory_gib: MemoryGib = None,
     resume: Annotated[bool, typer.Option("--resume", help="go on with what is in --out")] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="one JSON document on standard output")
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="no progress")] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Run a suite whole, and with each part switched off; say what each part contributes.
 

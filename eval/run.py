@@ -22,6 +22,7 @@ from eval.executor import Executor, Here
 from eval.fleet import require_ray
 from eval.keeper import Keeper, with_kept_rows
 from eval.one import Arrangement
+from eval.options import AsJson, Limit, MemoryGib, Only, Overrides, Quiet, Suite
 from eval.problem import Problem
 from eval.process import free_memory
 from eval.progress import Screen, Watcher
@@ -70,27 +71,14 @@ def evaluate(
 
 @app.command()
 def main(  # noqa: PLR0913 - a command's options are its parameters
-    suite: Annotated[
-        Path,
-        typer.Argument(
-            metavar="SUITE", help="a YAML list of tasks, or a folder of references or definitions"
-        ),
-    ],
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="replace a key of every task"),
-    ] = None,
-    only: Annotated[
-        str | None,
-        typer.Option("--only", metavar="NAME[,NAME]", help="these problems; conv* is a pattern"),
-    ] = None,
+    suite: Suite,
+    overrides: Overrides = None,
+    only: Only = None,
     holdout: Annotated[
         bool | None,
         typer.Option("--holdout/--no-holdout", help="one of the two parts; both by default"),
     ] = None,
-    limit: Annotated[
-        int | None, typer.Option("--limit", min=1, help="run the first N problems only")
-    ] = None,
+    limit: Limit = None,
     shard: Annotated[
         str | None, typer.Option("--shard", metavar="I/N", help="run one of N equal parts")
     ] = None,
@@ -108,10 +96,7 @@ def main(  # noqa: PLR0913 - a command's options are its parameters
         bool,
         typer.Option("--scale-inputs", help="halve the sizes of problems that do not fit"),
     ] = False,
-    memory_gib: Annotated[
-        float | None,
-        typer.Option("--memory-gib", min=0.5, help="one problem may take; most of what is free"),
-    ] = None,
+    memory_gib: MemoryGib = None,
     wall_minutes: Annotated[
         float | None,
         typer.Option("--wall-minutes", min=0.1, help="for one problem; its budget and 5 more"),
@@ -133,10 +118,8 @@ def main(  # noqa: PLR0913 - a command's options are its parameters
         bool,
         typer.Option("--require-correct", help="exit 1 where a problem has no correct kernel"),
     ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="one JSON document on standard output")
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="no progress")] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Run a suite of problems and score it.
 

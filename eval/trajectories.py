@@ -10,14 +10,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from agents.brief import Brief, Plan
 from agents.llm.exchange import Exchange
 from agents.llm.prompts import ENVIRONMENT, common, for_coder, for_debugger
 from agents.llm.views import Page
 from graph.folder import RunFolder
-from graph.ledger import Ledger
+from graph.journal import legible_exchanges
 from graph.record import BASELINE_PLAN, RunRecord
 from graph.report.load import load_record
 from knowledge.errors import BadInput
@@ -107,7 +107,7 @@ def trajectories(folder: Path) -> Iterator[Trajectory | LeftOut]:
     if caution := telling_nothing(record.facts.cautions):
         yield LeftOut(folder.name, caution)
         return
-    said = _exchanges(folder)
+    said = legible_exchanges(RunFolder(folder).exchanges)
     task_prompt = _task_prompt(record)
     for trial in record.trials:
         if trial.plan != BASELINE_PLAN:
@@ -172,17 +172,6 @@ def _trajectory(
         judge=hashes.judge if hashes is not None else "",
         versions=record.versions,
     )
-
-
-def _exchanges(folder: Path) -> list[Exchange]:
-    """What was said to models and what they answered; a line that can't be read is left out."""
-    found: list[Exchange] = []
-    for line in Ledger(RunFolder(folder).exchanges).whole_lines():
-        try:
-            found.append(Exchange.model_validate_json(line))
-        except ValidationError:
-            continue
-    return found
 
 
 def _made_by(record: RunRecord, trial: Trial, said: Sequence[Exchange]) -> Exchange | None:

@@ -12,11 +12,12 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
 
 from agents.brief import Plan
+from graph.ledger import Ledger
 from graph.record import Estimate, Status, Usage
 from knowledge.opgraph import Frozen
 from knowledge.pattern import Refusal
@@ -196,6 +197,27 @@ def read_events(path: Path) -> list[Event]:
         pydantic.ValidationError: a line is no event.
     """
     return [parse_event(line) for line in path.read_bytes().split(b"\n") if line]
+
+
+def legible_events(path: Path) -> list[dict[str, Any]]:
+    """The events of a run as plain objects, whichever release wrote them.
+
+    What can't be read is left out, were it the whole file: the last line of a run at work may be
+    half there.
+    """
+    try:
+        lines = Ledger(path).whole_lines()
+    except OSError:
+        return []
+    found = []
+    for line in lines:
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(event, dict):
+            found.append(event)
+    return found
 
 
 def parse_event(line: bytes) -> Event:

@@ -7,7 +7,7 @@ process had paid for is handed back, in order, once.
 import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 from typing import NamedTuple
@@ -88,6 +88,19 @@ class Answers:
 
     def _ledger(self, key: str) -> Ledger:
         return Ledger(self._folder / key[:2] / f"{key}.jsonl")
+
+
+def legible_exchanges(path: Path) -> list[Exchange]:
+    """The exchanges in a run's file, also while it is written to; what can't be read is left out.
+
+    Raises:
+        OSError: the file is there and can't be opened.
+    """
+    found: list[Exchange] = []
+    for line in Ledger(path).whole_lines():
+        with suppress(ValidationError):
+            found.append(Exchange.model_validate_json(line))
+    return found
 
 
 class RunJournal:

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import TypeVar
 
@@ -75,10 +75,15 @@ class Meter:
         with self._lock:
             self._since = time.monotonic()
 
-    def excuse(self, seconds: float) -> None:
-        """Take so much off the present lap: the run waited, and worked on nothing."""
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """What passes within this block is taken off the lap: the run works on nothing."""
+        began = time.monotonic()
+        yield
         with self._lock:
-            self._since = min(self._since + seconds, time.monotonic())
+            now = time.monotonic()
+            # Another thread of this run may have waited too, or ended the lap meanwhile.
+            self._since = min(self._since + now - began, now)
 
 
 class Lane:
@@ -94,9 +99,8 @@ class Lane:
         self._meter = meter
 
     def __enter__(self) -> None:
-        began = time.monotonic()
-        self._lock.acquire()
-        self._meter.excuse(time.monotonic() - began)
+        with self._meter.waiting():
+            self._lock.acquire()
 
     def __exit__(self, *error: object) -> None:
         self._lock.release()
@@ -126,9 +130,11 @@ class Queue:
         if what == "build" and not self._on_cpu:
             yield
             return
-        began = time.monotonic()
-        with self._turns.timing() if what in TIMING else self._turns.judging():
-            self._meter.excuse(time.monotonic() - began)
+        with ExitStack() as held:
+            with self._meter.waiting():
+                held.enter_context(
+                    self._turns.timing() if what in TIMING else self._turns.judging()
+                )
             yield
 
 

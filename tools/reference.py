@@ -5,8 +5,6 @@ and runs in the judge's process; whatever it does wrong becomes one `BadInput` l
 """
 
 import contextlib
-import importlib
-import importlib.util
 import inspect
 import io
 import itertools
@@ -28,6 +26,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from knowledge.errors import BadInput
+from tools.importing import import_file
 
 CONVENTION = "A reference defines class Model(torch.nn.Module), get_inputs() and get_init_inputs()."
 
@@ -152,24 +151,20 @@ def load(source: str, origin: str, device: torch.device = CPU) -> LoadedReferenc
     name = f"loaded_reference_{next(_serial)}"
     path = folder / f"{name}.py"
     path.write_text(source, encoding="utf-8")
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise RuntimeError(f"Python has no loader for {path.name}")
-    module = importlib.util.module_from_spec(spec)
-    # The exporter looks classes up by their module's name, and inspect reads the file.
-    sys.modules[name] = module
-    weakref.finalize(module, shutil.rmtree, folder, ignore_errors=True)
     try:
         with (
             _quiet(),
             _neighbours_importable(origin),
             _as_bad_input(origin, "import", str(path)),
         ):
-            spec.loader.exec_module(module)
+            module = import_file(path, name)
         _require_convention(module, origin)
-    except BadInput:
-        del sys.modules[name]
+    except BaseException:
+        sys.modules.pop(name, None)
+        shutil.rmtree(folder, ignore_errors=True)
         raise
+    # inspect reads the file for as long as the module is there.
+    weakref.finalize(module, shutil.rmtree, folder, ignore_errors=True)
     return LoadedReference(source, origin, module, device)
 
 

@@ -2,14 +2,18 @@
 
 Where it was verified (same shapes, dtypes, strides, device and mode) the kernel runs; everywhere
 else the original does. Gradients are the original's own: its forward is run again for them.
+
+An exported `ModelNew` decides the same for its calls (`tools/drop_in/`), and neither can serve for
+the other. What that leaves it leaves to its reference, a text that was made of the subject; here it
+is the live object that works, with whatever it closes over. Some kernels are exported without a
+decision of their own (`Shipment.why_alone`), as where a number is among the arguments. And what is
+exported may need nothing of Kernelwright.
 """
 
 import copy
 import functools
-import importlib.util
 import inspect
 import itertools
-import sys
 import types
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,19 +22,14 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
+from tools.importing import import_file
+
 _serial = itertools.count()
 
 
 def load_kernel(path: Path, arguments: tuple[Any, ...] = ()) -> torch.nn.Module:
     """An instance of an exported kernel's `ModelNew`; this runs the file."""
-    name = f"kernelwright_kernel_{next(_serial)}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    # Triton looks its kernels' source up by their module.
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
+    module = import_file(path, f"kernelwright_kernel_{next(_serial)}")
     made: torch.nn.Module = module.ModelNew(*arguments)
     return made
 

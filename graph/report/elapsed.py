@@ -3,10 +3,10 @@
 The events are for people who watch; a line that can't be read costs a label, never the report.
 """
 
-import json
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+
+from graph.events import legible_events
 
 
 def judged_at(events: Path) -> dict[int, float]:
@@ -14,14 +14,9 @@ def judged_at(events: Path) -> dict[int, float]:
 
     `spending` events carry the time worked, restarts and all; between them the clock counts.
     """
-    try:
-        lines = events.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError):
-        return {}
     found: dict[int, float] = {}
     worked, since = 0.0, None
-    for line in lines:
-        event = _event(line)
+    for event in legible_events(events):
         at = _moment(event.get("at"))
         if at is None:
             continue
@@ -32,14 +27,6 @@ def judged_at(events: Path) -> dict[int, float]:
         if event.get("kind") == "trial_judged" and isinstance(number, int):
             found.setdefault(number, worked + (at - since).total_seconds())
     return found
-
-
-def _event(line: str) -> dict[str, Any]:
-    try:
-        event = json.loads(line)
-    except ValueError:
-        return {}
-    return event if isinstance(event, dict) else {}
 
 
 def _moment(text: object) -> datetime | None:

@@ -3,7 +3,6 @@
 It only reads, and a run that can't be read is a row that says why.
 """
 
-import json
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -13,6 +12,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import yaml
 from pydantic import ValidationError
 
+from graph.events import legible_events
 from graph.folder import RunFolder
 from graph.record import RunRecord
 from knowledge.errors import BadInput
@@ -180,7 +180,7 @@ def _broken(path: Path, why: str) -> RunRow:
 
 def _unfinished(path: Path, ended: str) -> RunRow:
     """A run at work, or one that stopped, by its events."""
-    events = _events(path / "events.jsonl")
+    events = legible_events(RunFolder(path).events)
     working = RunFolder(path).is_held()
     if not events and not working and not (path / "task.yaml").is_file():
         return _broken(path, "it has neither a task.yaml nor a report.json")
@@ -228,23 +228,6 @@ def _better(best: Comparison | None, event: dict[str, Any]) -> Comparison | None
     except (KeyError, TypeError, ValueError):
         return best
     return found if best is None or found.speedup > best.speedup else best
-
-
-def _events(path: Path) -> list[dict[str, Any]]:
-    """Every event that can be read; the last line of a run at work may be half there."""
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
-    except OSError:
-        return []
-    found = []
-    for line in lines:
-        try:
-            event = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(event, dict):
-            found.append(event)
-    return found
 
 
 def _op(path: Path) -> str:

@@ -5,7 +5,6 @@ may know more.
 """
 
 import sqlite3
-from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +15,7 @@ from agents.llm.exchange import Exchange
 from graph.build import build_graph
 from graph.drive import checkpointer, state_so_far
 from graph.folder import RunFolder
+from graph.journal import legible_exchanges
 from graph.record import SCHEMA, RunRecord
 from graph.report.listing import first_problem
 from graph.summary import record_of
@@ -100,13 +100,8 @@ def _checkpointed(path: Path) -> RunRecord | None:
 
 
 def _exchanges(path: Path) -> tuple[Exchange, ...]:
-    """What passed between roles and models; a run that is at work is not disturbed."""
+    """What passed between roles and models, as far as it can be read."""
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+        return tuple(legible_exchanges(path))
     except OSError:
         return ()
-    found: list[Exchange] = []
-    for line in lines:
-        with suppress(ValidationError):
-            found.append(Exchange.model_validate_json(line))
-    return tuple(found)

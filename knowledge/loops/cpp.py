@@ -7,7 +7,7 @@ vector lanes).
 
 from knowledge.loops.form import Loop, Refused, Store
 from knowledge.loops.indices import Indices
-from knowledge.loops.mathematics import helpers
+from knowledge.loops.mathematics import helpers, reductions
 from knowledge.loops.plan import CHUNK, Options, Plan
 from knowledge.loops.seams import cases_of, row_conditions
 from knowledge.loops.spelling import STORAGE, indented, joined, start_of, stored, sum_of
@@ -285,11 +285,6 @@ class Printer:
         return self._unit("\n".join(function) + "\n")
 
 
-_REDUCTIONS = """#pragma omp declare reduction(nan_{0} : float, double : \\
-    omp_out = nan_{0}(omp_out, omp_in)) initializer(omp_priv = {1})
-#pragma omp declare reduction(nan_{0} : int64_t : \\
-    omp_out = nan_{0}(omp_out, omp_in)) initializer(omp_priv = {2})
-"""
 _FENCE = """
 // Streaming stores become visible to other threads here.
 static inline void store_fence() {
@@ -308,9 +303,7 @@ def _unit(function: str, options: Options, lanes: int) -> str:
     if any(word in function for word in ("stream_row", "widen_halves", "narrow_halves")):
         headers += ["#if defined(__AVX__)", "#include <immintrin.h>", "#endif"]
     parts = ["\n".join(headers) + "\n", helpers(function, options.exp == "inline")]
-    for fold, low, whole in (("max", "-INFINITY", "INT64_MIN"), ("min", "INFINITY", "INT64_MAX")):
-        if f"reduction(nan_{fold}" in function:
-            parts.append("\n" + _REDUCTIONS.format(fold, low, whole))
+    parts.append(reductions(function))
     if "store_fence" in function:
         parts.append(_FENCE)
     sizes = [

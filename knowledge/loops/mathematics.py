@@ -415,6 +415,13 @@ _LIBRARY_FMOD = """
 template <typename T> static inline T vector_fmod(T x, T y) { return std::fmod(x, y); }
 """
 
+_REDUCTIONS = """
+#pragma omp declare reduction(nan_{0} : float, double : \\
+    omp_out = nan_{0}(omp_out, omp_in)) initializer(omp_priv = {1})
+#pragma omp declare reduction(nan_{0} : int64_t : \\
+    omp_out = nan_{0}(omp_out, omp_in)) initializer(omp_priv = {2})
+"""
+
 
 def helpers(body: str, inline: bool, given: str = "") -> str:
     """The helpers that a kernel's text calls, and those they call, in an order that compiles.
@@ -439,4 +446,15 @@ def helpers(body: str, inline: bool, given: str = "") -> str:
     if any("float_of_bits" in known[n] or "bits_of_float" in known[n] for n in needed):
         needed = [*needed, "float_of_bits"]
     texts = dict.fromkeys(known[name] for name in known if name in needed)
+    return "".join(text for text in texts if text not in given)
+
+
+def reductions(body: str, given: str = "") -> str:
+    """What OpenMP must be told of the folds that a kernel's pragmas name, after their helpers.
+
+    What stands in `given`, which goes before, is left out.
+    """
+    folds = (("max", "-INFINITY", "INT64_MIN"), ("min", "INFINITY", "INT64_MAX"))
+    named = [one for one in folds if f"reduction(nan_{one[0]}" in body]
+    texts = [_REDUCTIONS.format(*one) for one in named]
     return "".join(text for text in texts if text not in given)

@@ -2,9 +2,7 @@
 
 import copy
 import functools
-import importlib.util
 import itertools
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +15,7 @@ from knowledge.emit import emit
 from knowledge.opgraph import OpGraph
 from knowledge.pattern import Refusal, Situation, Step, load_pattern
 from knowledge.program import Program
+from tools.importing import import_file
 from tools.trace import trace
 
 HEADER = """import math
@@ -41,13 +40,7 @@ def load(source: str) -> ModuleType:
     name = f"kernelwright_test_{next(_numbers)}"
     path = _folder / f"{name}.py"
     path.write_text(source, encoding="utf-8")
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
+    return import_file(path, name)
 
 
 def reference(body: str, inputs: str) -> str:

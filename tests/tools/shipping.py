@@ -1,14 +1,13 @@
 """Small ops with kernels that note who calls them, exported and loaded as their users would."""
 
-import importlib.util
 import itertools
-import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from tools.candidate import Candidate
 from tools.export import Shipment, export
+from tools.importing import import_file
 from tools.signature import Signature, Slot
 from tools.verdict import Comparison, Correct, Timing
 
@@ -160,14 +159,7 @@ def norm_shipment(**changes: Any) -> Shipment:
 
 def load(path: Path) -> ModuleType:
     """The module in a file, under a name of its own."""
-    name = f"shipped_{next(_serial)}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
+    return import_file(path, f"shipped_{next(_serial)}")
 
 
 def shipped(folder: Path, what: Shipment | None = None) -> ModuleType:

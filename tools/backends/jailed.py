@@ -6,9 +6,14 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from pydantic import ValidationError
+
+from knowledge.opgraph import Frozen
 from tools.runner.jail import scrubbed_environment, strongest_jail
+
+Answer = TypeVar("Answer", bound=Frozen)
 
 # torch and LLVM reserve far more address space than they use.
 MEMORY = 32 << 30
@@ -46,3 +51,24 @@ def ask(
         tail = done.stderr.strip()[-LOG_LIMIT:]
         return f"its process ended with exit status {done.returncode}: {tail}"
     return found if isinstance(found, dict) else "its answer is no object"
+
+
+def ask_each(
+    command: Sequence[str],
+    job: Mapping[str, Any],
+    form: type[Answer],
+    wanted: int,
+    seconds: float,
+    environment: Mapping[str, str],
+) -> list[Answer] | str:
+    """The `answers` to a job, so many and each of that form, or why there are none, as `ask`."""
+    found = ask(command, job, seconds, environment)
+    if isinstance(found, str):
+        return found
+    answers = found.get("answers")
+    if not isinstance(answers, list) or len(answers) != wanted:
+        return "it did not answer for every candidate"
+    try:
+        return [form.model_validate(one) for one in answers]
+    except ValidationError:
+        return "its answer has another form"

@@ -71,11 +71,11 @@ def product_gflops(dtype: torch.dtype, device: torch.device, size: int = PRODUCT
     return 2 * size**3 / fastest_ms(lambda: torch.mm(left, right, out=out)) / 1e6
 
 
-def fastest_ms(work: Callable[[], object]) -> float:
+def fastest_ms(work: Callable[[], object], repeats: int = REPEATS) -> float:
     """The fastest of some repetitions, after one that is not counted."""
     work()
     took: list[float] = []
-    for _ in range(REPEATS):
+    for _ in range(repeats):
         start = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
         end = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
         start.record()

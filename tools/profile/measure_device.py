@@ -16,6 +16,7 @@ from knowledge.device import Device, Figure, describe_gpu, detect, keep, known_d
 from knowledge.errors import BadInput
 from knowledge.gpu import DriverFacts, ask_driver
 from tools.backends.cpp.loader import cpp_kernel
+from tools.judge.ceilings import fastest_ms
 from tools.profile.roofline import LARGE_BYTES, bandwidth_gbps, best_seconds, matmul_gflops
 
 BAD_INPUT = 2
@@ -122,18 +123,7 @@ def _products(capability: int) -> list[tuple[str, torch.dtype, bool]]:
 
 
 def _device_seconds(work: Callable[[], object]) -> float:
-    """The fastest of several repetitions by the device's own events."""
-    work()
-    best = float("inf")
-    for _ in range(GPU_SAMPLES):
-        start = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-        end = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-        start.record()
-        work()
-        end.record()
-        end.synchronize()
-        best = min(best, start.elapsed_time(end) / 1e3)
-    return best
+    return fastest_ms(work, GPU_SAMPLES) / 1e3
 
 
 def run(

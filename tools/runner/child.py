@@ -10,7 +10,6 @@ import contextlib
 import faulthandler
 import gc
 import importlib
-import importlib.util
 import os
 import signal
 import socket
@@ -24,6 +23,7 @@ from typing import Any, NoReturn
 import torch
 from torch.utils import _pytree as pytree
 
+from tools import importing
 from tools.reference import moved, named_tensors, seed_generators
 from tools.runner import confine
 from tools.runner.accelerator import Accelerator
@@ -342,12 +342,7 @@ def _differs(mapping: Memory) -> bool:
 
 
 def _import_class(path: str, name: str) -> Callable[..., Any]:
-    spec = importlib.util.spec_from_file_location(MODULE, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[MODULE] = module
-    spec.loader.exec_module(module)
+    module = importing.import_file(Path(path), MODULE)
     found: Callable[..., Any] = getattr(module, name)
     return found
 
@@ -362,7 +357,7 @@ def _guarded(stage: str, work: Callable[[], Any]) -> Any:
 def _told(error: BaseException) -> str:
     """The traceback from the candidate's own first line on."""
     own = error.__traceback__
-    while own is not None and own.tb_frame.f_code.co_filename == __file__:
+    while own is not None and own.tb_frame.f_code.co_filename in (__file__, importing.__file__):
         own = own.tb_next
     return "".join(traceback.format_exception(type(error), error, own, limit=-8))
 

@@ -21,7 +21,7 @@ LARGE = 0.93
 SMALL = 32**3
 
 
-def make_kernel(program: Program, found: Contraction, blocking: Blocking, name: str) -> Kernel:
+def make_kernel(blocking: Blocking, program: Program, found: Contraction, name: str) -> Kernel:
     """The kernel that computes a product and what can be fused with it."""
     if found.diagonal:
         return _kernel(program, found, None, name, print_diagonal(found, name))

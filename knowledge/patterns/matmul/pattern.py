@@ -1,19 +1,27 @@
 """Takes matrix products from the library: an own kernel with its epilogue, or oneDNN's routine."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, cast
 
-from knowledge.loops.cost import Machine, gains, moved_mb, only_of, program_ms
+from knowledge.loops.cost import Machine, moved_mb, program_ms
 from knowledge.pattern import Parameter, Proposal, Refusal, Situation, Step
 from knowledge.patterns.matmul import triton
 from knowledge.patterns.matmul.contraction import Contraction
 from knowledge.patterns.matmul.kernel import is_blocked, is_small_batch, make_kernel
-from knowledge.patterns.matmul.match import find_product, is_anchor
+from knowledge.patterns.matmul.match import find_product
 from knowledge.patterns.matmul.onednn import to_onednn
+from knowledge.patterns.matmul.products import (
+    NAME,
+    counted,
+    find_products,
+    gaining,
+    refusal,
+    replaced,
+)
 from knowledge.patterns.matmul.source import Blocking
 from knowledge.program import Program
 
-NAME = "matmul"
 # On one thread, over what torch.mm reaches: 109 to 97 GFLOP/s at 1024.
 # Nothing but a preference for the sizes that were fastest where they were measured.
 OTHER_BLOCKS = 0.98
@@ -40,17 +48,16 @@ def propose(program: Program, situation: Situation) -> list[Proposal] | Refusal:
     """Own kernels, then oneDNN's routine, then own kernels in blocks of other sizes."""
     if program.backend == "triton":
         return triton.propose(program, situation)
-    every, reasons = _products(program)
+    every, reasons = find_products(program, find_product)
     found = [one for one in every if not is_small_batch(program, one)]
     if len(found) < len(every):
         reasons.append("small products in a batch are quicker by the library")
     if not found:
-        told = "; ".join(reasons) or "the op has no matrix product"
-        return Refusal(pattern=NAME, reason=f"No product is taken: {told[:300]}.")
+        return refusal(reasons)
     machine = Machine.of(situation)
     before = program_ms(program, machine)
     proposals = []
-    only = _gaining(program, found, machine)
+    only = gaining(program, found, partial(make_kernel, _options(FIRST).blocking), machine)
     if not only and len(found) < len(every):
         only = ",".join(one.anchor for one in found)
     # Blocks of another size do the same work: an engine's program is made once.
@@ -71,17 +78,6 @@ def propose(program: Program, situation: Situation) -> list[Proposal] | Refusal:
     return proposals
 
 
-def _gaining(program: Program, found: list[Contraction], machine: Machine) -> str:
-    """The products to take, by name; empty where it is all of them, or where none would gain."""
-    blocking = _options(FIRST).blocking
-    names = [
-        one.anchor
-        for one in found
-        if gains(program, make_kernel(program, one, blocking, NAME), one.nodes, machine)
-    ]
-    return only_of(names, [one.anchor for one in found])
-
-
 def _variants(
     program: Program, found: list[Contraction]
 ) -> list[tuple[dict[str, Parameter], float]]:
@@ -99,9 +95,9 @@ def _variants(
 
 def _title(parameters: dict[str, Parameter], found: list[Contraction]) -> str:
     if parameters["engine"] == "onednn":
-        return f"{_counted(len(found))} by oneDNN"
+        return f"{counted(len(found))} by oneDNN"
     sizes = " x ".join(str(parameters[name]) for name in list(FIRST)[1:])
-    return f"{_counted(len(found))} by own kernels (blocks {sizes})"
+    return f"{counted(len(found))} by own kernels (blocks {sizes})"
 
 
 def _arithmetic(
@@ -136,46 +132,18 @@ def apply(program: Program, step: Step) -> Program:
     if program.backend == "triton":
         return triton.apply(program, step)
     options = _options(step.parameters)
-    found, reasons = _products(program, step.only)
+    found, reasons = find_products(program, find_product, step.only)
     if not found:
         raise ValueError(f"matmul: {'; '.join(reasons) or 'there is no matrix product'}")
     if options.engine == "onednn":
         changed, done = to_onednn(program, tuple(one.anchor for one in found))
         if not done:
             raise ValueError("matmul: oneDNN has no call for these products")
-        words = f"{_counted(len(done))} by oneDNN"
+        words = f"{counted(len(done))} by oneDNN"
     else:
-        changed = program
-        for one in found:
-            taken = set(changed.kernel_of)
-            if taken.isdisjoint(one.nodes):
-                name = f"matmul_{len(changed.kernels)}"
-                kernel = make_kernel(changed, one, options.blocking, name)
-                changed = changed.changed(kernels=(*changed.kernels, kernel))
-        words = f"{_counted(len(changed.kernels) - len(program.kernels))} by own kernels"
+        changed = replaced(program, found, partial(make_kernel, options.blocking))
+        words = f"{counted(len(changed.kernels) - len(program.kernels))} by own kernels"
     return changed.changed(steps=(*changed.steps, words))
-
-
-def _counted(number: int) -> str:
-    return f"{number} matrix product{'s' if number != 1 else ''}"
-
-
-def _products(
-    program: Program, only: frozenset[str] = frozenset()
-) -> tuple[list[Contraction], list[str]]:
-    """The products that can be taken, and why others can't."""
-    found: list[Contraction] = []
-    reasons: list[str] = []
-    for node in program.graph.calls:
-        wanted = is_anchor(node) and node.name not in program.kernel_of
-        if not wanted or (only and node.name not in only):
-            continue
-        one = find_product(program, node)
-        if isinstance(one, str):
-            reasons.append(one)
-        else:
-            found.append(one)
-    return found, reasons
 
 
 def _options(parameters: dict[str, Parameter]) -> _Options:

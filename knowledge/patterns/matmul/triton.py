@@ -1,13 +1,22 @@
 """Matrix products in Triton: what is taken, in which form, and what it should cost on a GPU."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 
-from knowledge.loops.cost import HALVES, Machine, gains, moved_mb, only_of, program_ms
+from knowledge.loops.cost import HALVES, Machine, moved_mb, program_ms
 from knowledge.loops.triton_tail import Tail, find_tail
-from knowledge.opgraph import OpGraph, Ref
+from knowledge.opgraph import Node, OpGraph, Ref
 from knowledge.pattern import Parameter, Proposal, Refusal, Situation, Step
 from knowledge.patterns.matmul.contraction import Contraction, Extent, Operand
-from knowledge.patterns.matmul.match import find_product, is_anchor
+from knowledge.patterns.matmul.match import find_product
+from knowledge.patterns.matmul.products import (
+    NAME,
+    counted,
+    find_products,
+    gaining,
+    refusal,
+    replaced,
+)
 from knowledge.patterns.matmul.triton_blocks import (
     FIRST,
     LONGEST_ROW,
@@ -20,40 +29,19 @@ from knowledge.patterns.matmul.triton_blocks import (
 from knowledge.patterns.matmul.triton_source import Product, print_product
 from knowledge.program import Kernel, Program, Size, Written, variable
 
-NAME = "matmul"
 KINDS = ("float32", "float16", "bfloat16")
 # An order of preference among blocks that were never timed.
 OTHER_BLOCKS = 0.98
 
 
-def products(
-    program: Program, only: frozenset[str] = frozenset()
-) -> tuple[list[Contraction], list[str]]:
-    """The products that Triton kernels can take, and why others can't."""
-    found: list[Contraction] = []
-    reasons: list[str] = []
-    for node in program.graph.calls:
-        wanted = is_anchor(node) and node.name not in program.kernel_of
-        if not wanted or (only and node.name not in only):
-            continue
-        one = find_product(program, node, KINDS)
-        if isinstance(one, Contraction) and one.diagonal:
-            one = f"{one.anchor} multiplies by a diagonal matrix, which has no form in Triton yet"
-        if isinstance(one, str):
-            reasons.append(one)
-        else:
-            found.append(_upright(one))
-    return found, reasons
-
-
 def propose(program: Program, situation: Situation) -> list[Proposal] | Refusal:
     """Products in the arithmetic that is surely exact enough, then in others and other blocks."""
-    found, reasons = products(program)
+    found, reasons = find_products(program, _product)
     if not found:
-        told = "; ".join(reasons) or "the op has no matrix product"
-        return Refusal(pattern=NAME, reason=f"No product is taken: {told[:300]}.")
+        return refusal(reasons)
     machine = Machine.of(situation)
-    before, only = program_ms(program, machine), _gaining(program, found, machine)
+    before = program_ms(program, machine)
+    only = gaining(program, found, partial(make_kernel, FIRST), machine)
     proposals = []
     for given, factor in _variants(program, found):
         parameters = {**given, "only": only} if only else given
@@ -76,21 +64,26 @@ def apply(program: Program, step: Step) -> Program:
         ValueError: no product fits, or a tunable has an unknown value.
     """
     wished = settings(step.parameters)
-    found, reasons = products(program, step.only)
+    found, reasons = find_products(program, _product, step.only)
     if not found:
         raise ValueError(f"matmul: {'; '.join(reasons) or 'there is no matrix product'}")
-    changed = program
-    for one in found:
-        if set(changed.kernel_of).isdisjoint(one.nodes):
-            name = f"matmul_{len(changed.kernels)}"
-            kernel = make_kernel(changed, one, wished, name)
-            changed = changed.changed(kernels=(*changed.kernels, kernel))
-    words = f"{_counted(len(changed.kernels) - len(program.kernels))} in Triton"
+    changed = replaced(program, found, partial(make_kernel, wished))
+    words = f"{counted(len(changed.kernels) - len(program.kernels))} in Triton"
     return changed.changed(steps=(*changed.steps, words))
 
 
+def _product(program: Program, node: Node) -> Contraction | str:
+    """The product that a call computes, or why no Triton kernel takes it."""
+    found = find_product(program, node, KINDS)
+    if isinstance(found, str):
+        return found
+    if found.diagonal:
+        return f"{found.anchor} multiplies by a diagonal matrix, which has no form in Triton yet"
+    return _upright(found)
+
+
 def make_kernel(
-    program: Program, found: Contraction, wished: dict[str, Parameter], name: str
+    wished: dict[str, Parameter], program: Program, found: Contraction, name: str
 ) -> Kernel:
     """The kernel of one product and its epilogue."""
     graph = program.graph
@@ -246,16 +239,6 @@ def _arithmetic_of(dtype: str, blocks: Blocks) -> str:
     return HALVES[dtype]
 
 
-def _gaining(program: Program, found: list[Contraction], machine: Machine) -> str:
-    """The products to take, by name; empty where it is all of them, or where none would gain."""
-    names = [
-        one.anchor
-        for one in found
-        if gains(program, make_kernel(program, one, FIRST, NAME), one.nodes, machine)
-    ]
-    return only_of(names, [one.anchor for one in found])
-
-
 def _variants(
     program: Program, found: list[Contraction]
 ) -> list[tuple[dict[str, Parameter], float]]:
@@ -280,7 +263,7 @@ def _variants(
 def _title(given: dict[str, Parameter], found: list[Contraction]) -> str:
     changed = [f"{name} {value}" for name, value in given.items() if value != FIRST[name]]
     told = ", ".join(changed) or "blocks by the sizes"
-    return f"{_counted(len(found))} in Triton ({told})".replace("_", " ")
+    return f"{counted(len(found))} in Triton ({told})".replace("_", " ")
 
 
 def _arithmetic(
@@ -301,7 +284,3 @@ def _arithmetic(
         f"{machine.bandwidth_gbps:.0f} GB/s: {after:.3f} ms against {before:.3f} ms, "
         f"{before / after:.2f}x."
     )
-
-
-def _counted(number: int) -> str:
-    return f"{number} matrix product{'s' if number != 1 else ''}"

@@ -8,7 +8,7 @@ the strip carries margins of the neutral element.
 from dataclasses import dataclass
 
 from knowledge.loops.epilogue import Epilogue
-from knowledge.loops.mathematics import helpers
+from knowledge.loops.mathematics import helpers, reductions
 from knowledge.loops.spelling import STORAGE, loaded, stored
 from knowledge.patterns.pooling.windows import Pool
 
@@ -285,17 +285,9 @@ static inline void pool_row(
 """
 
 # The sum of two of which one is NaN is NaN. Written as a choice between the two themselves, GCC 12
-# makes branches of it, and no vectors: a 3 x 3 window took 24 ms where it takes 1.6.
+# makes branches of it, and no vectors: a 3 x 3 window took 24 ms where it takes 1.6. A reduction it
+# makes vectors of in the form of `nan_max`.
 _LARGER = "__builtin_isunordered(a, b) ? a + b : (b > a ? b : a)"
-
-# As `joined`, in the form that GCC makes a vector reduction of.
-_REDUCTION = """static inline value folded(value a, value b) {
-    const value larger = a > b ? a : b;
-    return a != a ? a : larger;
-}
-#pragma omp declare reduction(larger : float, double : \\
-    omp_out = folded(omp_out, omp_in)) initializer(omp_priv = -INFINITY)
-"""
 
 _MAIN = """
 extern "C" void {name}(
@@ -361,12 +353,11 @@ def print_pool(pool: Pool, name: str, strip: int, fused: Fused | None) -> str:
     sizes = ",\n        ".join(
         ", ".join(f"int64_t {size}" for size in part) for part in (SIZES[:3], SIZES[3:])
     )
-    reduction = _REDUCTION if pool.adaptive and pool.kind == "max" else ""
     own = _adaptive(pool, sizes) if pool.adaptive else _windowed(pool, sizes, strip)
-    body = "".join([basics, reduction, own, _main(name, sizes, fused)])
+    body = basics + own + _main(name, sizes, fused)
     before = fused.epilogue.source if fused is not None else ""
     head = "".join(f"#include <{one}>\n" for one in ("cmath", "cstdint", "cstring", "vector"))
-    return head + before + ("" if "struct bfloat16" in before else helpers(body, True)) + body
+    return head + before + helpers(body, True, before) + reductions(body, before) + body
 
 
 def _main(name: str, parameters: str, fused: Fused | None) -> str:
@@ -395,8 +386,8 @@ def _adaptive(pool: Pool, sizes: str) -> str:
     text = _ADAPTIVE.format(
         sizes=sizes,
         total="value" if largest else "double",
-        reduction="larger" if largest else "+",
-        fold="folded" if largest else "joined",
+        reduction="nan_max" if largest else "+",
+        fold="nan_max" if largest else "joined",
         whole="joined(whole, x)" if largest else "whole + x",
         result="x" if largest else f"x / {area}",
     )

@@ -6,7 +6,6 @@ input. What it answers helps the crew; it is never a verdict: the candidate shar
 
 import copy
 import importlib
-import importlib.util
 import json
 import os
 import sys
@@ -19,6 +18,8 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
+from tools.importing import import_file
+
 CANDIDATE = "candidate"
 
 
@@ -26,13 +27,7 @@ def load(source: str, name: str) -> ModuleType:
     """A source text as a module with a file, from which Triton reads its kernels."""
     path = Path(tempfile.mkdtemp()) / f"{name}.py"
     path.write_text(source, encoding="utf-8")
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
+    return import_file(path, name)
 
 
 def constructor_arguments(reference: ModuleType) -> list[Any]:

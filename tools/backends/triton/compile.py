@@ -7,11 +7,9 @@ the device's facts. What compiles is *compiled, not timed*: nothing here says ho
 from collections.abc import Sequence
 from typing import Literal
 
-from pydantic import ValidationError
-
 from knowledge.device import Device
 from knowledge.opgraph import Frozen
-from tools.backends.jailed import ask
+from tools.backends.jailed import ask_each
 from tools.profile.occupancy import WARP, capability_of
 from tools.profile.occupancy import occupancy as occupancy_of
 
@@ -75,10 +73,6 @@ class _Answer(Frozen):
     failure: CompileError | None = None
 
 
-class _Answers(Frozen):
-    answers: tuple[_Answer, ...]
-
-
 def compile_candidates(
     candidates: Sequence[tuple[str, str]], devices: Sequence[Device], seconds: float = SECONDS
 ) -> list[Compiled | CompileError]:
@@ -91,14 +85,10 @@ def compile_candidates(
         "shared": shared,
         "candidates": [{"candidate": ours, "reference": theirs} for ours, theirs in candidates],
     }
-    found = ask(COMMAND, job, seconds, {"TRITON_INTERPRET": "0"})
-    try:
-        answers = _Answers.model_validate(found).answers if not isinstance(found, str) else ()
-    except ValidationError:
-        found, answers = "its answer has another form", ()
-    if len(answers) != len(candidates):
-        reason = found if isinstance(found, str) else "it did not answer for every candidate"
-        error = CompileError(function="forward", line=0, message=f"The compiler failed: {reason}.")
+    environment = {"TRITON_INTERPRET": "0"}
+    answers = ask_each(COMMAND, job, _Answer, len(candidates), seconds, environment)
+    if isinstance(answers, str):
+        error = CompileError(function="forward", line=0, message=f"The compiler failed: {answers}.")
         return [error] * len(candidates)
     return [answer.failure or _within(answer.kernels, shared) for answer in answers]
 

@@ -6,10 +6,8 @@ their batch. What passes here may still be slow, imprecise or refused on a devic
 
 from collections.abc import Sequence
 
-from pydantic import ValidationError
-
 from knowledge.opgraph import Frozen
-from tools.backends.jailed import ask
+from tools.backends.jailed import ask_each
 
 SECONDS = 120.0
 COMMAND = ("tools.backends.triton.child", "interpreting")
@@ -45,23 +43,14 @@ class _Answer(Frozen):
     failure: NotInterpreted | None = None
 
 
-class _Answers(Frozen):
-    answers: tuple[_Answer, ...]
-
-
 def interpret(
     candidates: Sequence[Candidate], seconds: float = SECONDS
 ) -> list[Interpreted | NotInterpreted]:
     """Run candidates under the interpreter, all in one process, which costs seconds to start."""
     job = {"candidates": [one.model_dump() for one in candidates]}
-    found = ask(COMMAND, job, seconds, {"TRITON_INTERPRET": "1"})
-    try:
-        answers = _Answers.model_validate(found).answers if not isinstance(found, str) else ()
-    except ValidationError:
-        found, answers = "its answer has another form", ()
-    if len(answers) != len(candidates):
-        reason = found if isinstance(found, str) else "it did not answer for every candidate"
-        return [NotInterpreted(line=0, message=f"The interpreter failed: {reason}.")] * len(
-            candidates
-        )
+    environment = {"TRITON_INTERPRET": "1"}
+    answers = ask_each(COMMAND, job, _Answer, len(candidates), seconds, environment)
+    if isinstance(answers, str):
+        error = NotInterpreted(line=0, message=f"The interpreter failed: {answers}.")
+        return [error] * len(candidates)
     return [answer.failure or Interpreted(complaints=answer.complaints) for answer in answers]
