@@ -3,6 +3,8 @@
 import io
 import json
 import math
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from graph.report.story import Chapter, chapters
 from graph.report.workloads import listed
 from graph.report.write import render_page
 from graph.screen import final_screen
+from graph.shipping import shipment_of
 from graph.state import RunInput
 from graph.summary import record_of
 from graph.workbench import Workbenches
@@ -88,6 +91,32 @@ def test_the_figures_are_in_every_document(record: RunRecord) -> None:
     assert "3x50x2048 float32" in page
     kernel = (folder / "best" / "kernel.py").read_text()
     assert "wide: 3x50x2048 float32" in kernel
+
+
+@pytest.mark.slow
+def test_the_exported_test_holds_the_kernel_to_both(record: RunRecord) -> None:
+    script = Path(record.run_dir) / "best" / "test_kernel.py"
+    done = subprocess.run(
+        [sys.executable, "-I", script], cwd=script.parent, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert [line.partition(" agrees")[0] for line in done.stdout.splitlines()] == [
+        "kernel.py on long", "kernel.py on wide",
+    ]  # fmt: skip
+
+
+def test_what_is_handed_over_has_the_references_text_on_each_workload() -> None:
+    record = a_win_on_two()
+    shipment = shipment_of(record)
+    assert shipment is not None
+    assert list(shipment.workloads) == ["long", "wide & <odd>"]
+    assert set(shipment.workloads.values()) == {builders.REFERENCE}
+    # A record of before there was that text: the leading workload alone is tested then.
+    before = record.workloads[1].model_copy(update={"source": ""})
+    old = shipment_of(record.model_copy(update={"workloads": (record.workloads[0], before)}))
+    assert old is not None
+    assert old.workloads == {}
 
 
 def a_win_on_two() -> RunRecord:
