@@ -18,7 +18,7 @@ studio: .venv/ready
 # Tests that judge or time a kernel have the machine to themselves; the others share its cores, with
 # idle threads that sleep rather than spin on a core that another process could use.
 ALONE := $(addprefix tests/,evil honest eval/fleet/test_cluster.py eval/test_judged.py $(addprefix graph/test_, \
-	api.py graph.py mcp_bench.py mcp_tasks.py mcp_wire.py piecewise.py repairs.py run.py studio.py \
+	api.py going_on.py graph.py mcp_bench.py mcp_tasks.py mcp_wire.py piecewise.py repairs.py run.py studio.py \
 	workloads.py) \
 	$(addprefix tools/judge/test_,client.py command.py environment.py gauntlet.py soak.py))
 SHARED := OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile

@@ -1,7 +1,7 @@
 """How work flows: the state machine of a run, the ways into it, and what a person sees.
 
-`from graph import optimize, aoptimize, build_graph, as_tool, Result` imports what is asked for, and
-importing `graph` alone next to nothing.
+`from graph import optimize, aoptimize, build_graph, as_tool, Result, Interrupted` imports what is
+asked for, and importing `graph` alone next to nothing.
 """
 
 import importlib
@@ -12,10 +12,11 @@ from graph.shadows import shadowed
 if TYPE_CHECKING:
     from graph.api import aoptimize, optimize
     from graph.build import build_graph
+    from graph.drive import Interrupted
     from graph.langchain_tool import as_tool
     from graph.result import Result
 
-__all__ = ["Result", "aoptimize", "as_tool", "build_graph", "optimize"]
+__all__ = ["Interrupted", "Result", "aoptimize", "as_tool", "build_graph", "optimize"]
 
 _HOMES = {
     "optimize": "graph.api",
@@ -23,6 +24,7 @@ _HOMES = {
     "build_graph": "graph.build",
     "as_tool": "graph.langchain_tool",
     "Result": "graph.result",
+    "Interrupted": "graph.drive",
 }
 
 

@@ -1,6 +1,7 @@
 """From Python: `optimize(function_or_module, inputs)` and its async twin.
 
-Both work where an event loop runs already, as in a notebook, and from any thread.
+Both work where an event loop runs already, as in a notebook, and from any thread. However a call is
+interrupted, it names the run's folder, and `resume` with that goes on.
 """
 
 import asyncio
@@ -16,7 +17,7 @@ from typing import Any
 from agents.llm.models import check_models
 from graph.background import Background
 from graph.build import RUNS
-from graph.drive import work
+from graph.drive import way_on, work
 from graph.folder import RunFolder
 from graph.record import RunRecord
 from graph.result import Result
@@ -24,7 +25,7 @@ from graph.screen import Screen
 from graph.state import RunInput
 from graph.workbench import Workbenches
 from knowledge.errors import BadInput
-from tools.capture import name_of, positional, take
+from tools.capture import is_taken_of, name_of, positional, take
 from tools.materialise import materialise
 from tools.reference import load
 from tools.task import Budget, Task, device_of, language_of, load_task, parse_task
@@ -35,18 +36,19 @@ STOP_SECONDS = 15.0
 
 @dataclass(frozen=True)
 class Job:
-    """A run that is about to begin, and what its result is made of."""
+    """A run that is about to begin, or to go on, and what its result is made of."""
 
     folder: RunFolder
     task: Task
     subject: Any
     arguments: tuple[Any, ...]
     built_with: tuple[Any, ...] = ()
+    fresh: bool = True
 
     @property
-    def entry(self) -> RunInput:
-        """What the graph is started with."""
-        return RunInput(task=self.task, run_dir=str(self.folder.path))
+    def entry(self) -> RunInput | None:
+        """What the graph is started with; None where it goes on."""
+        return None if not self.fresh else RunInput(task=self.task, run_dir=str(self.folder.path))
 
     def result(self, record: RunRecord) -> Result:
         """The result, once it has ended."""
@@ -54,9 +56,10 @@ class Job:
 
 
 def optimize(
-    subject: Any,
+    subject: Any = None,
     inputs: Any = None,
     *,
+    resume: Path | str | None = None,
     out: Path | str = RUNS,
     quiet: bool = False,
     library: Path | str | None = None,
@@ -69,6 +72,9 @@ def optimize(
             used in; or the path of a task file or of a reference.
         inputs: what it is called with: a tensor, a list of arguments, or a mapping by name. The
             judge draws others like them. Left out for a path.
+        resume: the folder of a run that stopped, which goes on by its own task: no settings then.
+            With the function or module that it was begun with, the result is in the place of that;
+            without, in the place of the run's own reference.
         out: the folder in which the run's own folder is made.
         quiet: show no progress.
         library: the library's folder; None for the user's own.
@@ -77,16 +83,17 @@ def optimize(
 
     Raises:
         BadInput: the op can't be taken, or a setting is wrong; the message is one line.
-        Interrupted: it was interrupted; what was finished can be resumed.
+        Interrupted: it was interrupted; its `folder.path` is what to resume.
     """
-    job = prepare(subject, inputs, Path(out), settings)
+    job = prepare(subject, inputs, Path(out), settings, resume)
     return job.result(work(job.folder, job.task, job.entry, quiet=quiet, benches=_benches(library)))
 
 
 async def aoptimize(
-    subject: Any,
+    subject: Any = None,
     inputs: Any = None,
     *,
+    resume: Path | str | None = None,
     out: Path | str = RUNS,
     quiet: bool = False,
     library: Path | str | None = None,
@@ -94,18 +101,24 @@ async def aoptimize(
 ) -> Result:
     """As `optimize`, while the event loop goes on; cancelling it ends the run's processes too.
 
+    The `CancelledError` has a note that names the run's folder.
+
     Raises:
         BadInput: as `optimize`.
         Interrupted: as `optimize`.
     """
-    job = await asyncio.to_thread(prepare, subject, inputs, Path(out), settings)
+    job = await asyncio.to_thread(prepare, subject, inputs, Path(out), settings, resume)
     run = Background(job.folder, job.task, job.entry, _benches(library))
     with Screen(job.task, quiet) as screen:
         run.listen(screen.handle)
         run.start()
+        ended = asyncio.wrap_future(run.ended)
+        # What a cancelled call no longer waits for is not to be told as an error that was lost.
+        ended.add_done_callback(lambda it: it.cancelled() or it.exception())
         try:
-            record = await asyncio.shield(asyncio.wrap_future(run.ended))
-        except asyncio.CancelledError:
+            record = await asyncio.shield(ended)
+        except asyncio.CancelledError as cancelled:
+            cancelled.add_note(f"the run was stopped; {way_on(job.folder)}")
             run.stop()
             # A second cancel leaves the run to end by itself, which it does.
             with contextlib.suppress(asyncio.CancelledError):
@@ -118,17 +131,26 @@ def _benches(library: Path | str | None) -> Workbenches:
     return Workbenches(Path(library) if library is not None else None, instruments=True)
 
 
-def prepare(subject: Any, inputs: Any, out: Path, settings: Mapping[str, Any]) -> Job:
-    """The run's folder and task, with the subject written down.
+def prepare(
+    subject: Any,
+    inputs: Any,
+    out: Path,
+    settings: Mapping[str, Any],
+    resume: Path | str | None = None,
+) -> Job:
+    """The run's folder and task, with the subject written down; of one that goes on, as they are.
 
     Raises:
         BadInput: as `optimize`.
     """
+    if resume is not None:
+        return _going_on(Path(resume), subject, inputs, settings)
+    if subject is None:
+        raise BadInput("subject", "is missing.", "Give a function, a module or a path.")
     raw = _sorted_out(settings)
     if isinstance(subject, str | Path):
         return _of_file(Path(subject), inputs, out, raw)
-    if inputs is None:
-        raise BadInput("inputs", "are missing.", "Give what the op is called with: optimize(f, x).")
+    _check_given(inputs)
     folder = RunFolder.named(out, str(raw.get("name") or name_of(subject)))
     try:
         taken = take(subject, inputs, folder.taken)
@@ -141,6 +163,11 @@ def prepare(subject: Any, inputs: Any, out: Path, settings: Mapping[str, Any]) -
     return Job(folder, task, subject, positional(subject, inputs))
 
 
+def _check_given(inputs: Any) -> None:
+    if inputs is None:
+        raise BadInput("inputs", "are missing.", "Give what the op is called with: optimize(f, x).")
+
+
 def _of_file(path: Path, inputs: Any, out: Path, raw: dict[str, Any]) -> Job:
     if inputs is not None:
         raise BadInput("inputs", f"belong to a function or a module; {path} brings its own.")
@@ -149,13 +176,44 @@ def _of_file(path: Path, inputs: Any, out: Path, raw: dict[str, Any]) -> Job:
     else:
         overrides = [f"{key}={json.dumps(value)}" for key, value in _flat(raw).items()]
         task = load_task(path, tuple(overrides))
-    _checked(task)
-    loaded = load(materialise(task), str(path))
+    subject, arguments, given = _read(_checked(task), str(path))
+    return Job(RunFolder.create(out, task), task, subject, arguments, given)
+
+
+def _read(task: Task, origin: str) -> tuple[Any, tuple[Any, ...], tuple[Any, ...]]:
+    """A task's reference as a module, what it is called with, and what it is constructed with."""
+    loaded = load(materialise(task), origin)
     given, named = loaded.init_arguments(0)
     if named:
         given = inspect.signature(loaded.module.Model).bind(*given, **named).args
-    subject, arguments = loaded.build(0), loaded.inputs(0)
-    return Job(RunFolder.create(out, task), task, subject, arguments, given)
+    return loaded.build(0), loaded.inputs(0), given
+
+
+def _going_on(path: Path, subject: Any, inputs: Any, settings: Mapping[str, Any]) -> Job:
+    """An earlier run, as it was left.
+
+    Raises:
+        BadInput: there is none, it is another op's, or it is told anew what to do.
+    """
+    if settings or isinstance(subject, str | Path):
+        extra = "path" if isinstance(subject, str | Path) else ", ".join(settings)
+        raise BadInput(
+            "resume",
+            "goes by the run's own task.",
+            f"Leave out: {extra}, as in optimize(resume=...).",
+        )
+    folder, task = RunFolder.reopen(path, "resume")
+    _checked(task)
+    if subject is None:
+        return Job(folder, task, *_read(task, str(folder.task_file)), fresh=False)
+    _check_given(inputs)
+    kept = folder.taken / "reference.py"
+    if not (kept.is_file() and is_taken_of(kept, subject, inputs)):
+        raise BadInput(
+            f"resume {path}", f"is not a run on {name_of(subject)} with inputs of these shapes.",
+            "Without a subject it goes on all the same: optimize(resume=...).",
+        )  # fmt: skip
+    return Job(folder, task, subject, positional(subject, inputs), fresh=False)
 
 
 def _sorted_out(settings: Mapping[str, Any]) -> dict[str, Any]:

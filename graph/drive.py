@@ -54,7 +54,12 @@ class Interrupted(Exception):
     def __init__(self, folder: RunFolder, why: str) -> None:
         self.folder = folder
         self.why = why
-        super().__init__(f"{folder.path}: {why}")
+        super().__init__(f"{why}; {way_on(folder)}")
+
+
+def way_on(folder: RunFolder) -> str:
+    """A clause on how a run goes on that stopped before its end."""
+    return f"go on with: python -m graph.run --resume {folder.path}"
 
 
 class Audience(Protocol):

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from graph.background import Background
 from graph.build import RUNS
-from graph.drive import Interrupted
+from graph.drive import Interrupted, way_on
 from graph.folder import RunFolder
 from graph.mcp.replies import Outcome
 from graph.state import RunInput
@@ -93,7 +93,8 @@ def as_tool(
         begun = begin(given)
         try:
             return _told(begun)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interrupt:
+            interrupt.add_note(f"the run was stopped; {way_on(begun.folder)}")
             begun.stop()
             raise
 
@@ -101,7 +102,8 @@ def as_tool(
         begun = await asyncio.to_thread(begin, given)
         try:
             await asyncio.shield(asyncio.wrap_future(begun.ended))
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as cancelled:
+            cancelled.add_note(f"the run was stopped; {way_on(begun.folder)}")
             begun.stop()
             raise
         except (BadInput, Interrupted):
@@ -129,4 +131,4 @@ def _told(run: Background) -> str:
     except BadInput as error:
         raise ToolException(str(error)) from error
     except Interrupted as stop:
-        raise ToolException(f"the run stopped: {stop.why}; it lies in {stop.folder.path}") from stop
+        raise ToolException(f"the run stopped: {stop}") from stop

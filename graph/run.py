@@ -67,7 +67,7 @@ def main(  # noqa: PLR0913, an option is an argument here
         say(str(error))
         raise typer.Exit(BAD_INPUT) from error
     except Interrupted as stop:
-        say(f"{stop.why}; go on with: python -m graph.run --resume {stop.folder.path}")
+        say(str(stop))
         raise typer.Exit(INTERRUPTED) from stop
     hand_over(record, as_json=as_json)
 

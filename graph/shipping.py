@@ -29,6 +29,7 @@ def shipment_of(record: RunRecord) -> Shipment | None:
         device=record.device.title,
         signatures=_signatures(record, verdict) if isinstance(verdict, Correct) else (),
         gains=_gains(record, verdict),
+        workloads=_references(record),
         returns=graph.returns if graph is not None else None,
         updates=tuple(graph.mutations) if graph is not None else None,
         in_place=MUTATES in facts.cautions,
@@ -54,6 +55,12 @@ def _cases_of(workload: str, verdict: Correct) -> list[CaseResult]:
         for case in verdict.cases
         if case.name.startswith(prefix)
     ]
+
+
+def _references(record: RunRecord) -> dict[str, str]:
+    """The reference's text on each of several workloads; none where the record has them not."""
+    found = {one.name: one.source for one in record.workloads}
+    return found if all(found.values()) else {}
 
 
 def _gains(record: RunRecord, verdict: Correct | Compiled) -> tuple[str, ...]:

@@ -80,7 +80,10 @@ Settings = Annotated[
     ),
 ]
 Resume = Annotated[
-    str, Field(description="Go on with this run, which stopped; give nothing else then.")
+    str,
+    Field(
+        description="Go on with this run (its folder, or its id), which stopped; give nothing else."
+    ),
 ]
 
 

@@ -17,6 +17,7 @@ class WorkloadResult(Frozen):
     """
 
     name: str
+    source: str = Field("", description="the reference's text there; empty in records of before")
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...] = ()
     baselines: Baselines
@@ -48,6 +49,7 @@ def results_of(
 def _result(workload: WorkloadFacts, timing: Timing | None) -> WorkloadResult:
     found = WorkloadResult(
         name=workload.name,
+        source=workload.facts.source,
         inputs=workload.facts.inputs,
         outputs=workload.facts.outputs,
         baselines=workload.baselines,

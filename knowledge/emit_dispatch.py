@@ -6,13 +6,15 @@ they are not, they can't be joined. What two modules define alike stands once in
 
 import ast
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from knowledge.emit_parts import apart
 from knowledge.opgraph import TensorSpec
 from knowledge.reference_source import renamed
 
+# The table of a joined module that says which forward is for which inputs.
+MADE_FOR = "_MADE_FOR"
 _LOOKUP = '''def _signature(values, first):
     """Shape, from its `first` dimension on, and dtype of every tensor that forward is given."""
     tensors = [value for value in values if isinstance(value, torch.Tensor)]
@@ -81,6 +83,56 @@ def join(variants: Sequence[Variant]) -> str:
     return module
 
 
+def left_as_given(
+    module: str, reference: str, workloads: Mapping[str, Sequence[TensorSpec]]
+) -> tuple[str, ...] | None:
+    """On which workloads a joined module runs the reference's own forward.
+
+    Args:
+        module: its text.
+        reference: the text that holds `Model`.
+        workloads: forward's tensors on each, by its name.
+
+    Returns:
+        Their names; None where the text is no joined module's, and so doesn't tell.
+    """
+    body = ast.parse(module).body
+    tables = [one.value for one in body if isinstance(one, ast.Assign) and _names(one, MADE_FOR)]
+    made = _methods(body, "ModelNew")
+    given = _methods(ast.parse(reference).body, "Model").get("forward")
+    if len(tables) != 1 or not isinstance(tables[0], ast.Dict) or given is None:
+        return None
+    chosen = {
+        ast.unparse(key): ast.unparse(value).removeprefix("ModelNew.")
+        for key, value in zip(tables[0].keys, tables[0].values, strict=True)
+        if key is not None
+    }
+    as_given = [ast.dump(statement) for statement in given.body]
+    left: list[str] = []
+    for name, inputs in workloads.items():
+        forward = made.get(chosen.get(ast.unparse(ast.parse(_key(inputs, 0))), ""))
+        if forward is None:
+            return None
+        if [ast.dump(statement) for statement in forward.body] == as_given:
+            left.append(name)
+    return tuple(left)
+
+
+def _names(assignment: ast.Assign, name: str) -> bool:
+    return [ast.unparse(target) for target in assignment.targets] == [name]
+
+
+def _methods(body: Sequence[ast.stmt], name: str) -> dict[str, ast.FunctionDef]:
+    """The methods of the class of that name, by theirs."""
+    return {
+        method.name: method
+        for one in body
+        if isinstance(one, ast.ClassDef) and one.name == name
+        for method in one.body
+        if isinstance(method, ast.FunctionDef)
+    }
+
+
 def _read(source: str) -> _Read:
     module, lines = ast.parse(source), source.splitlines()
     imports: list[str] = []
@@ -130,7 +182,7 @@ def _model(models: Sequence[str]) -> str:
         "\n".join([
             f"def forward({ast.unparse(first.args)}):",
             f"    given = ({given},)",
-            "    made_for = _MADE_FOR.get(_signature(given, 0))",
+            f"    made_for = {MADE_FOR}.get(_signature(given, 0))",
             "    if made_for is None:",
             "        made_for = _ALIKE.get(_signature(given, 1), ModelNew._forward_1)",
             "    return made_for(self, *given)",
@@ -175,7 +227,7 @@ def _tables(variants: Sequence[Variant], sources: Sequence[str]) -> list[str]:
         "\n".join(
             [f"{name} = {{", *(f"    {key}: {method}," for key, method in table.items()), "}"]
         )
-        for name, table in (("_MADE_FOR", exact), ("_ALIKE", alike))
+        for name, table in ((MADE_FOR, exact), ("_ALIKE", alike))
     ]
 
 

@@ -11,9 +11,12 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
+from pydantic import Field
+
 from knowledge.opgraph import Frozen
 from tools.candidate import Candidate
-from tools.inline import ROOT, drop_in_text, give_way, literal, renamed, stand_alone
+from tools.exercises import exercise_text
+from tools.inline import drop_in_text, give_way, literal, renamed, stand_alone
 from tools.signature import Signature
 from tools.verdict import Compiled, Correct
 
@@ -40,7 +43,8 @@ class Shipment(Frozen):
     further kernels: a signature's `kernel` counts them from 1. `returns` is how forward packs its
     results and `updates` which buffers it changes, None where the op has no graph that tells.
     `in_place`: it changes its own inputs. `origin` is the reference's file, if it has one.
-    `gains` has a line for each of several workloads, whose means the verdict's figures are.
+    `gains` has a line for each of several workloads, whose means the verdict's figures are;
+    `workloads` has the reference's text on each, by name, as their test needs it.
     """
 
     candidate: Candidate
@@ -55,6 +59,7 @@ class Shipment(Frozen):
     updates: tuple[str, ...] | None = None
     in_place: bool = False
     gains: tuple[str, ...] = ()
+    workloads: dict[str, str] = Field({})
 
     @property
     def why_alone(self) -> str:
@@ -107,13 +112,13 @@ def export(shipment: Shipment, folder: Path) -> Path:
     kernel = folder / "kernel.py"
     kernel.write_text(kernel_text(shipment), encoding="utf-8")
     (folder / "reference.py").write_text(shipment.reference, encoding="utf-8")
-    (folder / "test_kernel.py").write_text(test_text(), encoding="utf-8")
+    (folder / "test_kernel.py").write_text(test_text(shipment), encoding="utf-8")
     return kernel
 
 
-def test_text() -> str:
-    """The test that goes with every kernel."""
-    return (ROOT / "tools" / "drop_in" / "test_kernel.py").read_text(encoding="utf-8")
+def test_text(shipment: Shipment) -> str:
+    """The test that goes with the kernel."""
+    return exercise_text(shipment.reference, shipment.workloads)
 
 
 def kernel_text(shipment: Shipment) -> str:

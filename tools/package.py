@@ -69,7 +69,7 @@ def write_package(
         f"src/{module}/__init__.py": _init(shipment, module),
         f"src/{module}/kernel.py": kernel_text(shipment),
         f"src/{module}/reference.py": shipment.reference,
-        f"src/{module}/test_kernel.py": test_text(),
+        f"src/{module}/test_kernel.py": test_text(shipment),
         "tests/test_package.py": _test(module),
     }
     return written_whole(parent / name, files)
@@ -116,11 +116,13 @@ def _test(module: str) -> str:
 """The installed package's kernel against its reference; run with pytest."""
 
 from {module}.test_kernel import (
+    pytest_generate_tests,
     test_gradients_are_those_of_the_reference,
     test_kernel_agrees_with_the_float64_reference,
 )
 
 __all__ = [
+    "pytest_generate_tests",
     "test_gradients_are_those_of_the_reference",
     "test_kernel_agrees_with_the_float64_reference",
 ]

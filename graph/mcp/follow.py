@@ -24,7 +24,8 @@ Call = Context[Any, Any]
 async def follow(call: Call, run: Background, awaited: "Future[Outcome]") -> Outcome:
     """Tell the client of a run's events until a future of that run is done, and give its result.
 
-    A client that cancels leaves the run as it is: what becomes of it is its caller's to say.
+    First of all it is told where the run lies, since a call that is cancelled has no answer. A
+    client that cancels leaves the run as it is: what becomes of it is its caller's to say.
     """
     loop = asyncio.get_running_loop()
     news: asyncio.Queue[str] = asyncio.Queue()
@@ -37,7 +38,7 @@ async def follow(call: Call, run: Background, awaited: "Future[Outcome]") -> Out
     end_listening = run.listen(lambda event: post(plain_line(event)))
     awaited.add_done_callback(lambda _: post(""))
     began, budget = time.monotonic(), run.task.budget.minutes * 60
-    said = f"run {run.folder.path.name}"
+    said = f"run {run.folder.path}"
     try:
         await _tell(call, 0.0, budget, said)
         while not awaited.done():

@@ -141,14 +141,16 @@ class Hall:
             self._guests.pop(guest.name, None)
 
     def reopened(self, name: str) -> tuple[RunFolder, Task]:
-        """A run of this server's folder, by its id.
+        """A run of this server's folder, by its id or by where it lies.
 
         Raises:
-            BadInput: there is none, or it is at work.
+            BadInput: there is none.
         """
-        path = self.run_path(name)
+        lies_here = Path(name).is_absolute() and Path(name).parent == self.runs.resolve()
+        path = self.run_path(Path(name).name if lies_here else name)
         if path is None:
-            raise BadInput(f"resume {name[:80]!r}", "is no run.", f"Runs lie in {self.runs}.")
+            mend = f"Runs lie in {self.runs}, and kernelwright://runs lists them."
+            raise BadInput(f"resume {name[:80]!r}", "is no run.", mend)
         return RunFolder.reopen(path)
 
     def run_path(self, name: str) -> Path | None:

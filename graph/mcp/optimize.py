@@ -48,8 +48,9 @@ class Optimizer:
 
         Kernelwright's own crew plans, writes, verifies and times kernels for the op, confirms the
         best in a new process with new seeds, and exports it as a drop-in module with a report.
-        Takes minutes; progress says what is happening. Cancelling ends the work and its processes:
-        what was finished is kept, and `resume` with the run's id goes on. The kernel is judged
+        Takes minutes; progress says what is happening, and first of all where the run lies.
+        Cancelling ends the work and its processes: what was finished is kept, and `resume` with the
+        run's folder or id goes on. The kernel is judged
         against the better of eager and torch.compile; a kernel that is not faster is not called so.
         To write the kernels yourself, use start_task instead.
         """
@@ -70,7 +71,7 @@ class Optimizer:
             await stopped(run)
             raise
         except Interrupted as stop:
-            raise told_to_resume("optimize", run.folder.path.name, stop) from stop
+            raise told_to_resume("optimize", stop) from stop
 
 
 def check_alone(*given: object) -> None:
@@ -93,6 +94,10 @@ def check_task(task: Task) -> None:
     check_models(task, "call")
 
 
-def told_to_resume(tool: str, run: str, stop: Interrupted) -> ToolError:
-    """That a run stopped, and what goes on with it."""
-    return ToolError(f"the run stopped: {stop.why}; {tool} with resume={run} goes on with it")
+def told_to_resume(tool: str, stop: Interrupted) -> ToolError:
+    """That a run stopped, where it lies, and what goes on with it."""
+    path = stop.folder.path
+    return ToolError(
+        f"the run stopped: {stop.why}; it lies in {path}; {tool} with resume={path.name} goes on "
+        "with it"
+    )

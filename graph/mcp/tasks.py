@@ -181,7 +181,7 @@ async def _record(call: Call, hall: Hall, guest: Guest) -> RunRecord:
     try:
         record = await follow(call, guest.run, guest.run.ended)
     except Interrupted as stop:
-        raise told_to_resume("start_task", guest.name, stop) from stop
+        raise told_to_resume("start_task", stop) from stop
     hall.forget(guest)
     return record
 

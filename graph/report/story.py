@@ -7,6 +7,7 @@ import math
 from typing import NamedTuple
 
 from graph.record import BASELINE_PLAN, RunRecord
+from graph.report import workloads
 from graph.report.kin import Bases, lineage
 from graph.report.words import (
     Tone,
@@ -57,8 +58,9 @@ class Belief(NamedTuple):
 
 
 def chapters(record: RunRecord, bases: Bases) -> list[Chapter]:
-    """What op, on what, what there was to beat, what was tried, what won."""
-    return [_op(record), _machine(record), _rivals(record), _tried(record), _won(record, bases)]
+    """What op, on what, what there was to beat, what was tried, what won, and where."""
+    told = [_op(record), _machine(record), _rivals(record), _tried(record), _won(record, bases)]
+    return [*told, _workloads(record)] if record.workloads else told
 
 
 def _op(record: RunRecord) -> Chapter:
@@ -66,7 +68,15 @@ def _op(record: RunRecord) -> Chapter:
     calls = _calls(facts.graph) if facts.graph is not None else "no graph as a whole"
     work = f"at least {_bytes(roof.moved_bytes)} moved, {_count(roof.flops)} operations a call"
     takes = f"{_tensors(facts.inputs)} → {_tensors(facts.outputs)}"
+    if record.workloads:
+        takes += f" on {clip(record.workloads[0].name)}, which leads"
+    work += _in_the_mean(record)
     return Chapter("The op", f"{record.task.name}: {calls}", f"{takes}; {work}")
+
+
+def _in_the_mean(record: RunRecord) -> str:
+    """Of what a figure is, where there are several workloads."""
+    return ", in the mean of all workloads" if record.workloads else ""
 
 
 def _calls(graph: OpGraph) -> str:
@@ -123,7 +133,8 @@ def _rivals(record: RunRecord) -> Chapter:
         return Chapter("To beat", "Nothing could be timed", roof[:1].upper() + roof[1:])
     order = sorted(known, key=lambda name: known[name] or 0.0)
     told = [f"{baseline_name(name)} {milliseconds(known[name] or 0.0)}" for name in order]
-    return Chapter("To beat", told[0], "; ".join([*told[1:], roof]))
+    line = f"{told[0]}{_in_the_mean(record)}"
+    return Chapter("To beat", line, "; ".join([*told[1:], roof]))
 
 
 def _tried(record: RunRecord) -> Chapter:
@@ -173,8 +184,15 @@ def _won(record: RunRecord, bases: Bases) -> Chapter:
         return Chapter("Chosen", named, "By arithmetic alone: it was not timed.")
     best = timing.against_best
     line = f"{named}: {milliseconds(timing.candidate_ms)}, {times(best.speedup)} ({interval(best)})"
+    line += _in_the_mean(record)
     about = "Won" if record.status == "faster" else "Best"
     return Chapter(about, line, _way(record, bases, trial.number))
+
+
+def _workloads(record: RunRecord) -> Chapter:
+    number = leader_of(record) if record.winner is None else record.winner
+    ahead = record.trial(number) if number is not None else None
+    return Chapter("Workloads", *workloads.in_short(record, ahead))
 
 
 def leader_of(record: RunRecord) -> int | None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from knowledge.emit import emit_as_given
-from knowledge.emit_dispatch import Variant, join
+from knowledge.emit_dispatch import Variant, join, left_as_given
 from knowledge.opgraph import TensorSpec
 from tests.patterns.workshop import FUSED, build, load, reference
 from tools.trace import spec_of
@@ -89,6 +89,47 @@ def test_three_workloads_of_which_two_share_a_module_have_two_forwards() -> None
     assert source.count("def _forward_") == 2
     assert "a; c: Scaled by 2.0." in source
     assert source.count("def scaled") == 2
+
+
+GIVEN = """\
+import torch
+
+
+def halved(x):
+    return x / 2
+
+
+class Model(torch.nn.Module):
+    def forward(self, x):
+        return torch.relu(halved(x))
+"""
+
+
+def test_a_joined_module_tells_where_the_references_own_forward_runs() -> None:
+    fast = emit_as_given(GIVEN).replace("torch.relu(halved(x))", "halved(x).clamp_(min=0)")
+    variants = [
+        Variant("a", (spec(4, 8),), fast),
+        Variant("b", (spec(4, 9),), emit_as_given(GIVEN)),
+    ]
+    inputs = {one.workload: one.inputs for one in variants}
+    assert left_as_given(join(variants), GIVEN, inputs) == ("b",)
+    assert left_as_given(join(variants[::-1]), GIVEN, inputs) == ("b",)
+
+
+def test_another_forward_than_the_references_is_not_taken_for_it() -> None:
+    given = SCALED.format(factor=2.0, rank=2).replace("ModelNew", "Model")
+    variants = [variant("a", 3.0, 4, 8), variant("b", 2.0, 4, 9, 1)]
+    inputs = {one.workload: one.inputs for one in variants}
+    changed = given.replace("+ more", "- more")
+    assert left_as_given(join(variants), changed, inputs) == ()
+
+
+def test_what_is_no_joined_module_does_not_tell() -> None:
+    one = variant("a", 2.0, 4, 8)
+    given = one.source.replace("ModelNew", "Model")
+    assert left_as_given(one.source, given, {"a": one.inputs}) is None
+    joined = join([one, variant("b", 3.0, 4, 9)])
+    assert left_as_given(joined, given, {"c": (spec(5, 5),)}) is None
 
 
 def test_one_module_for_all_stays_as_it_is() -> None:

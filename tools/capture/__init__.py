@@ -5,6 +5,7 @@ is taken by its graph, as `torch.export` sees it at the shapes of the example in
 weights in a file beside it. What can't be taken is said in one line.
 """
 
+from tools.capture.again import is_taken_of
 from tools.capture.take import Taken, name_of, positional, take
 
-__all__ = ["Taken", "name_of", "positional", "take"]
+__all__ = ["Taken", "is_taken_of", "name_of", "positional", "take"]
