@@ -20,7 +20,7 @@ from langgraph.types import Command, StateSnapshot
 from agents.llm.exchange import Exchange, Unreachable
 from graph.approval import Request
 from graph.build import build_graph
-from graph.events import Event, append_event
+from graph.events import Event, Note, append_event
 from graph.folder import RunFolder
 from graph.journal import RunJournal
 from graph.record import RunRecord
@@ -38,6 +38,7 @@ from graph.state import (
 )
 from graph.summary import record_of
 from graph.terminal import ask, check_terminal
+from graph.tracing import traced
 from graph.workbench import Stopping, Workbenches
 from knowledge.errors import BadInput
 from tools.judge.client import JudgeClosed
@@ -138,11 +139,14 @@ def carry_out(
     """
     config: RunnableConfig = {
         "configurable": {"thread_id": folder.path.name},
+        "run_name": folder.path.name,
         "recursion_limit": RECURSION_LIMIT,
     }
     # What is swept up at the end must not be swept from under another process.
-    with folder.held():
+    with folder.held(), traced() as complaint:
         try:
+            if complaint:
+                _tell(Note(text=complaint), folder, audience)
             with checkpointer(folder) as saver:
                 graph = build_graph(benches, checkpointer=saver)
                 fresh = entry is not None
@@ -185,12 +189,16 @@ def drive(
             given, config, stream_mode="custom", subgraphs=True, durability="sync"
         )
         for _, event in stream:
-            append_event(folder.events, event)
-            audience.handle(event)
+            _tell(event, folder, audience)
         waiting = [one for task in graph.get_state(config).tasks for one in task.interrupts]
         if not waiting:
             return
         given = Command(resume=audience.answer(waiting[0].value))
+
+
+def _tell(event: Event, folder: RunFolder, audience: Audience) -> None:
+    append_event(folder.events, event)
+    audience.handle(event)
 
 
 def _stopped(graph: Any, config: RunnableConfig, folder: RunFolder, why: str) -> Interrupted:

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from agents.llm.exchange import Exchange, Role, Spent, Usage
 from graph.folder import RunFolder
 from graph.ledger import Ledger
-from graph.messages import keep_readable
+from graph.messages import Readable
 from tools.secrets import redact
 from tools.task import Budget
 
@@ -125,6 +125,7 @@ class RunJournal:
         self._price_of = price_of
         self._answers = answers
         self._ledger = Ledger(folder.exchanges, durable=True)
+        self._readable = Readable()
         self._lock = threading.Lock()
         self._unused: dict[str, deque[Exchange]] = defaultdict(deque)
         self._kept: list[Exchange] = []
@@ -258,7 +259,7 @@ class RunJournal:
         place = present_place()
         trial = place.trial if place is not None else 0
         where = self._folder.trials / str(trial) if trial else self._folder.planning
-        keep_readable(where / "messages.jsonl", _redacted(exchange))
+        self._readable.keep(where / "messages.jsonl", _redacted(exchange))
 
 
 def _redacted(exchange: Exchange) -> Exchange:

@@ -5,6 +5,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,28 @@ from graph.ledger import Ledger
 LONGEST = 24_000
 
 
-def keep_readable(path: Path, exchange: Exchange) -> None:
-    """Add an exchange to a file of messages, unless it is there already."""
-    ledger = Ledger(path)
-    line = readable(exchange)
-    lines, _ = ledger.recover()
-    if line not in lines:
-        ledger.append(line)
+class Readable:
+    """The files of messages of one run. Each is read once; from then on an exchange costs a line.
+
+    After a restart an exchange may be in its file already, not at all, or half.
+    """
+
+    def __init__(self) -> None:
+        self._written: dict[Path, set[bytes]] = {}
+
+    def keep(self, path: Path, exchange: Exchange) -> None:
+        """Add an exchange to a file of messages, unless it is there already."""
+        ledger = Ledger(path)
+        if path not in self._written:
+            self._written[path] = {_mark(line) for line in ledger.recover()[0]}
+        line, written = readable(exchange), self._written[path]
+        if _mark(line) not in written:
+            ledger.append(line)
+            written.add(_mark(line))
+
+
+def _mark(line: str) -> bytes:
+    return sha256(line.encode()).digest()
 
 
 def readable(exchange: Exchange) -> str:

@@ -9,9 +9,11 @@ import os
 import re
 from collections.abc import Mapping
 
-# Parts of a variable's name, as providers and services name theirs.
+# Parts of a variable's name, as providers and services name theirs. The last two hold keys among
+# other things: OTEL_EXPORTER_OTLP_HEADERS, LANGSMITH_RUNS_ENDPOINTS.
 _SECRET_NAME = re.compile(
-    r"(^|_)(API_?KEYS?|KEYS?|TOKENS?|SECRETS?|PASSWORDS?|PASSWD|CREDENTIALS?|AUTH)(_|$)"
+    r"(^|_)(API_?KEYS?|KEYS?|TOKENS?|SECRETS?|PASSWORDS?|PASSWD|CREDENTIALS?|AUTH|HEADERS"
+    r"|RUNS_ENDPOINTS)(_|$)"
 )
 # Shorter values are words like "true", which may stand in any text.
 SHORTEST = 8

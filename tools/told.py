@@ -24,6 +24,8 @@ from tools.verdict import (
 )
 
 TOLD_LIMIT, QUOTED_LINES, LINE_LIMIT = 2000, 24, 300
+# Of a module compiled for a device that is not here: its first ones.
+KERNELS = 4
 MARK = "| "
 # Escape sequences of terminals, then whatever else does not print.
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
@@ -57,8 +59,8 @@ def told_to_agents(verdict: Verdict) -> str:
 
 def _told(verdict: Verdict) -> str:
     match verdict:
-        case Compiled(device=device, logic=logic):
-            return f"compiled for {device}, not timed; {logic}"
+        case Compiled():
+            return _told_compiled(verdict)
         case Correct():
             return _told_correct(verdict)
         case BuildFailed() | Crashed():
@@ -84,6 +86,17 @@ def _one_line(text: str) -> str:
     return quote(" ".join(text.split())).removeprefix(MARK)
 
 
+def _told_compiled(verdict: Compiled) -> str:
+    uses = [
+        f"{_one_line(one.function)}: {one.registers} registers, {one.spilled_bytes} bytes spilled, "
+        f"{one.shared_bytes} bytes of shared memory"
+        + (f", occupancy {one.occupancy:.0%}" if one.occupancy else "")
+        for one in verdict.kernels[:KERNELS]
+    ]
+    told = f"compiled for {verdict.device}, not timed; {verdict.logic}"
+    return "; ".join([told, *uses])
+
+
 def _told_correct(verdict: Correct) -> str:
     told = "every output was right"
     if not verdict.deterministic:
@@ -91,7 +104,7 @@ def _told_correct(verdict: Correct) -> str:
     if verdict.timing is None:
         return told
     rows = [
-        f"{row.speedup:.3f}x of {row.baseline} ({row.low:.3f} to {row.high:.3f})"
+        f"{row.speedup:.3f} times as fast as {row.baseline} ({row.low:.3f} to {row.high:.3f})"
         for row in verdict.timing.comparisons
     ]
     timing = verdict.timing

@@ -68,7 +68,8 @@ class ModelPlanner:
         most = _most(brief)
         expected, arithmetic = min(draft.expected_speedup, most), draft.arithmetic.strip()
         if expected < draft.expected_speedup:
-            arithmetic += f" (It promised {draft.expected_speedup:.3g}x, more than can be.)"
+            shown = "more than can be" if brief.baselines.best else "which nothing here can show"
+            arithmetic += f" (It promised {draft.expected_speedup:.3g}x, {shown}.)"
         cited = [page.citation for page in pages if page.number in draft.pages]
         return Plan(
             id=f"m{number}",

@@ -4,6 +4,7 @@ import os
 import re
 import tomllib
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import Field, ValidationError
 
@@ -16,11 +17,16 @@ VARIABLE = "KERNELWRIGHT_PRICES"
 _RELEASE = re.compile(r"-(?:\d{4}-\d{2}-\d{2}|\d{8}|latest)$")
 
 
-class Price(Frozen):
-    """USD per million tokens."""
+# A provider and its model, or a star for all others of that provider.
+Name = Annotated[str, Field(pattern=r"^\w+:(\*|[^*\s]+)$")]
 
-    input: float = Field(ge=0)
-    output: float = Field(ge=0)
+
+class Price(Frozen):
+    """USD per million tokens; `as_of` is the month in which its provider said so."""
+
+    input: float = Field(ge=0, allow_inf_nan=False)
+    output: float = Field(ge=0, allow_inf_nan=False)
+    as_of: str = ""
 
     def usd(self, input_tokens: int, output_tokens: int) -> float:
         """What so many tokens cost."""
@@ -28,11 +34,14 @@ class Price(Frozen):
 
 
 class Prices(Frozen):
-    """A price list: a row a model, and `provider:*` for all others of a provider."""
+    """A price list: a row a model, and `provider:*` for all others of a provider.
+
+    `as_of` is the month of the rows that name none.
+    """
 
     as_of: str = ""
     sources: tuple[str, ...] = ()
-    models: dict[str, Price] = Field({})
+    models: dict[Name, Price] = Field({})
 
     @classmethod
     def load(cls, own: Path | None = None) -> "Prices":
@@ -66,11 +75,17 @@ class Prices(Frozen):
 
 
 def _read(path: Path, where: str) -> Prices:
-    form = 'A row reads "openai:gpt-5" = { input = 1.25, output = 10.0 }, under [models].'
+    form = (
+        'A row under [models] reads "openai:gpt-5" = { input = 1.25, output = 10.0 }; its name is '
+        '"provider:model", or "provider:*" for all others.'
+    )
     try:
-        return Prices.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        return Prices.model_validate(tomllib.loads(path.read_text(encoding="utf-8-sig")))
     except OSError as error:
         raise BadInput(where, f"{path} cannot be read ({error.strerror}).") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, ValidationError) as error:
-        told = " ".join(str(error).split())[:160]
+    except ValidationError as error:
+        first = error.errors()[0]
+        told = f"{'.'.join(map(str, first['loc'])).removesuffix('.[key]')}: {first['msg']}"
         raise BadInput(where, f"{path} is not a price list ({told}).", form) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadInput(where, f"{path} is not a price list ({error}).", form) from error

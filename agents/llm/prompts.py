@@ -67,7 +67,7 @@ def common(brief: Brief) -> dict[str, Any]:
         "huge_pages": task.pages == "huge",
         "tool_calls": task.model_settings.tool_calls,
         "timed": brief.baselines.best is not None,
-        "source": facts.source.strip()[: views.SOURCE_LIMIT],
+        "source": views.cut(facts.source, views.SOURCE_LIMIT),
         "graph": views.graph_text(brief),
         "inputs": views.tensor_lines(facts.inputs),
         "outputs": views.tensor_lines(facts.outputs),
@@ -92,6 +92,7 @@ def for_planner(brief: Brief, library: Library, pages: list[views.Page]) -> list
         trials_left=brief.trials_left,
         parent=parent.number if parent else None,
         parent_source=_source(parent.candidate) if parent else "",
+        standing=views.standing_lines(brief, parent),
         parents=brief.parents,
         hints=brief.hints,
         earlier=views.earlier_lines(brief, library),
@@ -105,15 +106,25 @@ def for_coder(brief: Brief, plan: Plan, pages: list[views.Page]) -> list[BaseMes
     return render(
         "coder",
         **common(brief),
-        plan=plan,
+        **_plan(plan, pages),
         parent=parent.number if parent else None,
         parent_source=_source(parent.candidate) if parent else "",
+        standing=views.standing_lines(brief, parent),
         pages=pages,
     )
 
 
+def _plan(plan: Plan, pages: list[views.Page]) -> dict[str, Any]:
+    shown = {page.citation.source for page in pages}
+    return {
+        "plan": plan,
+        "steps": views.step_lines(plan),
+        "leans_on": [one for one in plan.citations if one.source not in shown][: views.PAGES],
+    }
+
+
 def _source(candidate: Candidate) -> str:
-    return candidate.source.strip()[: views.SOURCE_LIMIT * 3]
+    return views.cut(candidate.source, views.SOURCE_LIMIT * 3)
 
 
 def for_debugger(
@@ -123,7 +134,7 @@ def for_debugger(
     return render(
         "debugger",
         **common(brief),
-        plan=plan,
+        **_plan(plan, pages),
         number=trial.number,
         rejected_source=_source(trial.candidate),
         verdict=told_to_agents(trial.verdict),

@@ -26,7 +26,7 @@ from langchain_core.messages import (
 )
 from langchain_core.messages.ai import UsageMetadata
 from langchain_core.messages.utils import count_tokens_approximately
-from langchain_core.runnables import Runnable
+from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import BaseModel
@@ -129,7 +129,7 @@ class Talk:
             raise Refused(f"{model.id} has no way to be offered {way}") from error
         self.journal.admit(model.id, _most_tokens(messages, offer), model.max_tokens)
         began = time.monotonic()
-        reply = _plain(self._try(runnable, messages))
+        reply = _plain(self._try(runnable, messages, plan))
         return Exchange(
             key=self._key(messages, offer, way),
             role=self.role,
@@ -142,8 +142,12 @@ class Talk:
             when=datetime.now(UTC).isoformat(timespec="seconds"),
         )
 
-    def _try(self, runnable: Runnable[Any, Any], messages: list[BaseMessage]) -> AIMessage:
+    def _try(
+        self, runnable: Runnable[Any, Any], messages: list[BaseMessage], plan: str
+    ) -> AIMessage:
         """A reply, after as many attempts as it takes and the settings allow."""
+        # Where calls are traced, these are found by who asked and for what.
+        named: RunnableConfig = {"run_name": self.role, "metadata": {"plan": plan}}
         retrying = Retrying(
             retry=retry_if_exception(_may_pass),
             stop=stop_after_attempt(self.model.retries + 1),
@@ -152,7 +156,7 @@ class Talk:
             reraise=True,
         )
         try:
-            answer = retrying(runnable.invoke, messages)
+            answer = retrying(runnable.invoke, messages, named)
         # Providers raise classes of their own; what they mean is in the status, if there is one.
         except Exception as error:
             cut = _cut_off(error)

@@ -12,11 +12,12 @@ from agents.playbook.planner import best_trial
 from knowledge.experience import signature
 from knowledge.experience.tried import Tried, tallies
 from knowledge.opgraph import TensorSpec
+from knowledge.pattern import load_cards
 from knowledge.store import Library, Passage
 from tools.facts import Roofline
 from tools.task import language_of
 from tools.told import told_to_agents
-from tools.verdict import Correct, Trial
+from tools.verdict import Compiled, Correct, Trial
 
 LANGUAGES = {
     "cpp": "C++ with OpenMP, through cpp_kernel",
@@ -145,6 +146,32 @@ def graph_text(brief: Brief) -> str:
     return f"The op could not be traced as a whole ({why[:TOLD_LIMIT]})."
 
 
+def cut(text: str, most: int) -> str:
+    """A source as far as there is room for it."""
+    text = text.strip()
+    left = len(text) - most
+    return text if left <= 0 else f"{text[:most]}\n# {left:,} more characters are left out"
+
+
+def step_lines(plan: Plan) -> list[str]:
+    """The steps of a plan of the rules, with what the library calls each."""
+    cards, lines = load_cards(), []
+    for step in plan.steps:
+        of = f" of {step.part}" if step.part else ""
+        settings = ", ".join(f"{name}={value}" for name, value in step.parameters.items())
+        title = f": {cards[step.pattern].title}" if step.pattern in cards else ""
+        lines.append(f"{step.pattern}{of}{' with ' if settings else ''}{settings}{title}")
+    return lines
+
+
+def standing_lines(brief: Brief, trial: Trial | None) -> list[str]:
+    """How far a trial is from the roofline and what holds it there, as far as that was read."""
+    read = next((one for one in brief.diagnoses if trial and one.trial == trial.number), None)
+    if read is None:
+        return []
+    return [diagnosis_line(read.bottleneck, read.headroom, ()), *read.evidence]
+
+
 def trial_views(brief: Brief) -> list[TrialView]:
     """The latest trials in their order; of more than there is room for, the best one stays."""
     diagnoses = {one.trial: one for one in brief.diagnoses}
@@ -188,7 +215,7 @@ def parent_of(brief: Brief, plan: Plan | None = None) -> Trial | None:
     best = best_trial(brief)
     if best is not None:
         return best
-    right = [trial for trial in brief.trials if isinstance(trial.verdict, Correct)]
+    right = [trial for trial in brief.trials if isinstance(trial.verdict, Correct | Compiled)]
     return right[0] if right else None
 
 

@@ -2,7 +2,7 @@
 
 from agents.brief import GUEST, Brief
 from agents.llm.prompts import common, words
-from agents.llm.views import Page, earlier_lines, pages_for, query_of
+from agents.llm.views import Page, earlier_lines, pages_for, query_of, standing_lines
 from agents.playbook.planner import PlaybookPlanner, best_trial
 from graph.mcp.hall import Guest, Hall
 from graph.mcp.replies import (
@@ -82,6 +82,7 @@ def brief_in_words(brief: Brief, library: Library, pages: list[Page]) -> str:
         ideas=_ideas(brief, library),
         pages=pages,
         parent=parent.number if parent is not None else None,
+        standing=standing_lines(brief, parent),
         parent_source=parent.candidate.source[:PARENT_CHARACTERS] if parent is not None else "",
         trials_left=brief.trials_left,
     )

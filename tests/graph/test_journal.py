@@ -1,5 +1,6 @@
 """The journal keeps what was paid for, and lets nothing through that could break a budget."""
 
+import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -29,6 +30,12 @@ def said(answer: Exchange | None) -> str:
 
 def answered(key: str, text: str, usd: float | None = 0.001) -> Exchange:
     return exchange(key, "coder", "p1", text, usd)
+
+
+def told_of(folder: RunFolder, trial: int) -> list[str]:
+    """What was asked about a trial, as a person reads it."""
+    lines = (folder.trials / str(trial) / "messages.jsonl").read_text().splitlines()
+    return [json.loads(line)["messages"][0]["text"] for line in lines]
 
 
 def test_paid_answers_come_back_after_a_restart_in_order_and_once(folder: RunFolder) -> None:
@@ -151,8 +158,49 @@ def test_an_answer_found_after_a_restart_is_not_written_for_reading_twice(
 ) -> None:
     with at_work("coder", "p1", 7):
         RunJournal(folder, ROOMY).keep(answered("k", "x"))
-        RunJournal(folder, ROOMY).find("k")
-    assert len((folder.trials / "7" / "messages.jsonl").read_text().splitlines()) == 1
+        again = RunJournal(folder, ROOMY)
+        again.find("k")
+        again.keep(answered("k", "y"))
+    assert told_of(folder, 7) == ["x", "y"]
+
+
+@pytest.mark.parametrize("part", [0.0, 0.5, 1.0])
+def test_what_a_killed_process_had_not_written_for_reading_is_written_once(
+    folder: RunFolder, part: float
+) -> None:
+    with at_work("coder", "p1", 7):
+        journal = RunJournal(folder, ROOMY)
+        journal.keep(answered("a", "x"))
+        path = folder.trials / "7" / "messages.jsonl"
+        before = path.read_bytes()
+        journal.keep(answered("b", "y"))
+        whole = path.read_bytes()
+        # It was killed when so much of the second line was on the disk.
+        path.write_bytes(whole[: len(before) + int(part * (len(whole) - len(before)))])
+        again = RunJournal(folder, ROOMY)
+        again.find("a")
+        again.find("b")
+        again.keep(answered("c", "z"))
+    assert told_of(folder, 7) == ["x", "y", "z"]
+
+
+def test_a_file_of_messages_is_read_once_however_many_are_added(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Path] = []
+    recover = Ledger.recover
+
+    def counted(ledger: Ledger) -> tuple[list[str], bool]:
+        read.append(ledger.path)
+        return recover(ledger)
+
+    monkeypatch.setattr(Ledger, "recover", counted)
+    with at_work("coder", "p1", 7):
+        journal = RunJournal(folder, ROOMY)
+        for number in range(50):
+            journal.keep(answered(f"k{number}", str(number)))
+    assert read == [folder.exchanges, folder.trials / "7" / "messages.jsonl"]
+    assert told_of(folder, 7) == [str(number) for number in range(50)]
 
 
 def test_a_key_in_a_message_is_never_written(

@@ -58,6 +58,8 @@ PRYING = (
         "hf_token",
         "DB_PASSWORD",
         "GOOGLE_APPLICATION_CREDENTIALS",
+        "LANGSMITH_RUNS_ENDPOINTS",
+        "OTEL_EXPORTER_OTLP_HEADERS",
     ],
 )
 def test_variables_that_hold_keys_are_known_by_their_names(name: str) -> None:

@@ -1,5 +1,5 @@
 from tools.told import TOLD_LIMIT, quote, told_to_agents
-from tools.verdict import BuildFailed, CaseResult, Correct, WrongOutput
+from tools.verdict import BuildFailed, CaseResult, Compiled, Correct, KernelUse, WrongOutput
 
 
 def test_what_a_program_printed_is_marked_on_every_line():
@@ -31,3 +31,14 @@ def test_the_names_of_hidden_cases_are_not_told():
 def test_labels_are_told_each_on_one_line():
     told = told_to_agents(Correct(labels=("made for: a\nfake line",)))
     assert len(told.splitlines()) == 2
+
+
+def test_what_the_compiler_says_of_a_kernel_that_was_not_run_is_told():
+    use = KernelUse(
+        function="rows", architecture="sm_90", registers=40, stack_bytes=0, spilled_bytes=16,
+        shared_bytes=512, threads=128, occupancy=0.75,
+    )  # fmt: skip
+    told = told_to_agents(Compiled(device="h200-sxm", kernels=(use,) * 9, logic="it agrees"))
+    assert "compiled for h200-sxm, not timed; it agrees" in told
+    assert "rows: 40 registers, 16 bytes spilled, 512 bytes of shared memory, occupancy 75%" in told
+    assert told.count("rows: ") < 9

@@ -88,6 +88,28 @@ def test_a_first_question_has_no_parent_and_no_trials(library: Library) -> None:
     assert "What was tried in this run" not in told["planner"]
 
 
+def test_without_a_parent_there_is_nothing_to_edit(library: Library) -> None:
+    assert "SEARCH" not in asked_by_all(brief(), library, model_plan())["coder"]
+    assert 'under "The parent"' in asked_by_all(tried(), library)["coder"]
+
+
+def test_who_builds_on_a_parent_is_told_how_far_it_is_from_the_roofline_and_why(
+    library: Library,
+) -> None:
+    told = asked_by_all(tried(), library)
+    for role in ("planner", "coder"):
+        parent = told[role].partition("# The parent: trial 1")[2].partition("```")[0]
+        assert "- pages bound, 1.73 times the roofline" in parent, role
+        assert "- 11.2 of 19.4 GB/s, 8.4 of 118 GFLOP/s" in parent, role
+        assert "- 8192 page faults a call, worth 1.72 ms" in parent, role
+
+
+def test_a_debugger_is_told_what_was_tried_before(library: Library) -> None:
+    told = asked_by_all(tried(), library)["debugger"]
+    assert "- trial 1, by playbook: One fused loop over rows" in told
+    assert "2.050 times as fast as eager" in told
+
+
 def test_every_role_is_told_of_all_workloads(library: Library) -> None:
     one = WorkloadFacts(
         name="short", facts=builders.facts(), baselines=builders.baselines(),
@@ -119,6 +141,13 @@ def test_a_device_that_is_not_here_has_prompts_too(language: str, library: Libra
     )
     told = asked_by_all(state, library, model_plan())
     assert "never timed" in told["planner"]
+    for role in ("planner", "coder", "debugger"):
+        assert "it is not timed" in told[role], role
+        assert ("Triton's interpreter" in told[role]) == (language == "triton"), role
+    # What is measured is promised to nobody.
+    for role in ("planner", "coder"):
+        assert "fastest baseline" not in told[role], role
+        assert "timed in a jail" not in told[role], role
     assert ("scale_rows[(rows,)]" in told["coder"]) == (language == "triton")
     assert ('cuda_kernel(SOURCE, "scale_rows"' in told["coder"]) == (language == "cuda")
 
@@ -176,7 +205,22 @@ def test_a_hint_and_a_note_of_the_users_are_passed_on(library: Library) -> None:
 
 def test_a_plan_of_the_rules_is_told_by_its_steps(library: Library) -> None:
     told = asked_by_all(tried(), library, RULED.model_copy(update={"parent": None}))["coder"]
-    assert "- row_loop with sweeps=2" in told
+    assert "- row_loop with sweeps=2: Fused row loop" in told
+    assert "When a row fits in L1, a second sweep over it costs no memory traffic." in told
+
+
+def test_a_source_that_is_too_long_says_that_it_was_cut(library: Library) -> None:
+    long = builders.facts().model_copy(update={"source": "x = 1\n" * 9_000})
+    told = asked_by_all(brief(facts=long), library, model_plan())["coder"]
+    assert "more characters are left out" in told
+
+
+def test_what_was_compiled_for_a_device_that_is_not_here_can_be_built_on() -> None:
+    compiled = builders.every_verdict()[9]
+    state = brief((RULED,), (FAILED, builders.trial(3, compiled, plan="plan-1")))
+    parent = views.parent_of(state)
+    assert parent is not None
+    assert parent.number == 3
 
 
 def test_prompts_are_short(library: Library) -> None:
