@@ -14,6 +14,7 @@ from langgraph.graph import END, START, StateGraph
 
 import graph
 from agents.crew import Crew
+from graph.background import Background
 from graph.build import build_graph
 from graph.folder import RunFolder
 from graph.langchain_tool import as_tool
@@ -230,6 +231,40 @@ def test_an_agent_is_given_a_tool(
         assert Path(answer["report"]).is_file()
     assert "exactly one of" in tool.invoke({})
     assert "is unknown" in tool.invoke({**given, "target": "h100"})
+
+
+class Waiting(Background):
+    """A run that is begun and does nothing until it is stopped."""
+
+    stopped = False
+
+    def start(self) -> "Waiting":
+        return self
+
+    def stop(self) -> None:
+        type(self).stopped = True
+
+
+def test_a_tools_call_that_is_cancelled_names_the_runs_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("graph.langchain_tool.Background", Waiting)
+
+    async def cell() -> list[str]:
+        given = {"op": "torch.relu", "inputs": [{"shape": [64, 64]}], "target": "cpu"}
+        call = asyncio.create_task(as_tool(out=tmp_path).ainvoke(given))
+        while not list(tmp_path.glob("*/task.yaml")):
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.2)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError) as cancelled:
+            await call
+        return cancelled.value.__notes__
+
+    notes = asyncio.run(cell())
+    (folder,) = tmp_path.iterdir()
+    assert notes == [f"the run was stopped; go on with: python -m graph.run --resume {folder}"]
+    assert Waiting.stopped
 
 
 def run_python(folder: Path, text: str, *search: Path) -> subprocess.CompletedProcess[str]:
