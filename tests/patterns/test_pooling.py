@@ -63,6 +63,18 @@ def test_other_types_are_joined_wider_and_rounded_once(call: str, dtype: str) ->
     assert complaints(build(source, POOLING)) == []
 
 
+@pytest.mark.parametrize("dtype", ["float64", "bfloat16", "float16"])
+@pytest.mark.parametrize("formula", ["F.gelu(y)", "(y, F.relu(y) + 1)"])
+@pytest.mark.parametrize("call", ["max_pool2d(x, 3, 2, 1)", "adaptive_avg_pool2d(x, 4)"])
+def test_what_follows_a_pooling_of_other_types_is_in_its_kernel(
+    call: str, formula: str, dtype: str
+) -> None:
+    text = f"(lambda y: {formula})(F.{call})"
+    built = build(function("x", text, f"torch.randn(2, 3, 17, 20).to(torch.{dtype})"), POOLING)
+    assert (len(built.program.kernels), len(built.program.library_calls)) == (1, 0)
+    assert complaints(built) == []
+
+
 @FEW
 @given(st.integers(1, 12), st.booleans())
 def test_one_kernel_takes_every_batch_and_any_strides(n: int, turned: bool) -> None:

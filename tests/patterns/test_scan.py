@@ -40,6 +40,18 @@ def test_other_types_are_scanned_wider_and_rounded_once(call: str, dtype: str) -
     assert complaints(build(source, SCAN)) == []
 
 
+@pytest.mark.parametrize("dtype", ["float64", "bfloat16", "float16"])
+@pytest.mark.parametrize("formula", ["y.relu() * 2", "(y, y.relu() + 1)"])
+@pytest.mark.parametrize("call", ["cumsum", "logcumsumexp"])
+def test_what_follows_a_scan_of_other_types_is_in_its_kernel(
+    call: str, formula: str, dtype: str
+) -> None:
+    text = f"(lambda y: {formula})(torch.{call}(x, -1))"
+    built = build(function("x", text, f"torch.randn(9, 77).to(torch.{dtype})"), SCAN)
+    assert (len(built.program.kernels), len(built.program.library_calls)) == (1, 0)
+    assert complaints(built) == []
+
+
 @pytest.mark.parametrize(
     ("expression", "calls"),
     [

@@ -7,6 +7,7 @@ the strip carries margins of the neutral element.
 
 from dataclasses import dataclass
 
+from knowledge.loops.cost import HALVES
 from knowledge.loops.epilogue import Epilogue
 from knowledge.loops.mathematics import helpers, reductions
 from knowledge.loops.spelling import STORAGE, loaded, stored
@@ -21,9 +22,10 @@ SIZES = ("depth", "height", "width", "out_depth", "out_height", "out_width")
 _BASICS = """
 typedef {element} element;
 typedef {value} value;
+typedef {made} made;
 constexpr value NEUTRAL = {neutral};
 static inline value load(const element* place) {{ return {loaded}; }}
-static inline element rounded(value x) {{ return {stored}; }}
+static inline made rounded(value x) {{ return {stored}; }}
 static inline value joined(value a, value b) {{ return {joined}; }}
 """
 
@@ -152,7 +154,7 @@ static inline int64_t counted(
 _ROW = """
 // One row of the result: columns [first, first + STRIP) at a time.
 static inline void pool_row(
-        const element* plane, element* __restrict__ out, int64_t od, int64_t oh,
+        const element* plane, made* __restrict__ out, int64_t od, int64_t oh,
         {sizes}) {{
     for (int64_t first = 0; first < out_width; first += STRIP) {{
         const int64_t count = out_width - first < STRIP ? out_width - first : STRIP;
@@ -179,10 +181,10 @@ _JOIN_ALL = """\
             join_rows(rows, many, inside, end - begin);"""
 _JOIN_MANY = "        join_rows(rows, many, inside, end - begin);"
 _STORE = """\
-        element* target = out + first;
+        made* target = out + first;
         join_columns(strip, count, [&](int64_t o, value x) { target[o] = rounded(x); });"""
 _DIVIDE = """\
-        element* target = out + first;
+        made* target = out + first;
         const value divisor = {divisor};
         join_columns(strip, count, [&](int64_t o, value x) {{
             target[o] = rounded(x / divisor);
@@ -195,7 +197,7 @@ _DIVIDE_COUNTED = """\
         for (int64_t o = 0; o < count; ++o)
             divisor[o] = static_cast<value>(high * counted(
                 left + o * STRIDE_W, WINDOW_W, width, PADDING_W, {padding}));
-        element* target = out + first;
+        made* target = out + first;
         join_columns(strip, count, [&](int64_t o, value x) {{
             target[o] = rounded(x / divisor[o]);
         }});"""
@@ -245,7 +247,7 @@ struct Grid {{
 
 // One row of the result.
 static inline void pool_row(
-        const element* plane, element* __restrict__ out, int64_t od, int64_t oh,
+        const element* plane, made* __restrict__ out, int64_t od, int64_t oh,
         {sizes}) {{
     static thread_local Grid grid;
     Grid& here = grid;
@@ -316,19 +318,22 @@ extern "C" void {name}(
 #pragma omp for schedule(static)
         for (int64_t first = 0; first < units; first += together) {{
             const int64_t last = first + together < units ? first + together : units;
-            element* const block = {block};
+            made* const block = {block};
             for (int64_t row = first * rows; row < last * rows; ++row) {{
                 const int64_t oh = row % out_height, od = row / out_height % out_depth;
                 const int64_t plane = row / (out_height * out_depth);
                 pool_row(source + plane * depth * height * width, block + row * out_width, od, oh,
                          {sizes});
             }}
-            {call}
+            {call}{copy}
         }}
     }}
 }}
 """
-_SCRATCH = "\n        std::vector<element> scratch(together * unit);"
+_SCRATCH = "\n        std::vector<made> scratch(together * unit);"
+# An epilogue reads what was not rounded yet.
+_COPY = """
+            for (int64_t at = first * unit; at < last * unit; ++at) result[at] = {stored};"""
 
 
 @dataclass(frozen=True)
@@ -342,39 +347,46 @@ class Fused:
 def print_pool(pool: Pool, name: str, strip: int, fused: Fused | None) -> str:
     """The translation unit of a pooling, whose rows are done in strips of `strip` results."""
     value = "double" if pool.dtype == "float64" else "float"
+    # An epilogue takes halves as the floats they are summed in.
+    wide = fused is not None and pool.dtype in HALVES
     basics = _BASICS.format(
         element=STORAGE[pool.dtype],
         value=value,
         neutral="-INFINITY" if pool.kind == "max" else "0",
         loaded=loaded(pool.dtype, "*place"),
-        stored=stored(pool.dtype, "x"),
+        made="value" if wide else "element",
+        stored="x" if wide else stored(pool.dtype, "x"),
         joined=_LARGER if pool.kind == "max" else "a + b",
     )
     sizes = ",\n        ".join(
         ", ".join(f"int64_t {size}" for size in part) for part in (SIZES[:3], SIZES[3:])
     )
     own = _adaptive(pool, sizes) if pool.adaptive else _windowed(pool, sizes, strip)
-    body = basics + own + _main(name, sizes, fused)
+    body = basics + own + _main(name, sizes, fused, pool.dtype if wide else "")
     before = fused.epilogue.source if fused is not None else ""
     head = "".join(f"#include <{one}>\n" for one in ("cmath", "cstdint", "cstring", "vector"))
     return head + before + helpers(body, True, before) + reductions(body, before) + body
 
 
-def _main(name: str, parameters: str, fused: Fused | None) -> str:
+def _main(name: str, parameters: str, fused: Fused | None, narrow: str) -> str:
+    """The kernel's own function; `narrow` is the type of halves that its epilogue takes wide."""
     sizes = ", ".join(SIZES)
     if fused is None:
         return _MAIN.format(name=name, parameters=parameters, sizes=sizes)
     epilogue = fused.epilogue
     given = epilogue.parameters.split(", ")
-    if epilogue.keeps_anchor:
+    keeps = epilogue.keeps_anchor
+    in_place = keeps and not narrow
+    if keeps:
         given.insert(len(epilogue.reads), "element* result")
     return _MAIN_FUSED.format(
         name=name,
         given=", ".join(given),
         parameters=parameters,
         rows="out_depth * out_height" if fused.planes else "1",
-        scratch="" if epilogue.keeps_anchor else _SCRATCH,
-        block="result" if epilogue.keeps_anchor else "scratch.data() - first * unit",
+        scratch="" if in_place else _SCRATCH,
+        block="result" if in_place else "scratch.data() - first * unit",
+        copy=_COPY.format(stored=stored(narrow, "block[at]")) if keeps and narrow else "",
         sizes=sizes,
         call=epilogue.call("block", "first", "last", "units"),
     )

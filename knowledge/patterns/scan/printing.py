@@ -4,6 +4,7 @@ Sums and products are gathered in double, as the library does; block by block th
 stays in the innermost cache.
 """
 
+from knowledge.loops.cost import HALVES
 from knowledge.loops.epilogue import Epilogue
 from knowledge.loops.mathematics import helpers
 from knowledge.loops.spelling import STORAGE, loaded, stored
@@ -12,11 +13,12 @@ from knowledge.patterns.scan.chain import Scan
 _BASICS = """
 typedef {element} element;
 typedef {wide} wide;
+typedef {made} made;
 constexpr bool REVERSED = {reverse}, EXCLUSIVE = {exclusive};
 constexpr int64_t BLOCK = {block};
 // Few long rows are cut into this many parts, whose totals are found first.
 constexpr int64_t PARTS = 16, FEW_ROWS = 8, LONG_ROW = 65536;
-static inline element rounded(wide x) {{ return {stored}; }}
+static inline made rounded(wide x) {{ return {stored}; }}
 static inline int64_t place_of(int64_t step, int64_t length) {{
     return REVERSED ? length - 1 - step : step;
 }}
@@ -63,7 +65,7 @@ static inline void scan_block(wide* block, int64_t vectors, vector& carry) {{
 _ROWS = """
 // Steps [begin, end) of one row, in blocks; `carry` is what came before, and then what came by end.
 static void scan_steps(
-        {sources}, element* __restrict__ out, int64_t length,
+        {sources}, made* __restrict__ out, int64_t length,
         int64_t begin, int64_t end, wide& carry) {{
     alignas(64) wide block[BLOCK];
     vector running = vector{{}} + carry;
@@ -119,7 +121,7 @@ static inline wide log_add(wide a, wide b) {{
 // Steps [begin, end) of one row, in blocks. The sum so far is total * exp(top); a block that rises
 // too far above what it starts from, or is not finite, is done step by step.
 static void scan_steps(
-        {sources}, element* __restrict__ out, int64_t length,
+        {sources}, made* __restrict__ out, int64_t length,
         int64_t begin, int64_t end, wide& carry) {{
     wide block[BLOCK];
     wide top = carry, total = 1;
@@ -166,7 +168,7 @@ static void scan_steps(
 _LANES = """
 // Neighbouring columns side by side; along them nothing is scanned.
 static void scan_lanes(
-        {sources}, element* __restrict__ out, int64_t length, int64_t inner, int64_t lanes) {{
+        {sources}, made* __restrict__ out, int64_t length, int64_t inner, int64_t lanes) {{
     wide state[STRIP];
     for (int64_t lane = 0; lane < lanes; ++lane) state[lane] = NEUTRAL;
     for (int64_t step = 0; step < length; ++step) {{
@@ -186,7 +188,7 @@ static void scan_lanes(
 _LOG_LANES = """
 // Neighbouring columns side by side; the sum so far of each is total * exp(top).
 static void scan_lanes(
-        {sources}, element* __restrict__ out, int64_t length, int64_t inner, int64_t lanes) {{
+        {sources}, made* __restrict__ out, int64_t length, int64_t inner, int64_t lanes) {{
     wide total[STRIP];
     value top[STRIP];
     for (int64_t lane = 0; lane < lanes; ++lane) total[lane] = 0, top[lane] = -INFINITY;
@@ -256,13 +258,16 @@ extern "C" void {name}(
 #pragma omp for schedule(static)
         for (int64_t row = 0; row < outer; ++row) {{
             const int64_t start = row * length;
-            element* const block = {block};
+            made* const block = {block};
             wide carry = NEUTRAL;
-            scan_steps({moved}, block + start, length, 0, length, carry);{call}
+            scan_steps({moved}, block + start, length, 0, length, carry);{call}{copy}
         }}
     }}
 }}
 """
+# An epilogue reads what was not rounded yet.
+_COPY = """
+            for (int64_t at = start; at < start + length; ++at) result[at] = {stored};"""
 
 
 def print_scan(scan: Scan, factors: tuple[str, ...], name: str, strip: int | None,
@@ -278,7 +283,9 @@ def print_scan(scan: Scan, factors: tuple[str, ...], name: str, strip: int | Non
     """
     logarithmic = scan.operation == "logcumsumexp"
     value = "double" if scan.dtype == "float64" else "float"
-    words = _words(scan, factors, value)
+    # An epilogue takes halves as the floats they are.
+    wide = epilogue is not None and scan.dtype in HALVES
+    words = _words(scan, factors, value, wide)
     parts = [_BASICS.format(**words, block=1024 if not logarithmic else 256)]
     if strip is not None:
         parts.append(f"constexpr int64_t STRIP = {strip};\n")
@@ -295,10 +302,10 @@ def print_scan(scan: Scan, factors: tuple[str, ...], name: str, strip: int | Non
         body = body.replace(parts[-1], _TOTALS.format(**words) + parts[-1])
     before = epilogue.source if epilogue is not None else ""
     head = "".join(f"#include <{one}>\n" for one in ("cmath", "cstdint", "cstring", "vector"))
-    return head + before + helpers(body, inline=True) + body
+    return head + before + helpers(body, inline=True, given=before) + body
 
 
-def _words(scan: Scan, factors: tuple[str, ...], value: str) -> dict[str, str]:
+def _words(scan: Scan, factors: tuple[str, ...], value: str, keeps_floats: bool) -> dict[str, str]:
     """What the templates are filled with."""
     extreme = scan.operation in ("cummax", "cummin")
     wide = value if extreme else "double"
@@ -307,6 +314,7 @@ def _words(scan: Scan, factors: tuple[str, ...], value: str) -> dict[str, str]:
         scan.operation, f"(a {sign} b) | (a != a) ? a : b"
     )
     start = {"cumsum": "0", "cumprod": "1", "cummax": "-INFINITY", "cummin": "INFINITY"}
+    single = f"static_cast<{value}>(x)" if value != wide else "x"
     terms = [
         f"static_cast<{value}>({loaded(dtype, f'x{n}[at]')})" for n, dtype in enumerate(factors)
     ]
@@ -316,7 +324,8 @@ def _words(scan: Scan, factors: tuple[str, ...], value: str) -> dict[str, str]:
         "wide": wide,
         "reverse": "true" if scan.reverse else "false",
         "exclusive": "true" if scan.exclusive else "false",
-        "stored": stored(scan.dtype, f"static_cast<{value}>(x)" if value != wide else "x"),
+        "made": value if keeps_floats else STORAGE[scan.dtype],
+        "stored": single if keeps_floats else stored(scan.dtype, single),
         "neutral": start.get(scan.operation, ""),
         "joined": formula,
         "mask": "int64_t" if wide == "double" else "int32_t",
@@ -336,16 +345,19 @@ def _main(
         return _MAIN_PARTS.format(**given)
     if epilogue is None:
         return _MAIN_ROWS.format(
-            **given, written="element* result", scratch="", block="result", call=""
+            **given, written="element* result", scratch="", block="result", call="", copy=""
         )
     written = epilogue.parameters.split(", ")
-    if epilogue.keeps_anchor:
+    keeps, narrow = epilogue.keeps_anchor, scan.dtype in HALVES
+    in_place = keeps and not narrow
+    if keeps:
         written.insert(len(epilogue.reads), "element* result")
     call = epilogue.call("block", "row", "row + 1", "outer")
     return _MAIN_ROWS.format(
         **given,
         written=", ".join(written),
-        scratch="" if epilogue.keeps_anchor else "\n        std::vector<element> scratch(length);",
-        block="result" if epilogue.keeps_anchor else "scratch.data() - row * length",
+        scratch="" if in_place else "\n        std::vector<made> scratch(length);",
+        block="result" if in_place else "scratch.data() - row * length",
         call=f"\n            {call}",
+        copy=_COPY.format(stored=stored(scan.dtype, "block[at]")) if keeps and narrow else "",
     )
