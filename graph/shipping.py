@@ -1,6 +1,7 @@
 """What a run hands over: its winner, and what the judge found out about it."""
 
 from graph.record import RunRecord
+from tools.construction import ways
 from tools.export import Shipment
 from tools.facts import MUTATES
 from tools.signature import Signature, signatures_of
@@ -20,6 +21,9 @@ def shipment_of(record: RunRecord) -> Shipment | None:
         cases = (*verdict.cases, *trial.verdict.cases)
         verdict = verdict.model_copy(update={"cases": cases})
     facts, graph = record.facts, record.facts.graph
+    workloads = _references(record)
+    # A record of before doesn't say how its workloads are constructed.
+    places = ways([*workloads.values()]) or [0] * len(record.workloads)
     return Shipment(
         candidate=trial.candidate,
         reference=facts.source,
@@ -27,22 +31,28 @@ def shipment_of(record: RunRecord) -> Shipment | None:
         subject=record.task.name,
         origin=str(record.task.reference or ""),
         device=record.device.title,
-        signatures=_signatures(record, verdict) if isinstance(verdict, Correct) else (),
+        signatures=_signatures(record, verdict, places) if isinstance(verdict, Correct) else (),
         gains=_gains(record, verdict),
-        workloads=_references(record),
+        workloads=workloads,
+        built=tuple(
+            [*workloads][places.index(way)] for way in range(1, max(places, default=0) + 1)
+        ),
         returns=graph.returns if graph is not None else None,
         updates=tuple(graph.mutations) if graph is not None else None,
         in_place=MUTATES in facts.cautions,
     )
 
 
-def _signatures(record: RunRecord, verdict: Correct) -> tuple[Signature, ...]:
-    """For which calls it was verified: those of each workload, where there are several."""
+def _signatures(record: RunRecord, verdict: Correct, places: list[int]) -> tuple[Signature, ...]:
+    """For which calls it was verified: those of each workload, where there are several.
+
+    `places` says of each workload which way it is constructed.
+    """
     if not record.workloads:
         return signatures_of(record.facts, verdict.cases, record.device)
     return tuple(
-        signature
-        for workload in record.workloads
+        signature.model_copy(update={"built": way})
+        for workload, way in zip(record.workloads, places, strict=True)
         for signature in signatures_of(workload, _cases_of(workload.name, verdict), record.device)
     )
 

@@ -44,7 +44,8 @@ class Shipment(Frozen):
     results and `updates` which buffers it changes, None where the op has no graph that tells.
     `in_place`: it changes its own inputs. `origin` is the reference's file, if it has one.
     `gains` has a line for each of several workloads, whose means the verdict's figures are;
-    `workloads` has the reference's text on each, by name, as their test needs it.
+    `workloads` has the reference's text on each, by name, as their test needs it. `built` names,
+    from 1 on, a workload for each further way to construct the op: see `Signature.built`.
     """
 
     candidate: Candidate
@@ -60,6 +61,7 @@ class Shipment(Frozen):
     in_place: bool = False
     gains: tuple[str, ...] = ()
     workloads: dict[str, str] = Field({})
+    built: tuple[str, ...] = ()
 
     @property
     def why_alone(self) -> str:
@@ -97,7 +99,8 @@ class Shipment(Frozen):
         slug = re.sub(r"\W+", "_", self.subject.lower(), flags=re.ASCII).strip("_") or "op"
         sources = (one.source for one in (self.candidate, *self.others))
         table = (one.literal() for one in self.table)
-        text = "\0".join([*sources, self.reference, *table, drop_in_text()])
+        ways = (self.workloads[name] for name in self.built)
+        text = "\0".join([*sources, self.reference, *ways, *table, drop_in_text()])
         name = f"{slug}_{sha256(text.encode()).hexdigest()[:10]}"
         return name if name[0].isalpha() else f"op_{name}"
 
@@ -144,6 +147,13 @@ def _tail(shipment: Shipment, own: str) -> str:
         for number, one in enumerate(shipment.others, 1)
     ]
     kernels = [own, *(f"OTHER_{number}.ModelNew" for number in range(1, len(others) + 1))]
+    ways = [
+        f"# Constructed as on {workload}.\nREFERENCE_{number} = load_text(\n    "
+        f"{f'kernelwright_{name}_reference_{number}'!r},\n    "
+        f"{literal(shipment.workloads[workload])},\n)"
+        for number, workload in enumerate(shipment.built, 1)
+    ]
+    references = ["REFERENCE", *(f"REFERENCE_{number}" for number in range(1, len(ways) + 1))]
     return "\n\n\n".join([
         "\n".join([TABLE_WORDS, "VERIFIED = (", *(s.literal() for s in shipment.table), ")"]),
         f"# torch.ops.kernelwright.{name}\nOPERATOR = {told!r}",
@@ -152,7 +162,9 @@ def _tail(shipment: Shipment, own: str) -> str:
         "\n".join([
             f"REFERENCE = load_text({f'kernelwright_{name}_reference'!r}, REFERENCE_TEXT)",
             *others,
-            f"ModelNew = ship(OPERATOR, ({', '.join(kernels)},), REFERENCE, VERIFIED, __name__)",
+            *ways,
+            f"KERNELS, REFERENCES = ({', '.join(kernels)},), ({', '.join(references)},)",
+            "ModelNew = ship(OPERATOR, KERNELS, REFERENCES, VERIFIED, __name__)",
         ]),
     ])  # fmt: skip
 
@@ -212,12 +224,17 @@ def _dispatched(shipment: Shipment) -> list[str]:
         "The kernel takes the calls that it was verified for, all others go to the reference,",
         "which is in this file too:",
         "",
-        *(f"    {signature}" for signature in shipment.table),
+        *(f"    {signature}{_way(shipment, signature)}" for signature in shipment.table),
         "",
         f"To torch it is the operator torch.ops.kernelwright.{shipment.operator}, so torch.compile",
         "and torch.export see it whole. Gradients are the reference's, which runs once more for",
         "them. Constructed otherwise than it was verified, or changed since, it is the reference.",
     ]
+
+
+def _way(shipment: Shipment, signature: Signature) -> str:
+    name = shipment.built[signature.built - 1] if signature.built else ""
+    return f"; constructed as on {' '.join(name.split())}" if name else ""
 
 
 def _gained(gains: tuple[str, ...]) -> list[str]:

@@ -27,7 +27,7 @@ class Signature(Frozen):
     `sizes` bounds the sizes that have a name, both ends included. `layout` is `any` where other
     strides were tried, else `contiguous`, unless the slots have strides of their own. `aligned`:
     nothing was tried at an address that no allocator gives. `outputs` are known where every size
-    is. `kernel` numbers the sources that are handed over together.
+    is. `kernel` numbers the sources that are handed over together, `built` the ways to construct.
     """
 
     device: str = Field(description="cpu, or cuda with its architecture: cuda:sm_90")
@@ -37,6 +37,7 @@ class Signature(Frozen):
     layout: Literal["any", "contiguous"] = "contiguous"
     aligned: bool = True
     kernel: int = 0
+    built: int = 0
 
     def literal(self) -> str:
         """A line of the table, as Python text."""
@@ -47,6 +48,8 @@ class Signature(Frozen):
             "layout": self.layout,
             "aligned": self.aligned,
         }
+        if self.built:
+            told["built"] = self.built
         if self.sizes:
             told["sizes"] = self.sizes
         if self.outputs:

@@ -1,5 +1,6 @@
 """The exported test holds a kernel to every workload that it was verified for, each by its name."""
 
+import copy
 import re
 import subprocess
 import sys
@@ -7,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from tests.tools.shipping import shipment
 from tools.candidate import Candidate
 from tools.exercises import TEMPLATE, changes, exercise_text
 from tools.export import Shipment, export
+from tools.importing import import_file
 from tools.package import write_package
 from tools.signature import Signature, Slot
 
@@ -51,7 +54,7 @@ class ModelNew(torch.nn.Module):
         return torch.add(self.shift, x, alpha=3.0) + off
 """
 LONG, WIDE = "ROWS=20, the long", "wide"
-# `wide` constructs otherwise too, so that the drop-in leaves it to the reference.
+# `wide` constructs otherwise too.
 SHAPES = {"small": (9, 5), LONG: (20, 5), WIDE: (9, 7)}
 
 
@@ -67,13 +70,14 @@ def on_three(wrong: str = "{}", **given: Any) -> Shipment:
             inputs=(Slot(dtype="float32", sizes=shape),),
             outputs=(Slot(dtype="float32", sizes=shape),),
             aligned=False,
+            built=int(name == WIDE),
         )
-        for shape in SHAPES.values()
+        for name, shape in SHAPES.items()
     )
     candidate = Candidate(source=KERNEL.replace("{wrong}", wrong), backend="torch")
     usual = {
         "candidate": candidate, "reference": REFERENCE, "workloads": texts,
-        "signatures": signatures,
+        "signatures": signatures, "built": (WIDE,),
     }  # fmt: skip
     return shipment(**{**usual, **given})
 
@@ -132,6 +136,27 @@ def test_a_workload_that_the_drop_in_leaves_to_the_reference_proves_nothing(tmp_
     done = run(kernel.with_name("test_kernel.py"), cwd=tmp_path)
     assert done.returncode == 1
     assert done.stderr.startswith(f"kernel.py on {LONG} is wrong: these inputs go to the reference")
+
+
+def test_each_way_to_construct_has_its_calls_and_its_operator(tmp_path: Path) -> None:
+    kernel = import_file(export(on_three(), tmp_path), "kernel_built_in_two_ways")
+    narrow, wide, other = (kernel.ModelNew(features) for features in (5, 7, 6))
+    assert narrow.takes_kernel(torch.randn(20, 5))
+    assert not narrow.takes_kernel(torch.randn(9, 7))
+    assert wide.takes_kernel(torch.randn(9, 7))
+    assert not wide.takes_kernel(torch.randn(20, 5)[:, :1].expand(20, 7))
+    assert not other.takes_kernel(torch.randn(9, 6))
+    assert "cpu: float32 [9, 7]; constructed as on wide" in str(kernel.__doc__)
+    names = [f"kernelwright.{kernel.OPERATOR['name']}{end}.default" for end in ("", "_1")]
+    for model, size, name in zip((narrow, wide), (5, 7), names, strict=True):
+        x = torch.randn(9, size)
+        seen = torch.export.export(model, (x,)).graph.nodes
+        assert name in [str(node.target) for node in seen]
+        assert torch.equal(copy.deepcopy(model)(x), model(x))
+        compiled = torch.compile(model, fullgraph=True, backend="eager")
+        torch.testing.assert_close(compiled(x), x * 3.0 + model.shift)
+    wide.features = 7
+    assert not wide.takes_kernel(torch.randn(9, 7))
 
 
 def test_a_kernel_alone_is_held_to_every_workload_too(tmp_path: Path) -> None:

@@ -68,9 +68,10 @@ class Dispatch:
             return Kept(False, [])
         return Kept(True, [(model.get_submodule(name), mode) for name, mode in twins.modes])
 
-    def call(self, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[bool, Any]:
+    def call(
+        self, model: Any, kept: Kept, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[bool, Any]:
         """Whether a kernel took a call, and what it returned."""
-        kept: Kept = model.drop_in_state
         inputs = self.twins.tensors_of(args, kwargs) if kept.verified else None
         if inputs is None:
             return False, None
@@ -199,7 +200,7 @@ def _plain(tensors: Sequence[torch.Tensor]) -> bool:
 def ship(
     operator: dict[str, Any],
     kernels: tuple[type[torch.nn.Module], ...],
-    reference: types.ModuleType,
+    references: tuple[types.ModuleType, ...],
     table: Sequence[dict[str, Any]],
     home: str,
 ) -> type[torch.nn.Module]:
@@ -209,20 +210,31 @@ def ship(
         operator: its `name`, unique to these texts, and what of forward is known: `returns` and
             `updates`; see `Twins`.
         kernels: the classes that the table speaks of.
-        reference: the module that holds `Model`.
+        references: the module that holds `Model`, and it again for each other way to construct it
+            that the table speaks of. Each way has an operator of its own.
         table: what was verified; see `Row`.
         home: the module in which the class will be found.
     """
-    # The same file, imported again, has the same operator, which torch takes once.
-    shared: Dispatch | None = vars(reference).get("_dispatch")
+    # The same file, imported again, has the same operators, which torch takes once.
+    shared: tuple[Dispatch, ...] | None = vars(references[0]).get("_dispatches")
     if shared is None:
-        rows = tuple(Row(told) for told in table)
-        twins = Twins(reference, kernels, rows, operator["returns"], operator["updates"])
-        shared = vars(reference)["_dispatch"] = Dispatch(operator["name"], twins)
-    return _drop_in(shared, reference.Model, home)
+        rows = [Row(told) for told in table]
+        shared = tuple(
+            Dispatch(
+                f"{operator['name']}_{way}" if way else operator["name"],
+                Twins(
+                    reference, kernels, tuple(row for row in rows if row.built == way),
+                    operator["returns"], operator["updates"],
+                ),
+            )
+            for way, reference in enumerate(references)
+            if any(row.built == way for row in rows)
+        )  # fmt: skip
+        vars(references[0])["_dispatches"] = shared
+    return _drop_in(shared, references[0].Model, home)
 
 
-def _drop_in(shared: Dispatch, model: Any, home: str) -> type[torch.nn.Module]:
+def _drop_in(shared: tuple[Dispatch, ...], model: Any, home: str) -> type[torch.nn.Module]:
     class ModelNew(model):  # type: ignore[misc]
         """The reference's `Model`; kernels take the calls that they were verified for.
 
@@ -235,25 +247,32 @@ def _drop_in(shared: Dispatch, model: Any, home: str) -> type[torch.nn.Module]:
         @functools.wraps(model.__init__)  # type: ignore[misc]
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
-            self.drop_in_state = shared.look_at(self, args, kwargs)
+            self.drop_in_state = tuple(one.look_at(self, args, kwargs) for one in shared)
 
         def __setattr__(self, name: str, value: Any) -> None:
             super().__setattr__(name, value)
-            state = vars(self).get("drop_in_state")
+            state = vars(self).get("drop_in_state", ())
             harmless = name in HARMLESS or name.startswith("_") or isinstance(value, torch.Tensor)
-            if state is not None and not harmless:
-                # A number that the kernel has in its code, say.
-                state.verified = False
+            if not harmless:
+                for kept in state:
+                    # A number that the kernel has in its code, say.
+                    kept.verified = False
 
         @functools.wraps(model.forward)
         def forward(self, *args: Any, **kwargs: Any) -> Any:
-            taken, returned = shared.call(self, args, kwargs)
-            return returned if taken else super().forward(*args, **kwargs)
+            for way, dispatch in enumerate(shared):
+                taken, returned = dispatch.call(self, self.drop_in_state[way], args, kwargs)
+                if taken:
+                    return returned
+            return super().forward(*args, **kwargs)
 
         def takes_kernel(self, *args: Any, **kwargs: Any) -> bool:
             """Whether a call without gradients goes to a kernel; it runs, to find out."""
             with torch.no_grad():
-                return shared.call(self, args, kwargs)[0]
+                return any(
+                    dispatch.call(self, kept, args, kwargs)[0]
+                    for dispatch, kept in zip(shared, self.drop_in_state, strict=True)
+                )
 
     ModelNew.__module__, ModelNew.__qualname__ = home, "ModelNew"
     made: type[torch.nn.Module] = ModelNew

@@ -31,14 +31,16 @@ def load_text(name: str, text: str) -> types.ModuleType:
 class Row:
     """A line of the table, ready to be compared with the tensors of a call.
 
-    `told` has `kernel` (its place), `device` (`cpu`, or `cuda:sm_90`), `inputs` (dtype and sizes of
-    each tensor; a name stands for a size within the bounds in `sizes`; strides follow where only
-    those were tried), `layout` (`any`, or `contiguous`), `aligned` (nothing was tried at an odd
-    address) and, where all sizes are given, `outputs`.
+    `told` has `kernel` (its place), `built` (which way it was constructed; 0 where not there),
+    `device` (`cpu`, or `cuda:sm_90`), `inputs` (dtype and sizes of each tensor; a name stands for a
+    size within the bounds in `sizes`; strides follow where only those were tried), `layout` (`any`,
+    or `contiguous`), `aligned` (nothing was tried at an odd address) and, where all sizes are
+    given, `outputs`.
     """
 
     def __init__(self, told: dict[str, Any]) -> None:
         self.kernel: int = told["kernel"]
+        self.built: int = told.get("built", 0)
         self.device, _, self.capability = told["device"].partition(":")
         self.flag = f"is_{self.device}"
         self.sizes: dict[str, tuple[int, int]] = told.get("sizes", {})

@@ -162,48 +162,23 @@ def compare(made: torch.Tensor, reference: torch.Tensor, exact: torch.Tensor) ->
     assert worst <= allowed, f"off by {worst:.3g} where {allowed:.3g} is allowed"
 
 
-def fixed(reference: ModuleType) -> str:
-    """What the drop-in takes for given: the constructor's arguments, and inputs without tensors."""
-    inputs = draw(reference, 0, torch.device("cpu"))
-    return repr((
-        arguments_of(reference, 0),
-        [None if isinstance(x, torch.Tensor) else x for x in inputs],
-    ))  # fmt: skip
-
-
-def contender(workload: str, seed: int, inputs: list[Any]) -> type[torch.nn.Module]:
-    """What is to be checked: the drop-in, if its kernel takes these inputs, or that kernel alone.
-
-    The drop-in's kernel is for what reference.py constructs; on a workload that constructs
-    otherwise, or has other numbers among its inputs, the kernel is called without it.
-
-    Raises:
-        AssertionError: the call would go to the reference, which would prove nothing.
-    """
-    kernel, reference = load("kernel"), reference_on(workload)
-    shipped: type[torch.nn.Module] = kernel.ModelNew
-    # To be asked and no more: it runs, which may change what an instance keeps.
-    asked = build(shipped, reference, seed, device_of(kernel))
+def takes(kernel: ModuleType, reference: ModuleType, inputs: list[Any]) -> bool:
+    """Whether a call goes to the kernel, of a model that is asked and no more: it runs."""
+    asked = build(kernel.ModelNew, reference, 0, device_of(kernel))
     takes_kernel: Any = getattr(asked, "takes_kernel", None)
-    if takes_kernel is None or takes_kernel(*inputs):
-        return shipped
-    assert fixed(reference) != fixed(load("reference")), (
-        "these inputs go to the reference, not to the kernel: see VERIFIED in kernel.py"
-    )
-    # Where the kernel's own text has that name, the exporter gave it a longer one.
-    names = [name for name in vars(kernel) if name.rstrip("_") == "KernelModel"]
-    alone: type[torch.nn.Module] = vars(kernel)[max(names, key=len)]
-    return alone
+    return takes_kernel is None or takes_kernel(*inputs)
 
 
 def check(workload: str, seed: int) -> None:
     """Compare all outputs for one seed."""
-    reference = reference_on(workload)
-    device = device_of(load("kernel"))
+    kernel, reference = load("kernel"), reference_on(workload)
+    device = device_of(kernel)
     inputs = draw(reference, seed, device)
-    kind = contender(workload, seed, inputs)
+    assert takes(kernel, reference, inputs), (
+        "these inputs go to the reference, not to the kernel: see VERIFIED in kernel.py"
+    )
     models = [build(reference.Model, reference, seed, device) for _ in range(2)]
-    new = build(kind, reference, seed, device)
+    new = build(kernel.ModelNew, reference, seed, device)
     copy_weights(models[0], new)
     made = forward(new, inputs, None)
     expected = forward(models[0], inputs, None)
