@@ -62,12 +62,11 @@ def _connected() -> Client:
     asking = Client(auto_batch_tracing=False, **patience)
     try:
         answer = asking.request_with_retries("GET", "/info", headers={"Accept": "application/json"})
-        info = answer.json()
-    except ValueError as error:
-        raise LangSmithError(f"{asking.api_url}/info gave no JSON") from error
+        return Client(info=answer.json(), anonymizer=_without_keys, **patience)
+    except (TypeError, ValueError) as error:
+        raise LangSmithError(f"{asking.api_url} does not answer as LangSmith does") from error
     finally:
         asking.close(timeout=0)
-    return Client(info=info, anonymizer=_without_keys, **patience)
 
 
 def _without_keys(told: dict[str, Any]) -> dict[str, Any]:

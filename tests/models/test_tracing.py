@@ -232,6 +232,19 @@ def test_a_server_that_takes_nothing_is_complained_of_once(
     assert not [key for key in PLANTED.values() if key in caplog.text]
 
 
+def test_a_server_that_is_not_langsmiths_is_said_to_be_none(
+    trace_to: Env, mind: ModelServer
+) -> None:
+    with taking_traces() as server:
+        server.info = ["something else"]
+        trace_to(server.address)
+        with traced() as complaint:
+            assert "does not answer as LangSmith does" in complaint
+    trace_to(mind.address)
+    with traced() as complaint:
+        assert "is not traced" in complaint
+
+
 def test_an_endpoint_out_of_reach_is_said_once_and_the_run_goes_on(
     trace_to: Env,
     mind: ModelServer,

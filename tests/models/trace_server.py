@@ -24,7 +24,8 @@ class TraceServer(ThreadingHTTPServer):
 
     def __init__(self, compressed: bool = True) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.compressed = compressed
+        flags = {"zstd_compression_enabled": compressed}
+        self.info: Any = {"version": "0.13.0", "instance_flags": flags}
         self.status = 202
         self.requests: list[str] = []
         self.bodies: list[bytes] = []
@@ -84,8 +85,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.requests.append(f"GET {self.path}")
-        flags = {"zstd_compression_enabled": self.server.compressed}
-        self._answer(200, {"version": "0.13.0", "instance_flags": flags})
+        self._answer(200, self.server.info)
 
     def do_POST(self) -> None:
         self.server.requests.append(f"POST {self.path}")
@@ -98,7 +98,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.take(self.path, self.headers["Content-Type"], body)
         self._answer(self.server.status, {})
 
-    def _answer(self, status: int, document: dict[str, Any]) -> None:
+    def _answer(self, status: int, document: Any) -> None:
         data = json.dumps(document).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
