@@ -79,10 +79,37 @@ class Sweeps:
         self.made.widened, self.made.narrowed = {} if in_runs else None, {}
         self.made.widened_into = {}
         self.made.assumed, self.made.cut = {**assumed, **part.assumed}, part.cut
-        updates = [self._update(number, name) for number, name in gathered.items()]
+        idle = self._idle_complaints()
+        updates = [self._update(n, name) for n, name in gathered.items() if n not in idle]
         updates += self._element_stores(level)
         self.made.assumed, self.made.cut = assumed, ()
         return [*self.made.sweep.lines, *updates]
+
+    def _idle_complaints(self) -> set[int]:
+        """Totals that complain of indices which nothing reads where the present assumptions hold.
+
+        There an index's own place, no longer bounded, may lie outside of the tensor it is in.
+        """
+        if not self.made.assumed:
+            return set()
+        complaints = {store.value for store in self.loop.stores if store.complaint}
+        left = [store.value for store in self.loop.stores if not store.complaint]
+        read: set[int] = set()
+        while left:
+            number = left.pop()
+            if number in read:
+                continue
+            read.add(number)
+            value = self.values[number]
+            if value.op == "where" and value.args[0] in self.made.assumed:
+                left.append(value.args[1 if self.made.assumed[value.args[0]] else 2])
+            else:
+                left += value.args
+        return {total for total in complaints if not self._outside(total) & read}
+
+    def _outside(self, total: int) -> set[int]:
+        """The condition that a complaint is the total of: that an index is out of range."""
+        return set(self.values[self.values[total].args[0]].args)
 
     def _gathered(self, level: int) -> dict[int, str]:
         """What a sweep reduces, by the name of the variable that gathers it."""

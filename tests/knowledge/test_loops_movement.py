@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from knowledge.loops.islands import find_islands
-from tests.patterns.workshop import FUSED, Built, build, complaints, function
+from tests.patterns.workshop import FUSED, Built, build, complaints, function, reference
 
 # Each makes one loop; the seams lie along the row, between rows, or in lanes.
 CASES = {
@@ -159,6 +159,27 @@ def test_an_index_out_of_range_is_an_index_error_and_never_read(name: str, wrong
     index[-1, -1] = wrong
     with pytest.raises(IndexError, match="out of range"):
         built.candidate()(*inputs)
+
+
+def test_an_index_is_read_in_its_own_part_of_a_join_alone() -> None:
+    """Before its first element and behind its last lies what would be out of range."""
+    text = """    def __init__(self):
+        super().__init__()
+        around = torch.full((300,), 1000)
+        around[100:140] = torch.arange(40) % 9
+        self.register_buffer("around", around)
+
+    def forward(self, x):
+        picked = self.around[100:140]
+        return torch.cat([x, x[:, picked], x[:, :70] * 2], 1)"""
+    built = build(reference(text, "torch.randn(5, 80)"), FUSED)
+    assert (len(built.program.kernels), len(built.program.library_calls)) == (1, 0)
+    assert complaints(built) == []
+    with torch.no_grad():
+        candidate = built.candidate()
+        candidate.around[139] = 80
+        with pytest.raises(IndexError, match="out of range"):
+            candidate(*built.inputs)
 
 
 def test_another_batch_is_right_and_other_fixed_sizes_are_refused() -> None:
