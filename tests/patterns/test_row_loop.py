@@ -123,6 +123,18 @@ def test_a_square_input_is_not_broadcast_along_the_wrong_dimension() -> None:
     assert complaints(built) == []
 
 
+@pytest.mark.parametrize(("rows", "place"), [(256, None), (2048, 0), (16384, 2)])
+def test_results_are_streamed_where_they_leave_the_caches_and_their_pages_are_there(
+    rows: int, place: int | None
+) -> None:
+    built = build(function("x", "F.layer_norm(x, (1024,))", f"torch.randn({rows}, 1024)"), ())
+    proposals = load_pattern("row_loop").propose(built.program, SITUATION)
+    assert isinstance(proposals, list)
+    ranked = sorted(proposals, key=lambda one: -one.speedup)
+    streamed = [at for at, one in enumerate(ranked) if one.step.parameters["streaming"]]
+    assert streamed == ([] if place is None else [place])
+
+
 def test_proposals_vary_tunables_and_reckon_with_bytes() -> None:
     source = function("x", "F.gelu(x * 0.7).sum(-1)", "torch.randn(512, 512)")
     program = build(source, ()).program
