@@ -1,8 +1,9 @@
 """From a live module to an `OpGraph`: `torch.export`, made functional, nothing decomposed.
 
 Strict export reads forward's Python and comes first. Where it meets Python that it can't read,
-forward is run on tensors without values, which refuses whatever hangs on values; what that gives is
-compared with the module itself, for it can't see what forward takes from elsewhere.
+forward is run on tensors without values, which refuses whatever hangs on values; and then once more
+with what masks select in fixed shapes (`selection.py`). What that gives is compared with the module
+itself, for it can't see what forward takes from elsewhere.
 
 Composite operators (`softmax`, `layer_norm`, `cross_entropy_loss`, ...) stay whole, because that is
 the level at which patterns recognise them. Runs inside the judge's process, where the user's own
@@ -11,6 +12,7 @@ reference is loaded.
 
 import contextlib
 import copy
+import functools
 import io
 import logging
 import re
@@ -25,6 +27,7 @@ from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
 from knowledge.opgraph import Argument, Atom, Node, OpGraph, Ref, TensorSpec
 from tools.calls import NotRunnable, replay
+from tools.selection import Selections
 
 EMBEDDED_CONSTANT_ELEMENTS = 4096
 
@@ -54,26 +57,37 @@ def trace(
         return _convert(_export(module, inputs, strict=True), module)
     except _Stopped as stopped:
         if others is None:
-            raise Untraceable(stopped.sentence) from stopped
+            raise Untraceable(str(stopped)) from stopped
         first = stopped
-    # Running forward may change what the module holds.
+    drawn: list[tuple[Any, ...]] | None = None
+    for apart in (copy.deepcopy(module), _selecting(module)):
+        try:
+            # Running forward may change what the module holds.
+            graph = _convert(_export(apart, inputs, strict=False), apart)
+        except (_Stopped, Untraceable):
+            continue
+        drawn = [inputs, *others] if drawn is None else drawn
+        if all(_agrees(graph, module, given) for given in drawn):
+            return graph
+    raise Untraceable(str(first)) from first
+
+
+def _selecting(module: torch.nn.Module) -> torch.nn.Module:
+    """A copy whose forward has fixed shapes, also where a mask selects: see `Selections`."""
     apart = copy.deepcopy(module)
-    try:
-        graph = _convert(_export(apart, inputs, strict=False), apart)
-    except (_Stopped, Untraceable) as error:
-        raise Untraceable(first.sentence) from error
-    for given in (inputs, *others):
-        if not _agrees(graph, module, given):
-            raise Untraceable(first.sentence)
-    return graph
+    forward = apart.forward
+
+    @functools.wraps(forward)
+    def selecting(*args: Any, **kwargs: Any) -> Any:
+        with Selections():
+            return forward(*args, **kwargs)
+
+    apart.forward = selecting
+    return apart
 
 
 class _Stopped(Exception):
-    """The exporter gave up."""
-
-    def __init__(self, error: Exception) -> None:
-        self.sentence = plain_sentence(str(error)) or f"{type(error).__name__} without a message"
-        super().__init__(self.sentence)
+    """The exporter gave up, or found no shapes; the message is a sentence on what stopped it."""
 
 
 def _export(
@@ -85,7 +99,8 @@ def _export(
             exported = torch.export.export(module, inputs, strict=strict)
             program: torch.export.ExportedProgram = exported.run_decompositions({})
         except Exception as error:
-            raise _Stopped(error) from error
+            what = plain_sentence(str(error)) or f"{type(error).__name__} without a message"
+            raise _Stopped(what) from error
     return program
 
 
@@ -230,7 +245,7 @@ def _result(
 ) -> TensorSpec | tuple[TensorSpec | None, ...] | None:
     if isinstance(value, torch.Tensor):
         if free_unbacked_symbols(value):
-            raise Untraceable(f"the shape of what {maker} makes depends on the inputs' values")
+            raise _Stopped(f"the shape of what {maker} makes depends on the inputs' values")
         return spec_of(value)
     if isinstance(value, tuple | list):
         specs = tuple(_result(item, maker) for item in value)

@@ -92,7 +92,8 @@ def _traced(source: str) -> tuple[torch.nn.Module, list[Any], OpGraph]:
     torch.manual_seed(0)
     model = module.Model()
     inputs = module.get_inputs()
-    return model, inputs, trace(model, tuple(inputs))
+    others = (tuple(module.get_inputs()) for _ in range(2))
+    return model, inputs, trace(model, tuple(inputs), others)
 
 
 def _build(source: str, steps: tuple[Step, ...] | None) -> Built:
