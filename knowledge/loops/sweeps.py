@@ -44,12 +44,13 @@ class Sweeps:
         gathered = self._gathered(level)
         for number, name in gathered.items():
             self.made.row.lines += self._declared(number, name)
+        condition = self._needed_where()
         loops = [
             line
             for part in seams_of(self.loop, self.at, self.made)
             for line in self._part(level, part, gathered)
         ]
-        self.made.row.lines += loops
+        self.made.row.lines += _only(condition, loops)
         for number, name in gathered.items():
             if self.values[number].op == "fold":
                 self._finish_fold(number, name)
@@ -58,6 +59,40 @@ class Sweeps:
         for number, store in enumerate(self.loop.stores):
             if number in self.plan.staged and self.values[store.value].level == level:
                 self.made.row.lines.append(self._streamed(number, store))
+
+    def _needed_where(self) -> str:
+        """A condition on a row, as C++, without which nothing is read of what its sweeps gather.
+
+        So it is of losses that count for some rows only. Empty where there is none.
+        """
+        roots = [store.value for store in self.loop.stores]
+        chosen = [value.args for value in self.values if value.op == "where" and not self.at.lanes]
+        # Of several the last: it chooses of what those before it have chosen.
+        for condition, *branches in reversed(dict.fromkeys(chosen)):
+            if self.values[condition].stage != "row" or self._needs_sweep([condition]):
+                continue
+            for spared, sign in ((0, ""), (1, "!")):
+                without = condition, 1 - spared
+                if self._needs_sweep([branches[spared]]) and not self._needs_sweep(roots, without):
+                    return f"{sign}{self.made.use(condition, 'row')}"
+        return ""
+
+    def _needs_sweep(self, roots: list[int], decided: tuple[int, int] | None = None) -> bool:
+        """Whether these values are made of elements; `decided`: a condition, and its branch."""
+        left, seen = list(roots), set[int]()
+        while left:
+            number = left.pop()
+            if number in seen:
+                continue
+            seen.add(number)
+            value = self.values[number]
+            if value.op in ("fold", "gather") or value.stage == "element":
+                return True
+            if decided and value.op == "where" and value.args[0] == decided[0]:
+                left += [decided[0], value.args[1 + decided[1]]]
+            else:
+                left += value.args
+        return False
 
     def _part(self, level: int, part: Part, gathered: dict[int, str]) -> list[str]:
         """The loops over one part of the row."""
@@ -300,3 +335,8 @@ class Sweeps:
         pointer = self.made.write_pointer(number)
         count = "count" if self.at.flat else " * ".join(group.name for group in self.at.columns)
         return f"stream_row({pointer}, staged_{name}, {count});"
+
+
+def _only(condition: str, lines: list[str]) -> list[str]:
+    """Lines that are left out unless a condition holds."""
+    return [f"if ({condition}) {{", *indented(lines), "}"] if condition and lines else lines

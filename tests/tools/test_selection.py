@@ -1,5 +1,6 @@
 """What a mask selects has a graph of fixed shapes where it ends in a sum; elsewhere it has none."""
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -88,3 +89,24 @@ def test_a_kernel_is_made_of_it(name: str) -> None:
     built = build(function(*SUMMED[name]), None)
     assert built.program.kernels
     assert complaints(built) == []
+
+
+GUARD = re.compile(r"^ +if \(!?v\d+_\w+\) \{$", re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("expression", "guarded"),
+    [
+        ("F.cross_entropy(x[m], t[m])", True),
+        ("torch.where(m, x.logsumexp(-1), 0).sum()", True),
+        ("x.square().mean(-1).masked_fill(m, 2.0)", True),
+        ("torch.where(m, x.logsumexp(-1), 0).sum() + x.amax()", False),
+        ("torch.where(m[..., None], x, 0)", False),
+    ],
+)
+def test_rows_that_count_for_nothing_are_not_swept(expression: str, guarded: bool) -> None:
+    built = build(function("x, t, m", expression, LABELS), None)
+    assert bool(GUARD.search(built.source)) == guarded
+    x, t, mask = built.inputs
+    for given in (mask, ~mask, torch.ones_like(mask)):
+        assert complaints(built, [x, t, given]) == []
