@@ -159,7 +159,7 @@ def _kept(
             imports.append(_text(node, lines))
         else:
             rest.append(node)
-    needed = _names_in(model)
+    needed = names_in(model)
     kept: list[ast.stmt] = []
     changed = True
     while changed:
@@ -168,7 +168,7 @@ def _kept(
             if node in kept or not _is_needed(node, needed):
                 continue
             kept.append(node)
-            needed |= _names_in(node)
+            needed |= names_in(node)
             changed = True
     helpers = [_text(node, lines) for node in rest if node in kept]
     return tuple(imports), tuple(helpers)
@@ -187,13 +187,14 @@ def _is_needed(node: ast.stmt, needed: set[str]) -> bool:
     if isinstance(node, ast.FunctionDef | ast.ClassDef):
         return node.name in needed
     if isinstance(node, ast.Assign):
-        return bool(set().union(*(_names_in(target) for target in node.targets)) & needed)
+        return bool(set().union(*(names_in(target) for target in node.targets)) & needed)
     if isinstance(node, ast.AnnAssign):
-        return bool(_names_in(node.target) & needed)
+        return bool(names_in(node.target) & needed)
     return True
 
 
-def _names_in(node: ast.AST) -> set[str]:
+def names_in(node: ast.AST) -> set[str]:
+    """The names that stand in a part of a program."""
     return {one.id for one in ast.walk(node) if isinstance(one, ast.Name)}
 
 
@@ -214,5 +215,5 @@ def _defined(module: ast.Module) -> tuple[str, ...]:
         elif isinstance(node, ast.Import | ast.ImportFrom):
             names |= {(alias.asname or alias.name).split(".")[0] for alias in node.names}
         else:
-            names |= _names_in(node)
+            names |= names_in(node)
     return tuple(sorted(names))

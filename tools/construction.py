@@ -3,6 +3,7 @@
 import ast
 from collections.abc import Iterator, Sequence
 
+from knowledge.reference_source import names_in
 from tools.assignments import assignments
 from tools.inline import bound_names
 
@@ -31,7 +32,7 @@ def _given(tree: ast.Module) -> set[str]:
         roots.append(functions["get_init_inputs"])
     if "get_inputs" in functions:
         local = bound_names(ast.Module(functions["get_inputs"].body, []))
-        roots += [one for one in _plain(functions["get_inputs"]) if not _names(one) & local]
+        roots += [one for one in _plain(functions["get_inputs"]) if not names_in(one) & local]
     return {ast.dump(root) for root in roots} | _needed(tree, roots)
 
 
@@ -48,7 +49,7 @@ def _needed(tree: ast.Module, roots: Sequence[ast.AST]) -> set[str]:
     needed: set[str] = set()
     left = list(roots)
     while left:
-        names = _names(left.pop())
+        names = names_in(left.pop())
         for bound, said in bindings:
             told = f"{sorted(bound)} {ast.dump(said)}"
             if bound & names and told not in needed:
@@ -65,7 +66,3 @@ def _bindings(statement: ast.stmt) -> Iterator[tuple[set[str], ast.AST]]:
         yield from (({name}, value) for name, value in pairs)
     else:
         yield bound, statement
-
-
-def _names(node: ast.AST) -> set[str]:
-    return {one.id for one in ast.walk(node) if isinstance(one, ast.Name)}

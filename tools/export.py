@@ -142,15 +142,21 @@ def _tail(shipment: Shipment, own: str) -> str:
     name = shipment.operator
     told = {"name": name, "returns": shipment.returns, "updates": shipment.updates}
     others = [
-        f"OTHER_{number} = load_text(\n    {f'kernelwright_{name}_{number}'!r},\n    "
-        f"{literal(stand_alone(one.source, f'Kernel {number} of {name}.'))},\n)"
+        _loaded(
+            f"OTHER_{number}",
+            f"kernelwright_{name}_{number}",
+            stand_alone(one.source, f"Kernel {number} of {name}."),
+        )
         for number, one in enumerate(shipment.others, 1)
     ]
     kernels = [own, *(f"OTHER_{number}.ModelNew" for number in range(1, len(others) + 1))]
     ways = [
-        f"# Constructed as on {workload}.\nREFERENCE_{number} = load_text(\n    "
-        f"{f'kernelwright_{name}_reference_{number}'!r},\n    "
-        f"{literal(shipment.workloads[workload])},\n)"
+        f"# Constructed as on {workload}.\n"
+        + _loaded(
+            f"REFERENCE_{number}",
+            f"kernelwright_{name}_reference_{number}",
+            shipment.workloads[workload],
+        )
         for number, workload in enumerate(shipment.built, 1)
     ]
     references = ["REFERENCE", *(f"REFERENCE_{number}" for number in range(1, len(ways) + 1))]
@@ -167,6 +173,11 @@ def _tail(shipment: Shipment, own: str) -> str:
             "ModelNew = ship(OPERATOR, KERNELS, REFERENCES, VERIFIED, __name__)",
         ]),
     ])  # fmt: skip
+
+
+def _loaded(variable: str, module: str, text: str) -> str:
+    """A statement that makes a module of a text."""
+    return f"{variable} = load_text(\n    {module!r},\n    {literal(text)},\n)"
 
 
 def is_as_given(source: str, reference: str) -> bool:

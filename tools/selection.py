@@ -92,9 +92,7 @@ class Selections(TorchFunctionMode):
         if id(mask) not in self._masks:
             self._masks[id(mask)] = mask, mask.reshape(-1)
         flat = self._masks[id(mask)][1]
-        rows = x.reshape(-1, *x.shape[mask.dim() :])
-        # A view would be known by the id of another that is gone.
-        return self._keep(rows.clone() if rows is x else rows, flat)
+        return self._keep(x.reshape(-1, *x.shape[mask.dim() :]), flat)
 
     def _keep(self, made: Any, mask: torch.Tensor) -> torch.Tensor:
         if not isinstance(made, torch.Tensor) or made.dim() == 0 or len(made) != len(mask):

@@ -60,9 +60,10 @@ def trace(
             raise Untraceable(str(stopped)) from stopped
         first = stopped
     drawn: list[tuple[Any, ...]] | None = None
-    for apart in (copy.deepcopy(module), _selecting(module)):
+    # Running forward may change what the module holds.
+    for copied in (copy.deepcopy, _selecting):
+        apart = copied(module)
         try:
-            # Running forward may change what the module holds.
             graph = _convert(_export(apart, inputs, strict=False), apart)
         except (_Stopped, Untraceable):
             continue

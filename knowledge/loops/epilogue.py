@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import TypeVar
 
+from knowledge.loops.cost import HALVES
 from knowledge.loops.cpp import Printer
 from knowledge.loops.form import Loop, Refused
 from knowledge.loops.indices import groups_of
@@ -33,7 +34,8 @@ class Epilogue:
     `parameters` are those that the anchor's function needs for it, in the order of `reads`,
     `writes`, `sizes`. `arguments` are what it calls the static function with, None for the block.
     `keeps_anchor` says that others read the anchor's result too, so that it must
-    also be written out.
+    also be written out. `reads_wide` says that it takes the anchor's halves as the floats they
+    were summed in, not yet rounded.
     """
 
     nodes: tuple[str, ...]
@@ -45,6 +47,7 @@ class Epilogue:
     checks: tuple[Check, ...]
     operations: int
     keeps_anchor: bool
+    reads_wide: bool
     arguments: tuple[str | None, ...]
 
     def call(self, block: str, first: str, last: str, units: str) -> str:
@@ -143,7 +146,9 @@ def _falls_into_units(loop: Loop, wanted: _Wanted) -> bool:
 
 def _made(wanted: _Wanted, names: tuple[str, ...], loop: Loop) -> Epilogue | None:
     graph, ref = wanted.program.graph, wanted.ref
-    loop = _with_wide_anchor(loop, ref)
+    reads_wide = graph.spec_of(ref).dtype in HALVES
+    if reads_wide:
+        loop = _with_wide_anchor(loop, ref)
     printer = Printer(loop, NAME, replace(wanted.options, prefetch=False))
     source = printer.part()
     shapes = Shapes(graph, loop, {ref: wanted.shape})
@@ -169,20 +174,19 @@ def _made(wanted: _Wanted, names: tuple[str, ...], loop: Loop) -> Epilogue | Non
     found = Epilogue(
         nodes=names, source=source, parameters=", ".join(parameters), reads=reads, writes=writes,
         sizes=sizes, checks=shapes.checks(), operations=operations_of(loop),
-        keeps_anchor=ref in read_outside(graph, {ref.ref, *names}), arguments=tuple(arguments),
+        keeps_anchor=ref in read_outside(graph, {ref.ref, *names}), reads_wide=reads_wide,
+        arguments=tuple(arguments),
     )  # fmt: skip
     fits = can_run(wanted.program, ref.ref, names, reads, writes)
     return found if fits else None
 
 
 def _with_wide_anchor(loop: Loop, ref: Ref) -> Loop:
-    """The loop reading an anchor's halves as the floats they were summed in, not yet rounded."""
+    """The loop reading an anchor's halves as floats."""
     return replace(
         loop,
         operands=tuple(
-            replace(operand, dtype="float32")
-            if operand.ref == ref and operand.dtype in ("float16", "bfloat16")
-            else operand
+            replace(operand, dtype="float32") if operand.ref == ref else operand
             for operand in loop.operands
         ),
     )

@@ -1,5 +1,6 @@
 """What the values of a loop need, and whether computing them so would be a waste."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from knowledge.loops.form import Loop, Refused, Value
@@ -8,14 +9,7 @@ from knowledge.loops.scalars import SCALARS
 
 def pruned(loop: Loop) -> Loop:
     """The loop without values, and then operands, that nothing needs."""
-    needed: set[int] = set()
-    stack = [store.value for store in loop.stores]
-    while stack:
-        number = stack.pop()
-        if number not in needed:
-            needed.add(number)
-            stack += loop.values[number].args
-    kept = sorted(needed)
+    kept = sorted(reached(loop, (store.value for store in loop.stores)))
     used = sorted({loop.values[n].operand for n in kept if loop.values[n].operand >= 0})
     values = tuple(_renumbered(loop.values[n], kept, used) for n in kept)
     stores = tuple(replace(store, value=kept.index(store.value)) for store in loop.stores)
@@ -23,6 +17,33 @@ def pruned(loop: Loop) -> Loop:
     positions = {atom for value in values if value.op == "position" for atom in value.atoms}
     operands = tuple(loop.operands[n] for n in used)
     return Loop(loop.domain, values, operands, stores, loop.fixed & positions)
+
+
+def reached(
+    loop: Loop, roots: Iterable[int], decided: Mapping[int, bool] | None = None
+) -> set[int]:
+    """These values and all that they are made of.
+
+    Args:
+        loop: what holds them.
+        roots: their numbers.
+        decided: conditions of which it is known whether they hold: of what is chosen by them, the
+            chosen alone.
+    """
+    known = decided or {}
+    found: set[int] = set()
+    left = list(roots)
+    while left:
+        number = left.pop()
+        if number in found:
+            continue
+        found.add(number)
+        value = loop.values[number]
+        if value.op == "where" and value.args[0] in known:
+            left.append(value.args[1 if known[value.args[0]] else 2])
+        else:
+            left += value.args
+    return found
 
 
 def _renumbered(value: Value, kept: list[int], used: list[int]) -> Value:

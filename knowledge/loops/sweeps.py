@@ -1,9 +1,12 @@
 """The sweeps over a row: reductions, results and row buffers of one level each, as vector loops."""
 
+from collections.abc import Mapping
 from dataclasses import replace
+from functools import cached_property
 
 from knowledge.loops.form import Loop, Store, Value
 from knowledge.loops.indices import Group, Indices
+from knowledge.loops.needs import reached
 from knowledge.loops.plan import Options, Plan
 from knowledge.loops.seams import Part, seams_of
 from knowledge.loops.spelling import indented, joined, start_of, stored
@@ -44,13 +47,12 @@ class Sweeps:
         gathered = self._gathered(level)
         for number, name in gathered.items():
             self.made.row.lines += self._declared(number, name)
-        condition = self._needed_where()
         loops = [
             line
             for part in seams_of(self.loop, self.at, self.made)
             for line in self._part(level, part, gathered)
         ]
-        self.made.row.lines += _only(condition, loops)
+        self.made.row.lines += self._where_needed(loops)
         for number, name in gathered.items():
             if self.values[number].op == "fold":
                 self._finish_fold(number, name)
@@ -60,10 +62,11 @@ class Sweeps:
             if number in self.plan.staged and self.values[store.value].level == level:
                 self.made.row.lines.append(self._streamed(number, store))
 
-    def _needed_where(self) -> str:
-        """A condition on a row, as C++, without which nothing is read of what its sweeps gather.
+    @cached_property
+    def _needed_where(self) -> tuple[int, bool] | None:
+        """A row's condition, and whether it must hold, or nothing is read of what sweeps gather.
 
-        So it is of losses that count for some rows only. Empty where there is none.
+        So it is of losses that count for some rows only.
         """
         roots = [store.value for store in self.loop.stores]
         chosen = [value.args for value in self.values if value.op == "where" and not self.at.lanes]
@@ -71,28 +74,24 @@ class Sweeps:
         for condition, *branches in reversed(dict.fromkeys(chosen)):
             if self.values[condition].stage != "row" or self._needs_sweep([condition]):
                 continue
-            for spared, sign in ((0, ""), (1, "!")):
-                without = condition, 1 - spared
-                if self._needs_sweep([branches[spared]]) and not self._needs_sweep(roots, without):
-                    return f"{sign}{self.made.use(condition, 'row')}"
-        return ""
+            for spared, holds in zip(branches, (True, False), strict=True):
+                without = {condition: not holds}
+                if self._needs_sweep([spared]) and not self._needs_sweep(roots, without):
+                    return condition, holds
+        return None
 
-    def _needs_sweep(self, roots: list[int], decided: tuple[int, int] | None = None) -> bool:
-        """Whether these values are made of elements; `decided`: a condition, and its branch."""
-        left, seen = list(roots), set[int]()
-        while left:
-            number = left.pop()
-            if number in seen:
-                continue
-            seen.add(number)
-            value = self.values[number]
-            if value.op in ("fold", "gather") or value.stage == "element":
-                return True
-            if decided and value.op == "where" and value.args[0] == decided[0]:
-                left += [decided[0], value.args[1 + decided[1]]]
-            else:
-                left += value.args
-        return False
+    def _needs_sweep(self, roots: list[int], decided: Mapping[int, bool] | None = None) -> bool:
+        """Whether these values are made of elements."""
+        found = [self.values[number] for number in reached(self.loop, roots, decided)]
+        return any(value.op in ("fold", "gather") or value.stage == "element" for value in found)
+
+    def _where_needed(self, lines: list[str]) -> list[str]:
+        """A sweep's loops, for those rows alone of which anything is read."""
+        if self._needed_where is None or not lines:
+            return lines
+        condition, holds = self._needed_where
+        sign = "" if holds else "!"
+        return [f"if ({sign}{self.made.use(condition, 'row')}) {{", *indented(lines), "}"]
 
     def _part(self, level: int, part: Part, gathered: dict[int, str]) -> list[str]:
         """The loops over one part of the row."""
@@ -128,18 +127,8 @@ class Sweeps:
         if not self.made.assumed:
             return set()
         complaints = {store.value for store in self.loop.stores if store.complaint}
-        left = [store.value for store in self.loop.stores if not store.complaint]
-        read: set[int] = set()
-        while left:
-            number = left.pop()
-            if number in read:
-                continue
-            read.add(number)
-            value = self.values[number]
-            if value.op == "where" and value.args[0] in self.made.assumed:
-                left.append(value.args[1 if self.made.assumed[value.args[0]] else 2])
-            else:
-                left += value.args
+        roots = [store.value for store in self.loop.stores if not store.complaint]
+        read = reached(self.loop, roots, self.made.assumed)
         return {total for total in complaints if not self._outside(total) & read}
 
     def _outside(self, total: int) -> set[int]:
@@ -335,8 +324,3 @@ class Sweeps:
         pointer = self.made.write_pointer(number)
         count = "count" if self.at.flat else " * ".join(group.name for group in self.at.columns)
         return f"stream_row({pointer}, staged_{name}, {count});"
-
-
-def _only(condition: str, lines: list[str]) -> list[str]:
-    """Lines that are left out unless a condition holds."""
-    return [f"if ({condition}) {{", *indented(lines), "}"] if condition and lines else lines

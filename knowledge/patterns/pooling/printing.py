@@ -7,7 +7,6 @@ the strip carries margins of the neutral element.
 
 from dataclasses import dataclass
 
-from knowledge.loops.cost import HALVES
 from knowledge.loops.epilogue import Epilogue
 from knowledge.loops.mathematics import helpers, reductions
 from knowledge.loops.spelling import STORAGE, loaded, stored
@@ -347,8 +346,7 @@ class Fused:
 def print_pool(pool: Pool, name: str, strip: int, fused: Fused | None) -> str:
     """The translation unit of a pooling, whose rows are done in strips of `strip` results."""
     value = "double" if pool.dtype == "float64" else "float"
-    # An epilogue takes halves as the floats they are summed in.
-    wide = fused is not None and pool.dtype in HALVES
+    wide = fused is not None and fused.epilogue.reads_wide
     basics = _BASICS.format(
         element=STORAGE[pool.dtype],
         value=value,
@@ -362,22 +360,21 @@ def print_pool(pool: Pool, name: str, strip: int, fused: Fused | None) -> str:
         ", ".join(f"int64_t {size}" for size in part) for part in (SIZES[:3], SIZES[3:])
     )
     own = _adaptive(pool, sizes) if pool.adaptive else _windowed(pool, sizes, strip)
-    body = basics + own + _main(name, sizes, fused, pool.dtype if wide else "")
+    body = basics + own + _main(pool, name, sizes, fused)
     before = fused.epilogue.source if fused is not None else ""
     head = "".join(f"#include <{one}>\n" for one in ("cmath", "cstdint", "cstring", "vector"))
     return head + before + helpers(body, True, before) + reductions(body, before) + body
 
 
-def _main(name: str, parameters: str, fused: Fused | None, narrow: str) -> str:
-    """The kernel's own function; `narrow` is the type of halves that its epilogue takes wide."""
+def _main(pool: Pool, name: str, parameters: str, fused: Fused | None) -> str:
     sizes = ", ".join(SIZES)
     if fused is None:
         return _MAIN.format(name=name, parameters=parameters, sizes=sizes)
     epilogue = fused.epilogue
     given = epilogue.parameters.split(", ")
-    keeps = epilogue.keeps_anchor
-    in_place = keeps and not narrow
-    if keeps:
+    in_place = epilogue.keeps_anchor and not epilogue.reads_wide
+    copied = epilogue.keeps_anchor and epilogue.reads_wide
+    if epilogue.keeps_anchor:
         given.insert(len(epilogue.reads), "element* result")
     return _MAIN_FUSED.format(
         name=name,
@@ -386,7 +383,7 @@ def _main(name: str, parameters: str, fused: Fused | None, narrow: str) -> str:
         rows="out_depth * out_height" if fused.planes else "1",
         scratch="" if in_place else _SCRATCH,
         block="result" if in_place else "scratch.data() - first * unit",
-        copy=_COPY.format(stored=stored(narrow, "block[at]")) if keeps and narrow else "",
+        copy=_COPY.format(stored=stored(pool.dtype, "block[at]")) if copied else "",
         sizes=sizes,
         call=epilogue.call("block", "first", "last", "units"),
     )

@@ -2,7 +2,7 @@
 
 from typing import Literal, cast
 
-from knowledge.loops.cost import Machine, program_ms
+from knowledge.loops.cost import RETURNED_FROM, Machine, program_ms
 from knowledge.loops.cost import moved_mb as moved
 from knowledge.loops.cuda_shape import CudaWish
 from knowledge.loops.islands import find_islands
@@ -20,9 +20,9 @@ NAME = "row_loop"
 LIBM_PENALTY, DOUBLE_PENALTY = 0.97, 0.96
 # Results of this size don't stay in the innermost cache, and streaming stores spare reading a line
 # before it is written: a ReLU on one core took 0.75 times as long, norms on two cores under the
-# judge 0.96. From `FRESH_FROM` bytes on, malloc takes new pages of the system for each result,
+# judge 0.96. From `RETURNED_FROM` bytes on, malloc takes new pages of the system for each result,
 # which the kernel has just zeroed into cache: there they take 1.4 times as long.
-STREAMED_FROM, FRESH_FROM = 4 << 20, 32 << 20
+STREAMED_FROM = 4 << 20
 STREAMING_GAIN, STREAMING_PENALTY = 1.03, 0.7
 
 
@@ -67,7 +67,7 @@ def _variants(kernels: list[Kernel]) -> list[tuple[dict[str, Parameter], str, fl
     written = [one.spec for kernel in kernels for one in kernel.writes]
     largest = max((spec.nbytes for spec in written if spec.dtype == "float32"), default=0)
     if largest >= STREAMED_FROM:
-        factor = STREAMING_PENALTY if largest >= FRESH_FROM else STREAMING_GAIN
+        factor = STREAMING_PENALTY if largest >= RETURNED_FROM else STREAMING_GAIN
         why = "Streaming stores spare reading the output first, if its pages are there already."
         found.append(({**first, "streaming": True}, "streaming stores", factor, why))
     if "vector_" in sources:

@@ -4,7 +4,6 @@ Sums and products are gathered in double, as the library does; block by block th
 stays in the innermost cache.
 """
 
-from knowledge.loops.cost import HALVES
 from knowledge.loops.epilogue import Epilogue
 from knowledge.loops.mathematics import helpers
 from knowledge.loops.spelling import STORAGE, loaded, stored
@@ -283,8 +282,7 @@ def print_scan(scan: Scan, factors: tuple[str, ...], name: str, strip: int | Non
     """
     logarithmic = scan.operation == "logcumsumexp"
     value = "double" if scan.dtype == "float64" else "float"
-    # An epilogue takes halves as the floats they are.
-    wide = epilogue is not None and scan.dtype in HALVES
+    wide = epilogue is not None and epilogue.reads_wide
     words = _words(scan, factors, value, wide)
     parts = [_BASICS.format(**words, block=1024 if not logarithmic else 256)]
     if strip is not None:
@@ -348,9 +346,9 @@ def _main(
             **given, written="element* result", scratch="", block="result", call="", copy=""
         )
     written = epilogue.parameters.split(", ")
-    keeps, narrow = epilogue.keeps_anchor, scan.dtype in HALVES
-    in_place = keeps and not narrow
-    if keeps:
+    in_place = epilogue.keeps_anchor and not epilogue.reads_wide
+    copied = epilogue.keeps_anchor and epilogue.reads_wide
+    if epilogue.keeps_anchor:
         written.insert(len(epilogue.reads), "element* result")
     call = epilogue.call("block", "row", "row + 1", "outer")
     return _MAIN_ROWS.format(
@@ -359,5 +357,5 @@ def _main(
         scratch="" if in_place else "\n        std::vector<made> scratch(length);",
         block="result" if in_place else "scratch.data() - row * length",
         call=f"\n            {call}",
-        copy=_COPY.format(stored=stored(scan.dtype, "block[at]")) if keeps and narrow else "",
+        copy=_COPY.format(stored=stored(scan.dtype, "block[at]")) if copied else "",
     )
