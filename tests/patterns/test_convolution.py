@@ -59,7 +59,7 @@ def windowed(name: str) -> str:
     return function("x, w, b", f"F.conv{rank}d(x, w, b, {more})", inputs)
 
 
-def followed(name: str, groups: int = 1) -> str:
+def followed(name: str, groups: int = 1, size: tuple[int, ...] = (7, 12, 17, 19)) -> str:
     """A layer of 12 filters and what is done to its result."""
     body = f"""    def __init__(self):
         super().__init__()
@@ -68,7 +68,7 @@ def followed(name: str, groups: int = 1) -> str:
     def forward(self, x):
         y = self.conv(x)
         return {TAILS[name]}"""
-    return reference(body, "torch.randn(7, 12, 17, 19)")
+    return reference(body, f"torch.randn{size}")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -144,10 +144,34 @@ def test_an_empty_batch_makes_an_empty_result() -> None:
     assert complaints(built, [torch.randn(0, 5, 9, 9), *built.inputs[1:]]) == []
 
 
-def test_large_planes_are_cut_and_images_taken_a_few_at_a_time() -> None:
-    built = build(windowed("3x3"), OWN)
-    for shape in ((1, 5, 300, 310), (40, 5, 90, 80), (3, 5, 2, 9000)):
+# Images that are cut into blocks: whole slices, some rows of one, some columns of one.
+LARGE = {
+    "3x3": ((1, 5, 300, 310), (40, 5, 90, 80), (3, 5, 2, 9000)),
+    "valid": ((1, 3, 121, 130), (2, 3, 3, 5000)),
+    "1x1": ((2, 40, 61, 67), (1, 40, 4000, 1)),
+    "strided": ((1, 3, 230, 251),),
+    "strided_1x1": ((1, 6, 255, 121),),
+    "uneven": ((1, 2, 130, 1000),),
+    "grouped": ((1, 12, 83, 190),),
+    "deep": ((1, 200, 41, 33),),
+    "1d": ((2, 6, 30001),),
+    "3d": ((1, 3, 9, 61, 72), (1, 3, 40, 7, 9)),
+    "depthwise": ((1, 7, 200, 210),),
+}
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_large_images_are_cut_and_taken_a_few_at_a_time(name: str) -> None:
+    built = build(windowed(name), OWN)
+    for shape in LARGE[name]:
         assert complaints(built, [torch.randn(shape), *built.inputs[1:]]) == []
+
+
+@pytest.mark.parametrize("name", TAILS)
+def test_what_follows_is_done_to_images_that_are_cut(name: str) -> None:
+    built = build(followed(name, size=(3, 12, 130, 120)), OWN)
+    for batch in (1, 4):
+        assert complaints(built, [torch.randn(batch, 12, 130, 120)]) == []
 
 
 @pytest.fixture

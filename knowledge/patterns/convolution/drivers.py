@@ -6,132 +6,153 @@ an `extern "C"` function behind. What is done to finished units is handed over a
 """
 
 GEMM_CPP = r"""
+// Floats that a block of outputs should read at most, so that they stay in the second-level cache
+// while one tile of filters after the other goes over them; more where they are read in place, in
+// long runs. And outputs that a block has at least.
+constexpr int64_t STAGED_READS = 1 << 17, READS_IN_PLACE = 1 << 19, LEAST = 256;
+// Pieces of work a thread, so that none waits long for the last one.
+constexpr int64_t SHARES = 8;
+
 struct Shape {
-    Extent in, out, staged;
-    int64_t plane;       // floats between two staged channels
-    int64_t positions;   // of one slice in d, those at the ends of staged rows included
-    bool copied, dense;  // whether images are staged; whether all positions are outputs
+    Extent in, out, block, count;  // an image, its outputs, a block of those, and how many of it
+    Extent staged;                 // of what a block reads of a channel, a phase
+    int64_t plane;                 // floats between two channels
+    bool copied, dense;            // whether blocks are staged; whether positions are outputs
     int64_t offsets[TAPS];
+
+    Extent origin(int64_t at) const {
+        return {at / (count.h * count.w) * block.d, at / count.w % count.h * block.h,
+                at % count.w * block.w};
+    }
+    int64_t positions(Extent part) const { return (part.h - 1) * staged.w + part.w; }
 };
 
-static inline Shape shape_of(Extent in, Extent out) {
-    Shape s = {in, out, in, in.size(), 0, true, false, {}};
-    s.positions = (out.h - 1) * in.w + out.w;
-    // Without padding and stride an image is read where it lies. The last tile then starts early
-    // enough to end with the image, which takes a tile's width.
-    s.copied = PADDED || SD * SH * SW > 1 || s.positions < COLUMNS;
-    if (s.copied) {
-        s.staged = staged_extent(in, out);
-        s.plane = PHASES * s.staged.size();
-        s.positions = (out.h - 1) * s.staged.w + out.w;
+static inline Extent counted(Extent out, Extent block) {
+    return {parts(out.d, block.d), parts(out.h, block.h), parts(out.w, block.w)};
+}
+
+// As few equal parts of an image's outputs as are small enough, and enough for `wanted` in all.
+static inline Extent block_of(Extent in, Extent out, bool copied, int64_t wanted) {
+    Extent block = out;
+    const int64_t most = copied ? STAGED_READS : READS_IN_PLACE;
+    const auto fits = [&] {
+        const int64_t reads = CHANNELS * PHASES * staged_extent(in, out, block).size();
+        return reads <= most && counted(out, block).size() >= wanted;
+    };
+    while (!fits() && block.size() >= 2 * LEAST) {
+        int64_t& cut = block.d > 1 ? block.d : block.h > 1 ? block.h : block.w;
+        cut = parts(cut, 2);
     }
-    s.dense = s.staged.w == out.w || out.h == 1;
+    return block;
+}
+
+static inline Shape shape_of(Extent in, Extent out, int64_t wanted) {
+    // Without padding and stride an image is read where it lies. The last tile of a block then
+    // starts early enough to end with it, which takes a tile's width.
+    const bool copied = PADDED || SD * SH * SW > 1 || (out.h - 1) * in.w + out.w < COLUMNS;
+    Shape s = {in, out, block_of(in, out, copied, wanted), {}, in, in.size(), copied, false, {}};
+    s.count = counted(out, s.block);
+    if (copied) {
+        s.staged = staged_extent(in, out, s.block);
+        s.plane = PHASES * s.staged.size();
+    }
+    s.dense = s.staged.w == out.w || s.block.h == 1;
     tap_offsets(s.staged, s.offsets);
     return s;
 }
 
-// One tile of filters at positions [first, end) of one slice; `to` is where its first output goes.
-static void convolve_block(
-        const Shape& s, const float* a, const float* b, const float* start, int64_t first,
-        int64_t end, int64_t rows, float* scratch, float* to) {
-    const int64_t padded = parts(end - first, COLUMNS) * COLUMNS;
-    float* c = s.dense ? to + first : scratch;
+// One tile of filters over `part` of one slice; `to` is where its first output goes.
+static void convolve_slice(
+        const Shape& s, const float* a, const float* b, const float* start, Extent part,
+        int64_t rows, float* scratch, float* to) {
+    const int64_t positions = s.positions(part), padded = parts(positions, COLUMNS) * COLUMNS;
+    float* c = s.dense ? to : scratch;
     const int64_t stride = s.dense ? s.out.size() : padded;
     for (int64_t k = 0; k < CHANNELS; k += CHANNEL_BLOCK)
-        for (int64_t p = first; p < end; p += COLUMNS) {
-            const int64_t excess = larger(0, p + COLUMNS - end), back = s.copied ? 0 : excess;
+        for (int64_t p = 0; p < positions; p += COLUMNS) {
+            const int64_t excess = larger(0, p + COLUMNS - positions), back = s.copied ? 0 : excess;
             window_product(
                 smaller(CHANNEL_BLOCK, CHANNELS - k), a + k * TAPS * ROWS,
-                b + k * s.plane + p - back, s.plane, s.offsets, k ? nullptr : start,
-                c + p - first - back, stride, s.dense ? rows : ROWS, back,
-                s.dense ? COLUMNS - excess + back : COLUMNS);
+                b + k * s.plane + p - back, s.plane, s.offsets, k ? nullptr : start, c + p - back,
+                stride, s.dense ? rows : ROWS, back, s.dense ? COLUMNS - excess + back : COLUMNS);
         }
     if (s.dense) return;
-    const int64_t top = first / s.staged.w, bottom = parts(end, s.staged.w);
     for (int64_t i = 0; i < rows; ++i)
-        for (int64_t y = top; y < bottom; ++y) {
-            const float* __restrict__ from = c + i * padded + (y - top) * s.staged.w;
+        for (int64_t y = 0; y < part.h; ++y) {
+            const float* __restrict__ from = c + i * padded + y * s.staged.w;
             float* __restrict__ line = to + i * s.out.size() + y * s.out.w;
 #pragma omp simd
-            for (int64_t w = 0; w < s.out.w; ++w) line[w] = from[w];
+            for (int64_t w = 0; w < part.w; ++w) line[w] = from[w];
         }
 }
 
-// Positions in a block: whole rows, few enough for the second-level cache, and blocks enough for
-// all threads where a plane may be cut.
-static inline int64_t block_step(const Shape& s, int64_t tasks, int64_t threads) {
-    const int64_t unit = s.dense ? COLUMNS : s.staged.w;
-    const int64_t wanted = larger(1, parts(4 * threads, tasks));
-    const int64_t most = larger(1, 4096 / unit), even = parts(parts(s.positions, unit), wanted);
-    return unit * larger(parts(256, unit), smaller(most, even));
-}
-
-// `result` has room for all images, or where `later` for as many as are computed together.
+// `result` has room for all images.
 template <typename Finish>
 static void convolve(
         const float* input, const float* weight, const float* bias, float* result, int64_t images,
         Extent in, Extent out, const Finish& finish) {
-    const Shape s = shape_of(in, out);
     const int64_t threads = omp_get_max_threads(), inputs = GROUPS * CHANNELS;
-    const int64_t outputs = GROUPS * FILTERS, size = out.size();
-    // Images are taken a few at a time, so that what is staged of them stays in cache.
-    const int64_t kept = (s.copied ? inputs * s.plane : 0) + (UNITS == 1 ? outputs * size : 0);
-    const int64_t together =
-        kept ? smaller(images, larger(threads, threads * (1 << 17) / kept)) : images;
-    // Planes are finished one tile at a time where there are tiles enough to go round.
-    const bool at_once = UNITS == 2 && together * GROUPS * TILES >= 3 * threads;
-    const bool later = UNITS > 0 && !at_once;
-    const int64_t step = block_step(s, at_once ? threads * 4 : together * GROUPS * TILES, threads);
-    const int64_t blocks = parts(s.positions, step), each = at_once ? 1 : blocks * out.d;
-    const int64_t room = s.dense ? 1 : ROWS * (step + COLUMNS);
+    const int64_t outputs = GROUPS * FILTERS, size = out.size(), wanted = SHARES * threads;
+    // Planes can be finished one tile at a time where an image is one block.
+    const Shape s = shape_of(in, out, parts(wanted, images * GROUPS * (UNITS == 2 ? TILES : 1)));
+    const int64_t blocks = s.count.size();
+    const bool at_once = UNITS == 2 && blocks == 1, later = UNITS > 0 && !at_once;
+    // Others are finished a few images at a time, so that these stay in cache until then.
+    const int64_t least = UNITS == 1 ? threads : 1;
+    const int64_t together = later
+        ? smaller(images, larger(least, threads * (1 << 17) / (outputs * size))) : images;
+    const int64_t shares = smaller(TILES, parts(wanted, together * GROUPS * blocks));
+    const int64_t room = parts(s.positions(s.block), COLUMNS) * COLUMNS * ROWS;
     std::unique_ptr<float[]> panels(new float[GROUPS * TILES * ROWS * DEPTH]);
-    std::unique_ptr<float[]> staged(new float[s.copied ? together * inputs * s.plane + SLACK : 1]);
     std::unique_ptr<float[]> block(new float[later ? together * outputs * size : 1]);
 #pragma omp parallel
     {
-        std::unique_ptr<float[]> scratch(new float[room]);
+        std::unique_ptr<float[]> scratch(new float[s.dense ? 1 : room]);
         std::unique_ptr<float[]> planes(new float[at_once ? ROWS * size : 1]);
+        std::unique_ptr<float[]> staged(new float[s.copied ? CHANNELS * s.plane + SLACK : 1]);
+        if (s.copied) std::fill_n(&staged[CHANNELS * s.plane], SLACK, 0.0f);
+        int64_t held = -1;  // the block that is staged
 #pragma omp for
         for (int64_t at = 0; at < GROUPS * TILES; ++at)
             pack_filters(
                 weight + at / TILES * FILTERS * DEPTH, at % TILES, &panels[at * ROWS * DEPTH]);
         for (int64_t done = 0; done < images; done += together) {
             const int64_t count = smaller(together, images - done);
-            if (s.copied) {
-#pragma omp for
-                for (int64_t at = 0; at < count * inputs; ++at) {
-                    stage(input + (done * inputs + at) * in.size(), in, s.staged,
-                          &staged[at * s.plane], done == 0);
-                    if (at == count * inputs - 1)
-                        std::fill_n(&staged[(at + 1) * s.plane], SLACK, 0.0f);
-                }
-            }
-            const float* first = s.copied ? staged.get() : input + done * inputs * s.plane;
 #pragma omp for schedule(dynamic)
-            for (int64_t at = 0; at < count * GROUPS * TILES * each; ++at) {
-                const int64_t image = at / each / (GROUPS * TILES);
-                const int64_t tile = at / each % (GROUPS * TILES);
-                const int64_t group = tile / TILES, filter = tile % TILES * ROWS;
-                const int64_t rows = smaller(ROWS, FILTERS - filter);
-                const int64_t unit = group * FILTERS + filter;
-                float start[ROWS] = {};
-                if (bias) std::copy_n(bias + unit, rows, start);
-                const float* b = first + (image * inputs + group * CHANNELS) * s.plane;
-                float* to = at_once ? planes.get()
-                    : later ? &block[(image * outputs + unit) * size]
-                            : result + ((done + image) * outputs + unit) * size;
-                const int64_t from = at_once ? 0 : at % each;
-                const int64_t end = at_once ? blocks * out.d : from + 1;
-                for (int64_t part = from; part < end; ++part) {
-                    const int64_t z = part / blocks, p = part % blocks * step;
-                    const int64_t gap = s.dense ? 0 : s.staged.w - out.w;
-                    convolve_block(
-                        s, &panels[tile * ROWS * DEPTH], b + z * s.staged.h * s.staged.w, start, p,
-                        smaller(p + step - gap, s.positions), rows, scratch.get(),
-                        to + z * out.h * out.w);
+            for (int64_t at = 0; at < count * GROUPS * blocks * shares; ++at) {
+                const int64_t which = done * GROUPS * blocks + at / shares, share = at % shares;
+                const int64_t image = which / (GROUPS * blocks), group = which / blocks % GROUPS;
+                const Extent from = s.origin(which % blocks);
+                const Extent part = {
+                    smaller(s.block.d, out.d - from.d), smaller(s.block.h, out.h - from.h),
+                    smaller(s.block.w, out.w - from.w)};
+                const float* b = input + (image * inputs + group * CHANNELS) * in.size();
+                if (s.copied) {
+                    for (int64_t k = 0; held != which && k < CHANNELS; ++k)
+                        stage(b + k * in.size(), in, from, s.staged, &staged[k * s.plane]);
+                    held = which;
+                    b = staged.get();
+                } else {
+                    b += (from.d * in.h + from.h) * in.w + from.w;
                 }
-                const int64_t plane = (done + image) * outputs + unit;
-                if (at_once) finish(planes.get(), plane, plane + rows);
+                for (int64_t tile = TILES * share / shares; tile < TILES * (share + 1) / shares;
+                     ++tile) {
+                    const int64_t filter = tile * ROWS, unit = group * FILTERS + filter;
+                    const int64_t rows = smaller(ROWS, FILTERS - filter);
+                    const float* a = &panels[(group * TILES + tile) * ROWS * DEPTH];
+                    float start[ROWS] = {};
+                    if (bias) std::copy_n(bias + unit, rows, start);
+                    float* to = at_once ? planes.get()
+                        : later ? &block[((image - done) * outputs + unit) * size]
+                                : result + (image * outputs + unit) * size;
+                    to += (from.d * out.h + from.h) * out.w + from.w;
+                    for (int64_t z = 0; z < part.d; ++z)
+                        convolve_slice(
+                            s, a, b + z * s.staged.h * s.staged.w, start, part, rows,
+                            scratch.get(), to + z * out.h * out.w);
+                    const int64_t plane = image * outputs + unit;
+                    if (at_once) finish(planes.get(), plane, plane + rows);
+                }
             }
             if (later) {
                 const int64_t units = UNITS == 1 ? 1 : outputs, unit_size = outputs / units * size;
@@ -145,8 +166,9 @@ static void convolve(
 """
 
 DIRECT_CPP = r"""
-// LINES output rows by WIDE vectors of one plane. Everything is unrolled, so that the compiler sees
-// where rows share what they load.
+// LINES output rows by WIDE vectors of one plane. Each vector is loaded once and added to all rows
+// that it reaches: most lie across two cache lines, so that loads would take longer than sums.
+// Everything is unrolled, and which tap that is for each row is known when this is compiled.
 template <int64_t LINES, int64_t WIDE>
 static inline void direct_block(
         const float* __restrict__ from, Extent s, const float* __restrict__ filter, float start,
@@ -156,23 +178,30 @@ static inline void direct_block(
     for (int64_t i = 0; i < LINES; ++i)
 #pragma GCC unroll 4
         for (int64_t j = 0; j < WIDE; ++j) sum[i][j] = (vector_t){} + start;
-    for (int64_t d = 0; d < KD; ++d)
-#pragma GCC unroll 16
-        for (int64_t h = 0; h < KH; ++h)
-#pragma GCC unroll 16
-            for (int64_t w = 0; w < KW; ++w) {
-                const int64_t phase =
-                    (d * DD % SD * PHASES_H + h * DH % SH) * PHASES_W + w * DW % SW;
-                const float* tap = from + phase * s.size() + d * DD / SD * s.h * s.w + w * DW / SW;
-                const float value = filter[(d * KH + h) * KW + w];
-#pragma GCC unroll 16
-                for (int64_t i = 0; i < LINES; ++i)
+    for (int64_t d = 0; d < KD; ++d, filter += KH * KW)
+#pragma GCC unroll 8
+        for (int64_t below = 0; below < PHASES_H; ++below)
+#pragma GCC unroll 64
+            for (int64_t row = 0; row < (KH - 1) * DH / SH + LINES; ++row)
+#pragma GCC unroll 64
+                for (int64_t w = 0; w < KW; ++w) {
+                    const int64_t phase =
+                        (d * DD % SD * PHASES_H + below) * PHASES_W + w * DW % SW;
+                    const float* at = from + phase * s.size()
+                        + (d * DD / SD * s.h + row) * s.w + w * DW / SW;
+                    vector_t value[WIDE];
 #pragma GCC unroll 4
-                    for (int64_t j = 0; j < WIDE; ++j) {
-                        const float* at = tap + (h * DH / SH + i) * s.w + j * VECTOR;
-                        sum[i][j] += value * *(const vector_t*)at;
+                    for (int64_t j = 0; j < WIDE; ++j)
+                        value[j] = *(const vector_t*)(at + j * VECTOR);
+#pragma GCC unroll 16
+                    for (int64_t i = 0; i < LINES; ++i) {
+                        const int64_t h = (row - i) * SH + below;
+                        if (h < 0 || h % DH != 0 || h / DH >= KH) continue;
+#pragma GCC unroll 4
+                        for (int64_t j = 0; j < WIDE; ++j)
+                            sum[i][j] += filter[h / DH * KW + w] * value[j];
                     }
-            }
+                }
 #pragma GCC unroll 16
     for (int64_t i = 0; i < LINES; ++i) {
         if (columns == WIDE * VECTOR) {
@@ -219,7 +248,7 @@ template <typename Finish>
 static void convolve(
         const float* input, const float* weight, const float* bias, float* result, int64_t images,
         Extent in, Extent out, const Finish& finish) {
-    const Extent s = staged_extent(in, out);
+    const Extent s = staged_extent(in, out, out);
     const int64_t plane = PHASES * s.size(), size = out.size(), threads = omp_get_max_threads();
     const int64_t outputs = GROUPS * FILTERS;
     const int64_t together = UNITS == 1
@@ -234,7 +263,7 @@ static void convolve(
             const int64_t count = smaller(together, images - done);
 #pragma omp for
             for (int64_t at = 0; at < count * GROUPS; ++at) {
-                stage(input + (done * GROUPS + at) * in.size(), in, s, staged.get(), false);
+                stage(input + (done * GROUPS + at) * in.size(), in, {0, 0, 0}, s, staged.get());
                 const int64_t unit = (done * GROUPS + at) * FILTERS;
                 float* to = UNITS == 2 ? scratch.get()
                     : UNITS == 1 ? &block[at * FILTERS * size] : result + unit * size;

@@ -86,8 +86,16 @@ def checks_of(program: Program, call: Call) -> tuple[Check, ...]:
     """What must hold of a convolution's operands."""
     image, window = variable(call.image), call.window
     weight = program.graph.spec_of(call.weight).shape
-    channels = window.groups * window.channels
+    channels, filters = window.groups * window.channels, window.groups * window.filters
+    bias = () if call.bias is None else (
+        Check(
+            left=f"{variable(call.bias)}.shape",
+            right=f"({filters},)",
+            sentence=f"this convolution takes a bias of {filters} elements",
+        ),
+    )  # fmt: skip
     return (
+        *bias,
         Check(
             left=f"({image}.shape[1], *{variable(call.weight)}.shape)",
             right=str((channels, *weight)),

@@ -39,7 +39,8 @@ class Window:
     @property
     def depthwise(self) -> bool:
         """Whether every channel is filtered on its own, with a window short enough to unroll."""
-        small = self.kernel[-1] * (self.kernel[-2] if self.rank > 1 else 1) <= 49
+        height, dilation = (self.kernel[-2], self.dilation[-2]) if self.rank > 1 else (1, 1)
+        small = self.kernel[-1] * height <= 49 and (height - 1) * dilation <= 56
         return self.channels == 1 and self.groups > 1 and self.filters <= 2 and small
 
     @property

@@ -8,8 +8,9 @@ what is computed there belongs to no output, and is dropped when rows are copied
 
 `WINDOWS_CPP` needs the constants of `Window.constants()` before it. Its interface:
 
-- `Extent` (d, h, w), `staged_extent(in, out)`, `stage(from, in, staged, to, clear)` for one channel
-  of `PHASES * staged.size()` floats; `SLACK` floats, zeros, must follow the last channel;
+- `Extent` (d, h, w); `staged_extent(in, out, block)` and `stage(from, in, origin, staged, to)` for
+  what a block of outputs, the first of them at `origin`, reads of one channel: `PHASES *
+  staged.size()` floats; `SLACK` floats, zeros, must follow the last channel;
 - `tap_offsets(staged, offsets)`: where each tap of the first window lies in a staged channel;
 - `pack_filters(filters, tile, to)`: ROWS filters side by side, [CHANNELS][TAPS][ROWS];
 - `window_product(...)`: ROWS filters times COLUMNS neighbouring positions.
@@ -54,10 +55,11 @@ struct Extent {
     int64_t size() const { return d * h * w; }
 };
 
-// Of one phase. Without a stride, the padding behind a row is the padding before the next one.
-static inline Extent staged_extent(Extent in, Extent out) {
-    return {out.d + (KD - 1) * DD / SD, out.h + (KH - 1) * DH / SH,
-            SW == 1 ? in.w + (PW > AFTER_W ? PW : AFTER_W) : out.w + (KW - 1) * DW / SW};
+// Of one phase. In whole rows without a stride, the padding behind one is that before the next.
+static inline Extent staged_extent(Extent in, Extent out, Extent block) {
+    const bool shared = SW == 1 && block.w == out.w;
+    return {block.d + (KD - 1) * DD / SD, block.h + (KH - 1) * DH / SH,
+            shared ? in.w + larger(PW, AFTER_W) : block.w + (KW - 1) * DW / SW};
 }
 
 static inline void tap_offsets(Extent s, int64_t* offsets) {
@@ -71,25 +73,32 @@ static inline void tap_offsets(Extent s, int64_t* offsets) {
             }
 }
 
-// Fills one staged channel, whose padding must be zero already: `clear` it where it may not be.
+// One channel, for the outputs from `origin` on; what lies outside of the image is zeros.
 static inline void stage(
-        const float* __restrict__ from, Extent in, Extent s, float* __restrict__ to, bool clear) {
-    if (clear) std::fill_n(to, PHASES * s.size(), 0.0f);
+        const float* __restrict__ from, Extent in, Extent origin, Extent s,
+        float* __restrict__ to) {
     for (int64_t phase = 0; phase < PHASES; ++phase) {
         const int64_t pd = phase / (PHASES_H * PHASES_W), ph = phase / PHASES_W % PHASES_H;
-        const int64_t pw = phase % PHASES_W, first = pw < PW ? (PW - pw + SW - 1) / SW : 0;
-        const int64_t end = smaller(s.w, (in.w + PW - pw + SW - 1) / SW);
+        const int64_t left = origin.w * SW + phase % PHASES_W - PW;
+        const int64_t first = smaller(s.w, left < 0 ? parts(-left, SW) : 0);
+        const int64_t end = larger(first, smaller(s.w, parts(in.w - left, SW)));
         for (int64_t d = 0; d < s.d; ++d)
             for (int64_t h = 0; h < s.h; ++h, to += s.w) {
-                const int64_t z = d * SD + pd - PD, y = h * SH + ph - PH;
-                if (z < 0 || z >= in.d || y < 0 || y >= in.h || end <= first) continue;
-                const float* row = from + (z * in.h + y) * in.w + pw - PW;
+                const int64_t z = (origin.d + d) * SD + pd - PD;
+                const int64_t y = (origin.h + h) * SH + ph - PH;
+                if (z < 0 || z >= in.d || y < 0 || y >= in.h) {
+                    std::fill_n(to, s.w, 0.0f);
+                    continue;
+                }
+                const float* row = from + (z * in.h + y) * in.w + left;
+                std::fill_n(to, first, 0.0f);
                 if (SW == 1) {
                     std::memcpy(to + first, row + first, (end - first) * sizeof(float));
                 } else {
 #pragma omp simd
                     for (int64_t w = first; w < end; ++w) to[w] = row[w * SW];
                 }
+                std::fill_n(to + end, s.w - end, 0.0f);
             }
     }
 }
@@ -106,7 +115,7 @@ static inline void pack_filters(
 // c[ROWS x COLUMNS] = start + a * b where `start` is given, else c += a * b. `a` is packed filters,
 // `b` the first of `channels` staged channels, `plane` floats apart, at the position of column 0.
 // Only `rows` rows, and columns from `skip` to `columns`, are written.
-static inline void window_product(
+static __attribute__((noinline)) void window_product(
         int64_t channels, const float* __restrict__ a, const float* __restrict__ b, int64_t plane,
         const int64_t* __restrict__ offsets, const float* __restrict__ start,
         float* __restrict__ c, int64_t stride, int64_t rows, int64_t skip, int64_t columns) {
