@@ -364,6 +364,8 @@ class _Forward:
             raise Unemittable(f"the call {node.target} has no plain form")
         args = self._sizes_of_batch(node)
         given = [self._argument(value) for value in args]
+        if "as_strided" in node.target:
+            given[0] = self._in_its_order(node.args[0])
         given += [f"{key}={self._argument(value)}" for key, value in node.kwargs.items()]
         # A kernel's result is dense where the library's, as traced, may not be: what is a view of
         # the one may have to be a copy of the other.
@@ -378,6 +380,16 @@ class _Forward:
             for index in range(len(node.result))
         ]
         return [f"{', '.join(targets)}{',' if len(targets) == 1 else ''} = {call}"]
+
+    def _in_its_order(self, source: Any) -> str:
+        """A tensor laid out as it was traced, for who counts through its memory."""
+        name = self._argument(source)
+        if not isinstance(source, Ref) or source.ref not in self.program.kernel_of:
+            return name
+        spec = self.program.graph.spec_of(source)
+        if spec.contiguous:
+            return name
+        return f"{name}.new_empty_strided({spec.shape}, {spec.strides}).copy_({name})"
 
     def _indices(self, node: Node) -> set[int]:
         graph = self.program.graph

@@ -1,7 +1,7 @@
 """Which sizes of a program's inputs may differ from the traced ones, and which may not."""
 
 from collections.abc import Iterator
-from math import isfinite
+from math import isfinite, prod
 from typing import Any
 
 from knowledge.opgraph import Node, Ref
@@ -21,6 +21,8 @@ _DIMENSIONAL = (
     "aten.take_along_dim", "aten.tril", "aten.triu", "aten.glu", "aten.reflection_pad",
     "aten.replication_pad", "aten.upsample_",
 )  # fmt: skip
+
+_WINDOWED = ("aten.avg_pool", "aten.max_pool", "aten.adaptive_", "aten.roll")
 
 
 def freedom(program: Program) -> tuple[bool, bool]:
@@ -42,9 +44,16 @@ def freedom(program: Program) -> tuple[bool, bool]:
     if any(_counts(factor, batch) for factor in factors for batch in batches):
         return False, False
     every = [size for shape in shapes for size in shape]
-    clash = bool(_suspects(every) & (sizes | factors))
+    every += [prod(shape[-last:]) for shape in shapes for last in range(2, len(shape))]
+    clash = bool(_suspects(every) & (sizes | factors | _windows(program)))
     fixed = {"parameter", "buffer", "constant"} & {node.kind for node in graph.nodes}
     return True, not (clash or fixed or program.library_calls or _averages_cells(program))
+
+
+def _windows(program: Program) -> set[float]:
+    """Numbers of windows and shifts, which may have been computed from the sizes of an image."""
+    calls = [node for node in program.graph.calls if node.target.startswith(_WINDOWED)]
+    return {number for node in calls for number in _flat([*node.args[1:]])}
 
 
 def _averages_cells(program: Program) -> bool:

@@ -125,6 +125,11 @@ class Program(Frozen):
         """For each call that a kernel computes, that kernel."""
         return {name: kernel for kernel in self.kernels for name in kernel.nodes}
 
+    def comes_into_being(self, ref: Ref) -> bool:
+        """Whether a value is there to be read: not where its kernel keeps it in registers."""
+        kernel = self.kernel_of.get(ref.ref)
+        return kernel is None or any(written.ref == ref for written in kernel.writes)
+
     @property
     def library_calls(self) -> tuple[Node, ...]:
         """The calls that no kernel computes, in execution order."""

@@ -25,7 +25,7 @@ import torch
 from torch.export.graph_signature import InputKind, OutputKind, TensorArgument
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
-from knowledge.opgraph import Argument, Atom, Node, OpGraph, Ref, TensorSpec
+from knowledge.opgraph import DTYPE_BYTES, Argument, Atom, Node, OpGraph, Ref, TensorSpec
 from tools.calls import NotRunnable, replay
 from tools.selection import Selections
 
@@ -233,10 +233,17 @@ def _constant_data(program: torch.export.ExportedProgram, target: str) -> list[f
 
 
 def spec_of(tensor: torch.Tensor) -> TensorSpec:
-    """Shape, dtype and strides of a tensor, real or fake."""
+    """Shape, dtype and strides of a tensor, real or fake.
+
+    Raises:
+        Untraceable: its dtype is one that no pattern knows.
+    """
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    if dtype not in DTYPE_BYTES:
+        raise Untraceable(f"tensors of {dtype} have no place in a kernel yet")
     return TensorSpec(
         shape=tuple(int(n) for n in tensor.shape),
-        dtype=str(tensor.dtype).removeprefix("torch."),
+        dtype=dtype,
         strides=tuple(int(n) for n in tensor.stride()),
     )
 

@@ -14,7 +14,7 @@ from knowledge.loops.operators import (
 )
 from knowledge.loops.places import Index
 from knowledge.loops.pointwise import compute, register
-from knowledge.loops.reductions import Rows, dtype_of, over, reduced_dims
+from knowledge.loops.reductions import dtype_of, over, rows_of
 from knowledge.opgraph import Node
 
 # Names that mean what a registered operator does.
@@ -71,7 +71,11 @@ register("hypot", "self, other", lambda x, y: x.call("hypot", y))
 register("copysign", "self, other", lambda x, y: x.call("copysign", y))
 register("deg2rad", "self", lambda x: x.floating() * (math.pi / 180))
 register("rad2deg", "self", lambda x: x.floating() * (180 / math.pi))
-register("type_as", "self, other", lambda x, y: x)
+
+
+@operator("type_as", "self, other", result_shape)
+def _type_as(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
+    return compute(k, node, [arguments["self"]], lambda x: x, converts=True)
 
 
 @operator("logit special_logit", "self, eps=None", result_shape)
@@ -133,26 +137,25 @@ def _one_hot(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
 
 @operator("nansum nanmean", "self, dim=None, keepdim=False, dtype=None", over())
 def _nan_sum(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
-    given = arguments["self"]
-    rows = Rows(k, given, reduced_dims(len(k.shape(given)), arguments["dim"]))
-    missing = rows.full.call("isnan")
-    value = rows.sum(missing.choose(0.0, rows.full))
+    rows = rows_of(k, node, arguments)
+    if rows.x.type in ("bool", "int64_t"):
+        raise Refused("whole numbers, of which none is NaN")
+    missing = rows.x.call("isnan")
+    value = rows.sum(missing.choose(0.0, rows.x))
     if "nanmean" in node.target:
-        value = value / rows.sum(missing.choose(0.0, rows.full * 0.0 + 1.0))
+        value = value / rows.sum(missing.call("not").to(rows.x.type))
     return rows.result(value, dtype_of(node), bool(arguments["keepdim"]))
 
 
 @operator("count_nonzero", "self, dim=None", over())
 def _count(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
-    given = arguments["self"]
-    rows = Rows(k, given, reduced_dims(len(k.shape(given)), arguments["dim"]))
+    rows = rows_of(k, node, arguments)
     return rows.result(rows.sum(rows.x.to("bool").to("int64_t")), "int64", keepdim=False)
 
 
 @operator("aminmax", "self, dim=None, keepdim=False", over())
 def _extremes(k: Lowering, node: Node, arguments: Arguments) -> tuple[Tensor | None, ...]:
-    given = arguments["self"]
-    rows = Rows(k, given, reduced_dims(len(k.shape(given)), arguments["dim"]))
+    rows = rows_of(k, node, arguments)
     keepdim = bool(arguments["keepdim"])
     low, high = rows.fold("min", rows.x), rows.fold("max", rows.x)
     return rows.result(low, dtype_of(node), keepdim), rows.result(high, dtype_of(node), keepdim)

@@ -4,6 +4,7 @@ A value lives on some axes of the domain; its level is the number of row reducti
 every level is one sweep over the row. Plain data; `knowledge.loops.cpp` prints it.
 """
 
+import math
 from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Literal
@@ -211,20 +212,28 @@ class Builder:
     domain: Domain
     values: list[Value] = field(default_factory=list)
     operands: list[Operand] = field(default_factory=list)
-    known: dict[Value, int] = field(default_factory=dict)
+    known: dict[tuple[Value, str], int] = field(default_factory=dict)
     hint: str = ""
     fixed: set[int] = field(default_factory=set)
     complaints: dict[int, str] = field(default_factory=dict)
 
     def add(self, value: Value) -> int:
         """The number of a value, which is made unless it was."""
-        if value not in self.known:
-            self.known[value] = len(self.values)
+        # 0.0 and -0.0 are equal, and not the same.
+        key = (value, repr(value.number))
+        if key not in self.known:
+            self.known[key] = len(self.values)
             self.values.append(value)
-        return self.known[value]
+        return self.known[key]
 
     def constant(self, number: float | int | bool, kind: ValueType) -> int:
         """A number, in the given type."""
+        if kind == "bool":
+            number = bool(number)
+        elif kind != "int64_t":
+            number = float(number)
+        elif math.isfinite(number):
+            number = int(number)
         return self.add(Value(op="constant", args=(), type=kind, stage="unit", number=number))
 
     def count(self, atoms: tuple[int, ...], kind: ValueType) -> int:
@@ -269,8 +278,7 @@ class Builder:
         if self.values[value].type == kind:
             return value
         if self.values[value].op == "constant":
-            number = self.values[value].number
-            return self.constant(bool(number) if kind == "bool" else number, kind)
+            return self.constant(self.values[value].number, kind)
         return self._scalar("cast", (value,), kind)
 
     def op(self, name: str, *args: int, kind: ValueType | None = None) -> int:

@@ -85,8 +85,7 @@ _elementwise(
     "hinge_embedding_loss",
     "margin=1.0, reduction=1",
     lambda x, y, margin: (
-        y.call("ne", 1.0).choose((margin - x).maximum(0.0), x * 0.0)
-        + y.call("ne", -1.0).choose(x, x * 0.0)
+        y.call("ne", 1.0).choose((margin - x).maximum(0.0), 0.0) + y.call("ne", -1.0).choose(x, 0.0)
     ),
 )
 
@@ -261,5 +260,5 @@ def _cosine_embedding(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
     target = Expression(k.build, k.at(arguments["target"], left)).floating()
     apart = (cosine - float(arguments["margin"])).maximum(0.0)
     same, other = target.call("eq", 1.0), target.call("eq", -1.0)
-    loss = same.choose(1.0 - cosine, other.choose(apart, cosine * 0.0))
+    loss = same.choose(1.0 - cosine, other.choose(apart, 0.0))
     return reduced(k, node, loss, left, arguments["reduction"])

@@ -1,5 +1,6 @@
 """Layer, RMS, group and instance norm as fused-loop values."""
 
+from math import prod
 from typing import Any
 
 from knowledge.loops.expression import Expression
@@ -65,6 +66,8 @@ def _rms_norm(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
 def _group_work(node: Node, arguments: Arguments) -> Work:
     shape = shape_of(arguments["self"])
     groups = arguments["groups"]
+    if prod(shape[1:]) == groups:
+        raise Refused("groups of one element")
     return Work((shape[0], groups, shape[1] // groups, *shape[2:]), 2, len(shape) + 1)
 
 

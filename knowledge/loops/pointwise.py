@@ -22,13 +22,31 @@ from knowledge.opgraph import Node
 Formula = Callable[..., Expression]
 
 
-def compute(k: Lowering, node: Node, given: list[Any], formula: Formula) -> Tensor:
-    """A pointwise result: `formula` of the arguments, which broadcast to the call's own shape."""
+# They are computed as int64, and wrap where they are stored, or read again.
+NARROW = ("uint8", "int8", "int16", "int32")
+# What makes none of these numbers leave its range.
+_KEEPING = ("load", "maximum", "minimum")
+
+
+def compute(
+    k: Lowering, node: Node, given: list[Any], formula: Formula, *, converts: bool = False
+) -> Tensor:
+    """A pointwise result: `formula` of the arguments, which broadcast to the call's own shape.
+
+    Raises:
+        Refused: whole numbers by way of a float, which has too few digits, unless it `converts`.
+    """
     tensors = tuple(one for one in given if isinstance(one, Tensor | External))
     layout = k.layout(node.spec.shape, tensors)
     values = [Expression(k.build, k.number_or(one, layout)) for one in given]
-    result = formula(*values).to(value_type(node.spec.dtype))
-    return Tensor(result.value, layout, node.spec.dtype)
+    found, dtype = formula(*values), node.spec.dtype
+    kind = value_type(dtype)
+    if kind == "int64_t" and found.type in ("float", "double") and not converts:
+        raise Refused("whole numbers are computed by way of floating point")
+    result = found.to(kind)
+    if dtype in NARROW and (converts or k.build.values[result.value].op not in _KEEPING):
+        result = result.call(f"as_{dtype}")
+    return Tensor(result.value, layout, dtype)
 
 
 def register(names: str, parameters: str, formula: Formula) -> None:
@@ -45,7 +63,14 @@ def _unary(names: str) -> None:
         register(f"{name} {name}_", "self", lambda x, name=name: x.call(name))
 
 
-_unary("neg abs sign reciprocal sqrt rsqrt floor ceil trunc exp log log1p expm1 tanh sigmoid erf")
+def _rounding(name: str) -> Formula:
+    """A rounding, which leaves whole numbers as they are."""
+    return lambda x: x if x.type == "int64_t" else x.call(name)
+
+
+_unary("neg abs sign reciprocal sqrt rsqrt exp log log1p expm1 tanh sigmoid erf")
+for _name in ("floor", "ceil", "trunc"):
+    register(f"{_name} {_name}_", "self", _rounding(_name))
 _unary("exp2 log2 log10 sin cos tan asin acos atan sinh cosh asinh acosh atanh erfc")
 _unary("isnan isinf isfinite")
 
@@ -88,11 +113,13 @@ def _power(x: Expression, exponent: Expression) -> Expression:
     if known is None:
         return x.call("pow", exponent)
     number = float(known)
+    if exponent.type == "float":
+        x = x.floating()
     if number == 0.5:
         return x.sqrt()
     if number == -0.5:
         return x.call("rsqrt")
-    if number != int(number) or abs(number) > 8 or number == 0:
+    if not number.is_integer() or abs(number) > 8 or number == 0:
         moderate = 0 < abs(number) <= MODERATE_EXPONENT
         return x.floating().call("power" if moderate else "pow", exponent)
     if number < 0:
@@ -103,15 +130,44 @@ def _power(x: Expression, exponent: Expression) -> Expression:
     return half
 
 
+def _are_whole(x: Expression, y: Expression) -> bool:
+    """Whether both are whole numbers, of which one divides the other.
+
+    Raises:
+        Refused: the divisor may be 0, which ends a process where torch raises.
+    """
+    whole = x.type in ("int64_t", "bool") and y.type in ("int64_t", "bool")
+    if whole and not _known(y):
+        raise Refused("whole numbers are divided by what may be 0")
+    return whole
+
+
 def _floor_divide(x: Expression, y: Expression) -> Expression:
     """The quotient rounded down, by way of the remainder, which is NaN for infinite x."""
-    if x.type in ("int64_t", "bool") and y.type in ("int64_t", "bool"):
+    if _are_whole(x, y):
         return x.to("int64_t").call("floor_int", y)
-    return ((x - _remainder(x, y)) / y).call("round")
+    if (size := _known(y)) and math.isfinite(size):
+        return ((x - _remainder(x, y)) / y).call("round")
+    rest = _fmod(x, y)
+    quotient = (x - rest) / y
+    down = _crosses(rest, y).choose(quotient - 1.0, quotient).call("round")
+    return y.call("eq", 0.0).choose(x / y, down)
+
+
+def _crosses(rest: Expression, y: Expression) -> Expression:
+    """Whether a remainder has another sign than the divisor."""
+    return (rest < 0.0).call("xor", y < 0.0).call("and", rest.call("ne", 0.0))
+
+
+def _truncated(x: Expression, y: Expression) -> Expression:
+    """The quotient without its fraction."""
+    return x.to("int64_t").call("trunc_int", y) if _are_whole(x, y) else (x / y).call("trunc")
 
 
 def _fmod(x: Expression, y: Expression) -> Expression:
     """What is left of x, with x's sign."""
+    if _are_whole(x, y):
+        return x - _truncated(x, y) * y
     size = _known(y)
     usual = size is not None and SMALLEST_DIVISOR <= abs(size) < math.inf
     return x.call("fmod_by" if usual and x.type in ("float", "double") else "fmod", y)
@@ -119,13 +175,12 @@ def _fmod(x: Expression, y: Expression) -> Expression:
 
 def _remainder(x: Expression, y: Expression) -> Expression:
     """What is left of x, with y's sign. By fmod, which is exact however large the quotient is."""
-    if x.type in ("int64_t", "bool") and y.type in ("int64_t", "bool"):
+    if _are_whole(x, y):
         return x - _floor_divide(x, y) * y
     rest = _fmod(x, y)
     if size := _known(y):
         return (rest < 0.0 if size > 0 else rest > 0.0).choose(rest + y, rest)
-    crosses = (rest < 0.0).call("xor", y < 0.0).call("and", rest.call("ne", 0.0))
-    return crosses.choose(rest + y, rest)
+    return _crosses(rest, y).choose(rest + y, rest)
 
 
 def _elu(x: Expression, alpha: Expression, scale: Expression, slope: Expression) -> Expression:
@@ -195,7 +250,7 @@ register(
     lambda x, t: (x > t).choose(x - t, (x < -t).choose(x + t, x * 0.0)),
 )
 register("where", "condition, self, other", lambda c, x, y: c.choose(x, y))
-register("masked_fill masked_fill_", "self, mask, value", lambda x, m, v: m.choose(v, x))
+register("masked_fill masked_fill_", "self, mask, value", lambda x, m, v: m.choose(v.to(x.type), x))
 register("lerp", "self, end, weight", lambda x, y, w: x + w * (y - x))
 register("addcmul", "self, a, b, value=1", lambda x, a, b, v: x + _scaled(a * b, v))
 register("addcdiv", "self, a, b, value=1", lambda x, a, b, v: x + _scaled(a / b, v))
@@ -231,7 +286,7 @@ def _bitwise_not(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
 def _round(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
     if arguments["decimals"] != 0:
         raise Refused("rounding to decimals")
-    return compute(k, node, [arguments["self"]], lambda x: x.call("round"))
+    return compute(k, node, [arguments["self"]], _rounding("round"))
 
 
 @operator("div div_ divide true_divide", "self, other, rounding_mode=None", result_shape)
@@ -241,9 +296,7 @@ def _div(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
     def formula(x: Expression, y: Expression) -> Expression:
         if mode == "floor":
             return _floor_divide(x, y)
-        if mode == "trunc" and {x.type, y.type} <= {"int64_t", "bool"}:
-            return x.to("int64_t").call("trunc_int", y)
-        return (x / y).call("trunc") if mode == "trunc" else x / y
+        return _truncated(x, y) if mode == "trunc" else x / y
 
     return compute(k, node, [arguments["self"], arguments["other"]], formula)
 
@@ -326,7 +379,7 @@ def _to_copy(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
             return x.to("float").call(f"as_{node.spec.dtype}")
         return x
 
-    return compute(k, node, [arguments["self"]], formula)
+    return compute(k, node, [arguments["self"]], formula, converts=True)
 
 
 def _like(number: float | None) -> Callable[[Lowering, Node, Arguments], Tensor]:
@@ -364,6 +417,8 @@ def _dropout(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
 @operator("view reshape _unsafe_view flatten unsqueeze squeeze unflatten view_as",
           "self, first=None, second=None, third=None", result_shape, view=True)  # fmt: skip
 def _view(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
+    if node.target.endswith(".dtype"):
+        raise Refused("the same bits read as another type")
     given = arguments["self"]
     if k.wanted is not None:
         source = partition(k.shape(given), spanned(k.wanted), k.sizes)

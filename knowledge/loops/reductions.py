@@ -57,15 +57,26 @@ def over(
 
 
 class Rows:
-    """One argument of a reducing call, the atoms reduced over, and shared formulas."""
+    """One argument of a reducing call, the atoms reduced over, and shared formulas.
 
-    def __init__(self, k: Lowering, given: Given, dims: tuple[int, ...]) -> None:
+    Args:
+        k: the lowering.
+        given: the argument.
+        dims: its dimensions that are reduced over.
+        dtype: what its elements are brought to first.
+    """
+
+    def __init__(
+        self, k: Lowering, given: Given, dims: tuple[int, ...], dtype: str | None = None
+    ) -> None:
         self.k = k
         self.tensor = k.place(given)
         self.layout = self.tensor.layout
         self.dims = dims
         self.atoms = spanned(tuple(self.layout[dim] for dim in dims))
         self.x = Expression(k.build, self.tensor.value)
+        if dtype is not None:
+            self.x = self.x.to(value_type(dtype))
 
     @property
     def full(self) -> Expression:
@@ -73,7 +84,8 @@ class Rows:
         return self.x.floating()
 
     def fold(self, fold: Fold, value: Expression) -> Expression:
-        """A value reduced."""
+        """A value reduced; bools as whole numbers."""
+        value = value.to("int64_t") if value.type == "bool" else value
         number = self.k.reduce(fold, value.value, self.atoms, self.layout)
         return Expression(self.k.build, number)
 
@@ -94,7 +106,9 @@ class Rows:
         """Variance and mean, in two passes over the row, which is in cache."""
         mean = self.mean(self.full)
         centred = self.full - mean
-        divisor = self.count() - float(correction) if correction else self.count()
+        divisor = self.count()
+        if correction:
+            divisor = (divisor - float(correction)).maximum(0.0)
         return self.sum(centred * centred) / divisor, mean
 
     def left(self, keepdim: bool) -> Layout:
@@ -113,9 +127,11 @@ class Rows:
         return Tensor(value.to(value_type(dtype)).value, self.layout, dtype)
 
 
-def _rows(k: Lowering, arguments: Arguments, name: str = "self") -> Rows:
-    given = arguments[name]
-    return Rows(k, given, reduced_dims(len(k.shape(given)), arguments.get("dim")))
+def rows_of(k: Lowering, node: Node, arguments: Arguments) -> Rows:
+    """The rows of `self`, brought to the type that is asked for."""
+    given = arguments["self"]
+    asked = dtype_of(node) if isinstance(arguments.get("dtype"), str) else None
+    return Rows(k, given, reduced_dims(len(k.shape(given)), arguments.get("dim")), asked)
 
 
 def dtype_of(node: Node) -> str:
@@ -133,8 +149,8 @@ def _simple(names: str, formula: Callable[[Rows], Expression], composite: bool =
         # Without a dimension, the second argument of the overload is the dtype, which the result
         # tells.
         if isinstance(arguments["dim"], str):
-            arguments = {**arguments, "dim": None}
-        rows = _rows(k, arguments)
+            arguments = {**arguments, "dim": None, "dtype": arguments["dim"]}
+        rows = rows_of(k, node, arguments)
         return rows.result(formula(rows), dtype_of(node), bool(arguments["keepdim"]))
 
 
@@ -145,14 +161,14 @@ def _log_sum_exp(rows: Rows) -> Expression:
     return rows.sum((rows.full - safe).exp()).log() + safe
 
 
-_simple("sum", lambda rows: rows.sum(rows.x.to("int64_t") if rows.x.type == "bool" else rows.x))
+_simple("sum", lambda rows: rows.sum(rows.x))
 _simple("mean", lambda rows: rows.mean(rows.full))
 _simple("amax", lambda rows: rows.fold("max", rows.x))
 _simple("amin", lambda rows: rows.fold("min", rows.x))
 _simple("prod", lambda rows: rows.fold("prod", rows.x))
 _simple("logsumexp", _log_sum_exp, composite=True)
-_simple("any", lambda rows: rows.fold("max", rows.x.to("bool").to("int64_t")))
-_simple("all", lambda rows: rows.fold("min", rows.x.to("bool").to("int64_t")))
+_simple("any", lambda rows: rows.fold("max", rows.x.to("bool")))
+_simple("all", lambda rows: rows.fold("min", rows.x.to("bool")))
 
 
 def _max_work(node: Node, arguments: Arguments) -> Work:
@@ -172,7 +188,7 @@ def _max(k: Lowering, node: Node, arguments: Arguments) -> Tensor | tuple[Tensor
             k, node, [arguments["self"], other],
             lambda x, y: x.maximum(y) if largest else x.minimum(y),
         )  # fmt: skip
-    rows = _rows(k, arguments)
+    rows = rows_of(k, node, arguments)
     folded = rows.fold("max" if largest else "min", rows.x)
     result = rows.result(folded, dtype_of(node), bool(arguments["keepdim"]))
     if not isinstance(node.result, tuple):
@@ -210,7 +226,7 @@ def _argument_work(node: Node, arguments: Arguments) -> Work:
 
 @operator("argmax argmin", "self, dim=None, keepdim=False", _argument_work)
 def _argument_of_extreme(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
-    rows = _rows(k, arguments)
+    rows = rows_of(k, node, arguments)
     extreme = rows.fold("max" if node.target.startswith("aten.argmax") else "min", rows.x)
     return rows.result(_first_place(rows, extreme), "int64", bool(arguments["keepdim"]))
 
@@ -228,7 +244,7 @@ _VARIANCE = "self, dim=None, unbiased=None, keepdim=False, correction=None"
 def _variance(k: Lowering, node: Node, arguments: Arguments) -> Tensor | tuple[Tensor | None, ...]:
     if isinstance(arguments["dim"], bool):
         arguments = {**arguments, "unbiased": arguments["dim"], "dim": None}
-    rows = _rows(k, arguments)
+    rows = rows_of(k, node, arguments)
     spread, mean = rows.variance(_correction(arguments))
     if "std" in node.target:
         spread = spread.sqrt()
@@ -257,7 +273,7 @@ def norm(rows: Rows, order: float) -> Expression:
 
 @operator("linalg_vector_norm", "self, ord=2, dim=None, keepdim=False, dtype=None", over())
 def _vector_norm(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
-    rows = _rows(k, arguments)
+    rows = rows_of(k, node, arguments)
     value = norm(rows, float(arguments["ord"]))
     return rows.result(value, dtype_of(node), bool(arguments["keepdim"]))
 
@@ -272,21 +288,21 @@ def _linalg_norm_work(node: Node, arguments: Arguments) -> Work:
 
 @operator("linalg_norm", "self, ord=None, dim=None, keepdim=False, dtype=None", _linalg_norm_work)
 def _linalg_norm(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
-    rows = _rows(k, arguments)
+    rows = rows_of(k, node, arguments)
     order = 2.0 if arguments["ord"] is None else float(arguments["ord"])
     return rows.result(norm(rows, order), dtype_of(node), bool(arguments["keepdim"]))
 
 
 @operator("norm", "self, p=2, dim=None, keepdim=False, dtype=None", over())
 def _norm(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
-    rows = _rows(k, arguments)
+    rows = rows_of(k, node, arguments)
     order = 2.0 if arguments["p"] is None else float(arguments["p"])
     return rows.result(norm(rows, order), dtype_of(node), bool(arguments["keepdim"]))
 
 
 @operator("softmax _softmax", "self, dim, dtype=None", over(composite=True))
 def _softmax(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
-    rows = _rows(k, arguments)
+    rows = rows_of(k, node, arguments)
     exponential = (rows.full - rows.fold("max", rows.full)).exp()
     # One division a row; the products differ from quotients by half a unit in the last place.
     inverse = 1.0 / rows.sum(exponential)
@@ -295,7 +311,7 @@ def _softmax(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
 
 @operator("log_softmax _log_softmax", "self, dim, dtype=None", over(composite=True))
 def _log_softmax(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
-    rows = _rows(k, arguments)
+    rows = rows_of(k, node, arguments)
     return rows.same(log_softmax(rows), dtype_of(node))
 
 
@@ -370,4 +386,4 @@ def _vector_work(node: Node, arguments: Arguments) -> Work:
 def _times_vector(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
     rows = Rows(k, arguments["a"], (len(k.shape(arguments["a"])) - 1,))
     other = Expression(k.build, k.at(arguments["b"], rows.layout))
-    return rows.result(rows.sum(rows.full * other), node.spec.dtype, keepdim=False)
+    return rows.result(rows.sum(rows.x * other), node.spec.dtype, keepdim=False)

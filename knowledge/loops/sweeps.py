@@ -68,6 +68,8 @@ class Sweeps:
 
         So it is of losses that count for some rows only.
         """
+        if any(map(self.plan.is_element_store, self.loop.stores)):
+            return None
         roots = [store.value for store in self.loop.stores]
         chosen = [value.args for value in self.values if value.op == "where" and not self.at.lanes]
         # Of several the last: it chooses of what those before it have chosen.
@@ -81,9 +83,12 @@ class Sweeps:
         return None
 
     def _needs_sweep(self, roots: list[int], decided: Mapping[int, bool] | None = None) -> bool:
-        """Whether these values are made of elements."""
-        found = [self.values[number] for number in reached(self.loop, roots, decided)]
-        return any(value.op in ("fold", "gather") or value.stage == "element" for value in found)
+        """Whether these values are made of elements, or added up once for each."""
+        numbers = reached(self.loop, roots, decided)
+        found = [self.values[number] for number in numbers]
+        return not numbers.isdisjoint(self.plan.element_totals) or any(
+            value.op in ("fold", "gather") or value.stage == "element" for value in found
+        )
 
     def _where_needed(self, lines: list[str]) -> list[str]:
         """A sweep's loops, for those rows alone of which anything is read."""

@@ -42,6 +42,10 @@ _INFIX: dict[str, str] = {
 _CALLS: dict[str, str] = {
     "as_float16": "{0}.to(tl.float16).to(tl.float32)",
     "as_bfloat16": "{0}.to(tl.bfloat16).to(tl.float32)",
+    "as_uint8": "{0}.to(tl.uint8).to(tl.int64)",
+    "as_int8": "{0}.to(tl.int8).to(tl.int64)",
+    "as_int16": "{0}.to(tl.int16).to(tl.int64)",
+    "as_int32": "{0}.to(tl.int32).to(tl.int64)",
     "neg": "-{0}",
     "abs": "tl.abs({0})",
     "sign": "({0} > 0).to({type}) - ({0} < 0).to({type})",

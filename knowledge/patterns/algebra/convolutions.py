@@ -17,7 +17,7 @@ from knowledge.patterns.algebra.edit import (
     read_once,
     replace,
 )
-from knowledge.patterns.algebra.rewrites import FLOATS, Rewritten, Unfit
+from knowledge.patterns.algebra.rewrites import FLOATS, OVERFLOWING, Rewritten, Unfit
 from knowledge.patterns.algebra.taps import Range, conv_range, tap_sums, transposed_range
 from knowledge.patterns.algebra.terms import (
     plus,
@@ -118,6 +118,8 @@ def sum_of_convolution(graph: OpGraph, node: Node) -> Rewritten | Unfit | None:
         return Unfit("the convolution is needed for something else too")
     if node.spec.dtype not in FLOATS or not same_dtype(graph, call.x, Ref(ref=node.name)):
         return Unfit("the sum changes the type")
+    if node.spec.dtype == "float16":
+        return OVERFLOWING
     w = Writer(graph)
     sums = tap_sums(w, call.x, _ranges(graph, call))
     result = _per_channel(w, call, sums, operator(node) == "sum")

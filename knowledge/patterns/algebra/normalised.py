@@ -34,9 +34,10 @@ def mean_of_normalised(graph: OpGraph, node: Node) -> Rewritten | Unfit | None:
         return found
     w = Writer(graph)
     # Zero, but NaN where anything normalised is not finite.
-    total = sum_over(w, found.source, [*found.dims], keep=True)
-    spec = w.spec(total)
-    result = w.call("aten.sub.Tensor", (total, total), spec.shape, spec.dtype)
+    spec = graph.spec_of(found.source)
+    nothing = w.call("aten.sub.Tensor", (found.source, found.source), spec.shape, spec.dtype)
+    result = sum_over(w, nothing, [*found.dims], keep=True)
+    spec = w.spec(result)
     if found.bias is not None:
         shape = (-1, *[1] * (len(spec.shape) - 2))
         channels = w.spec(found.bias).shape[0]

@@ -72,7 +72,7 @@ def range_of(graph: OpGraph, ref: Any, depth: int = 16) -> Range:
     before = range_of(graph, node.args[0], depth - 1) if isinstance(node.args[0], Ref) else Range()
     if limits is not None:
         return before.clamped(*limits)
-    if operator(node) in _PASSING:
+    if operator(node) in _PASSING and not node.target.endswith(".dtype"):
         return before
     return _KNOWN.get(operator(node), Range())
 
@@ -98,10 +98,17 @@ def needless_clamp(graph: OpGraph, node: Node) -> Rewritten | Unfit | None:
     if joined.low >= joined.high:
         return Unfit("two clamps leave a single value, whatever the input is")
     w = Writer(graph)
-    given = [None if abs(bound) == inf else bound for bound in (joined.low, joined.high)]
+    given = [_bound(bound, node.spec.dtype) for bound in (joined.low, joined.high)]
     result = w.call("aten.clamp.default", (inner.args[0], *given), node.spec.shape, node.spec.dtype)
     changed = replace(graph, w, node.name, {Ref(ref=node.name): result})
     return Rewritten(changed, f"{operator(inner)} and {operator(node)} are one clamp")
+
+
+def _bound(bound: float, dtype: str) -> float | int | None:
+    """A bound as the call takes it; a float among whole numbers would make floats of them."""
+    if abs(bound) == inf:
+        return None
+    return int(bound) if "int" in dtype and bound.is_integer() else bound
 
 
 def is_constant_output(graph: OpGraph) -> bool:

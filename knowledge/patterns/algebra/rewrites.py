@@ -1,7 +1,7 @@
 """The rewrites: each looks at one call and answers with a better graph, why not, or nothing.
 
-All are exact in real arithmetic and keep NaN and infinity; rounding differs by the order of
-summation, no more.
+All are exact in real arithmetic and keep NaN; rounding differs by the order of summation, no more.
+Where an infinity meets products of both signs, a sum that is NaN may come out as infinite.
 """
 
 from collections.abc import Callable
@@ -46,6 +46,8 @@ class Unfit:
     why: str
 
 
+OVERFLOWING = Unfit("sums of what is multiplied could leave float16's range")
+
 Rewrite = Callable[[OpGraph, Node], Rewritten | Unfit | None]
 
 
@@ -69,6 +71,8 @@ def sum_of_linear(graph: OpGraph, node: Node) -> Rewritten | Unfit | None:
         return Unfit("the product is needed for something else too")
     if node.spec.dtype not in FLOATS or not same_dtype(graph, x, weight, Ref(ref=node.name)):
         return Unfit("the sum changes the type")
+    if node.spec.dtype == "float16":
+        return OVERFLOWING
     rank = len(graph.spec_of(x).shape)
     outer = [dim for dim in dims if dim != rank - 1]
     rows = prod(graph.spec_of(x).shape[dim] for dim in outer)
@@ -121,6 +125,8 @@ def sum_of_matmul(graph: OpGraph, node: Node) -> Rewritten | Unfit | None:
         return Unfit("the product is needed for something else too")
     if node.spec.dtype not in FLOATS or not same_dtype(graph, a, b, Ref(ref=node.name)):
         return Unfit("the sum changes the type")
+    if node.spec.dtype == "float16":
+        return OVERFLOWING
     w = Writer(graph)
     if rank - 2 in dims:
         a = sum_over(w, a, [len(left) - 2], keep=True)
@@ -332,8 +338,7 @@ def repeated_call(graph: OpGraph, node: Node) -> Rewritten | Unfit | None:
     for other in graph.calls:
         if other.name == node.name:
             return None
-        same = other.target == node.target and other.args == node.args
-        if same and other.kwargs == node.kwargs and not _rewrites_memory(node):
+        if _asks_the_same(node, other) and not _rewrites_memory(node):
             many = len(node.result) if isinstance(node.result, tuple) else 0
             changed = {Ref(ref=node.name): Ref(ref=other.name)}
             changed |= {
@@ -342,6 +347,15 @@ def repeated_call(graph: OpGraph, node: Node) -> Rewritten | Unfit | None:
             done = replace(graph, Writer(graph), node.name, changed)
             return Rewritten(done, f"{operator(node) or node.target} is not computed twice")
     return None
+
+
+def _asks_the_same(one: Node, other: Node) -> bool:
+    """Whether two calls make the same; 2, 2.0 and True are equal in Python, and 0.0 is -0.0."""
+    return (
+        one.target == other.target
+        and one.result == other.result
+        and repr((one.args, one.kwargs)) == repr((other.args, other.kwargs))
+    )
 
 
 def _rewrites_memory(node: Node) -> bool:

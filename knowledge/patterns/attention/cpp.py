@@ -185,8 +185,9 @@ static void attend(
 static void run(const Problem& p) {
     const int64_t steps = p.steps(), all = p.batches * p.kv_heads, shared = p.heads / p.kv_heads;
     const int64_t each = steps * KEYS * (p.depth + p.wide());
+    const int64_t fitting = PACKED_BYTES / std::max<int64_t>(1, 4 * each);
     const int64_t group = std::max<int64_t>(
-        1, std::min(all, std::max<int64_t>(omp_get_max_threads(), PACKED_BYTES / (4 * each))));
+        1, std::min(all, std::max<int64_t>(omp_get_max_threads(), fitting)));
     const int64_t blocks = (p.queries + QUERIES - 1) / QUERIES;
     std::unique_ptr<float, decltype(&std::free)> memory(allocate(group * each), &std::free);
     std::unique_ptr<Packed[]> packed(new Packed[group * steps]);

@@ -82,6 +82,10 @@ def _checked(program: Program, anchor: Anchor) -> Anchor | str:
         return "broadcasts keys or values over the batch"
     if leading[0][-1] % leading[1][-1]:
         return "has a number of heads that is no multiple of its keys' heads"
+    q, _, v = specs
+    made = anchor.result.spec
+    if (made.numel, len(made.shape)) != (q.numel // q.shape[-1] * v.shape[-1], len(q.shape)):
+        return "has a mask that makes more scores than there are pairs of queries and keys"
     return anchor
 
 

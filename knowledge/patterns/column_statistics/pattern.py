@@ -19,7 +19,7 @@ from knowledge.patterns.column_statistics.columns import (
     statistics_of,
 )
 from knowledge.patterns.column_statistics.printing import print_statistics
-from knowledge.program import Backend, Kernel, Program, Size, Written, variable
+from knowledge.program import Backend, Check, Kernel, Program, Size, Written, variable
 
 NAME = "column_statistics"
 # Conversion, difference, sum, and product and sum of squares, in double: half as many lanes.
@@ -50,28 +50,38 @@ def apply(program: Program, step: Step) -> Program:
     found, _ = _found(program, step.only)
     if not found:
         raise ValueError("column_statistics: there is nothing to gather")
+    # A later one may read what an earlier one makes, so each is looked at when its turn comes.
+    names = []
     for one in found:
         if isinstance(one, BatchNorm):
-            graph, name = split(program.graph, one)
-            kernel = norm_kernel(graph, one, graph.by_name[name], 1, program.backend)
-            kernels = (*program.kernels, kernel)
-            program = _normalised(program.changed(graph=graph, kernels=kernels), name)
-        else:
-            kernels = (*program.kernels, _kernel(program, one))
-            program = program.changed(kernels=kernels)
+            norm = batch_norm_of(program.graph, program.graph.by_name[one.node])
+            assert isinstance(norm, BatchNorm)
+            graph, name = split(program.graph, norm)
+            kernel = norm_kernel(graph, norm, graph.by_name[name], 1, program.backend)
+            program = program.changed(graph=graph, kernels=(*program.kernels, kernel))
+            names.append(name)
+    program = _normalised(program, names) if names else program
+    for one in found:
+        if isinstance(one, Statistics):
+            again = statistics_of(program.graph, program.graph.by_name[one.node])
+            assert isinstance(again, Statistics)
+            if one.node not in program.kernel_of and program.comes_into_being(again.source):
+                kernels = (*program.kernels, _kernel(program, again))
+                program = program.changed(kernels=kernels)
     return program.changed(steps=(*program.steps, _words(len(found))))
 
 
-def _normalised(program: Program, name: str) -> Program:
-    """The program with a loop for the calls that read the statistics, and all that fuses there.
+def _normalised(program: Program, names: list[str]) -> Program:
+    """The program with loops for the calls that read these statistics, and all that fuses there.
 
-    Without it they would pass for library calls, and the statistics for a loss.
+    Without them they would pass for library calls, and the statistics for a loss. Norms whose
+    results meet are one loop's, so loops come when all statistics are there.
     """
     graph = program.graph
     islands, _ = find_islands(graph, tuple(kernel.nodes for kernel in program.kernels))
-    readers = {node.name for node in graph.users[name]}
+    readers = {node.name for name in names for node in graph.users[name]}
     made = [
-        make_kernel(graph, island, f"{name}_normalised_{at}", *_printed_as(program))
+        make_kernel(graph, island, f"{names[0]}_normalised_{at}", *_printed_as(program))
         for at, island in enumerate(islands)
         if readers & set(island.nodes)
     ]
@@ -119,6 +129,24 @@ def _sizes(source: Ref, first: int, last: int, rank: int) -> tuple[Size, ...]:
     )
 
 
+def _checks(
+    source: Ref, reduced: set[int], first: int, last: int, rank: int, planes: bool
+) -> tuple[Check, ...]:
+    """What must hold of sizes: dimensions of one element that were taken for others keep it."""
+    name = variable(source)
+    apart = {dim for dim in range(rank) if not first <= dim < last}
+    single = apart - reduced if planes else (apart - reduced) | {*range(last, rank)}
+    found = [
+        Check(
+            left=f"{name}.shape[{dim}]", right="1",
+            sentence=f"dimension {dim} of what statistics are gathered of should be 1",
+        )
+        for dim in sorted(single)
+    ]  # fmt: skip
+    sentence = "statistics of nothing are gathered"
+    return (*found, Check(left=f"({name}.numel() > 0)", right="True", sentence=sentence))
+
+
 def norm_kernel(
     graph: OpGraph, norm: BatchNorm, node: Node, axis: int, language: Backend = "cpp"
 ) -> Kernel:
@@ -159,6 +187,7 @@ def norm_kernel(
         reads=reads,
         writes=writes,
         sizes=_sizes(read, axis, axis + 1, rank),
+        checks=_checks(read, {*range(rank)} - {axis}, axis, axis + 1, rank, planes),
         note=note,
         moved_bytes=spec.nbytes,
         operations=spec.numel * OPERATIONS,
@@ -225,6 +254,7 @@ def _kernel(program: Program, one: Statistics) -> Kernel:
         reads=(one.source,),
         writes=writes,
         sizes=_sizes(one.source, one.first, one.last, rank),
+        checks=_checks(one.source, reduced, one.first, one.last, rank, planes),
         note=note,
         moved_bytes=spec.nbytes,
         operations=spec.numel * OPERATIONS,

@@ -72,6 +72,10 @@ def _tail(program: Program, found: Contraction) -> Tail | None:
     """The largest epilogue, over rows of the result or else over its matrices."""
     shape = tuple(size.text for size in found.dims)
     rank = len(shape)
+    vector = found.columns == Extent("1", 1)
+    if rank and found.dims[-1] != found.columns and not vector:
+        # The columns are several dimensions: no unit is a row.
+        return None
     by_row = rank - 1 if rank and found.dims[-1] == found.columns else rank
     units = [by_row]
     if rank >= 3 and by_row == rank - 1 and found.rows == found.dims[-2]:

@@ -52,6 +52,8 @@ def find_product(
         found = _plain(graph, node, name)
     if isinstance(found, str):
         return found
+    if found.diagonal and (found.offset or found.scale != 1):
+        return f"{node.name} adds to a product with a diagonal matrix, or scales it"
     found = replace(found, dtype=node.spec.dtype)
     return _with_views(program, _with_triangle(program, found))
 

@@ -49,9 +49,14 @@ def gaining(program: Program, found: Sequence[Contraction], make: Make, machine:
 
 
 def replaced(program: Program, found: Sequence[Contraction], make: Make) -> Program:
-    """The program with kernels for these products; the first to have a call in it keeps it."""
+    """The program with kernels for these products; the first to have a call in it keeps it.
+
+    One that reads what another keeps to itself is left alone.
+    """
     for one in found:
-        if set(program.kernel_of).isdisjoint(one.nodes):
+        reads = [one.a.ref, one.b.ref, *([one.offset.ref] if one.offset else [])]
+        apart = set(program.kernel_of).isdisjoint(one.nodes)
+        if apart and all(program.comes_into_being(ref) for ref in reads):
             kernel = make(program, one, f"{NAME}_{len(program.kernels)}")
             program = program.changed(kernels=(*program.kernels, kernel))
     return program

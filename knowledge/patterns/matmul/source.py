@@ -231,7 +231,7 @@ def _entry(found: Contraction, name: str, blocking: Blocking, epilogue: Epilogue
     triangular = found.a.triangle or found.b.triangle
     spread = "b" if not same else "a"
     counted = [
-        f"{'n.matrices() * ' if any(o.spans) else ''}{size} * depth"
+        " * ".join([*(f"n{at}" for at, spanned in enumerate(o.spans) if spanned), size, "depth"])
         for o, size in ((found.a, "rows"), (found.b, "columns"))
     ]
     whole = ""

@@ -59,6 +59,8 @@ static inline void join_rows(
     if (many == 3) join_some<3>(rows, strip, count, begun);
     if (many == 2) join_some<2>(rows, strip, count, begun);
     if (many == 1) join_some<1>(rows, strip, count, begun);
+    // A dilated window may lie above and below the image, with nothing of it in between.
+    if (many == 0 && !begun) std::fill(strip, strip + count, NEUTRAL);
 }
 """
 
@@ -403,7 +405,12 @@ def _adaptive(pool: Pool, sizes: str) -> str:
     return _ROWS.split("static inline void join_rows")[0] + text
 
 
+# Inputs of a strip, which lie on the stack.
+MOST_SPANNED = 1 << 15
+
+
 def _windowed(pool: Pool, sizes: str, strip: int) -> str:
+    strip = min(strip, max(1, MOST_SPANNED // pool.stride[2]))
     span = (strip - 1) * pool.stride[2] + (pool.window[2] - 1) * pool.dilation[2] + 1
     numbers = {
         f"{word}_{axis}": given[position]

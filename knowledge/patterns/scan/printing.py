@@ -41,9 +41,15 @@ typedef {mask} mask __attribute__((vector_size(WIDTH)));
 
 // Lanes moved up by `by`; neutral elements come in from below.
 template <int by> static inline vector shifted(vector x) {{
+#if defined(__clang__)
+    vector moved = vector{{}} + NEUTRAL;
+    for (int lane = by; lane < LANES; ++lane) moved[lane] = x[lane - by];
+    return moved;
+#else
     mask from;
     for (int lane = 0; lane < LANES; ++lane) from[lane] = lane >= by ? lane - by : LANES;
     return __builtin_shuffle(x, vector{{}} + NEUTRAL, from);
+#endif
 }}
 
 // Prefixes of a block of whole vectors in place, `carry` being what came before.
