@@ -188,7 +188,41 @@ def is_as_given(source: str, reference: str) -> bool:
     bases = [base.id for base in made.bases if isinstance(base, ast.Name)]
     inner = _class_of(source, bases[0]) if len(bases) == 1 else None
     plain = [_body(one) for one in (made, inner) if one is not None]
-    return _body(given) in plain
+    return _body(given) in plain and _mean_the_same(ast.parse(source), ast.parse(reference))
+
+
+def _mean_the_same(source: ast.Module, reference: ast.Module) -> bool:
+    """Whether every name that the reference uses stands for the same in a candidate."""
+    ours, theirs = _bindings(source), _bindings(reference)
+    used = {node.id for node in ast.walk(reference) if isinstance(node, ast.Name)} - {"Model"}
+    return set(ours[""]) <= set(theirs[""]) and all(
+        ours[name] == theirs.get(name) for name in used if name in ours
+    )
+
+
+def _bindings(module: ast.Module) -> dict[str, list[str]]:
+    """What a module binds each name to, as text; under "" the statements that do other things."""
+    found: dict[str, list[str]] = {"": []}
+    for statement in module.body:
+        match statement:
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+                pairs = [(name, ast.dump(statement))]
+            case ast.ClassDef(name=name):
+                pairs = [(name, ast.dump(statement))]
+            case ast.Import(names=names) | ast.ImportFrom(names=names):
+                of = getattr(statement, "module", None)
+                pairs = [
+                    (one.asname or one.name.split(".")[0], f"{of}.{one.name}") for one in names
+                ]
+            case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
+                pairs = [(name, ast.dump(statement))]
+            case ast.Expr(value=ast.Constant()):
+                pairs = []
+            case _:
+                pairs = [("", ast.dump(statement))]
+        for name, text in pairs:
+            found.setdefault(name, []).append(text)
+    return found
 
 
 def _class_of(source: str, name: str) -> ast.ClassDef | None:

@@ -200,6 +200,25 @@ def test_another_way_to_write_the_op_is_not_the_op_as_given() -> None:
     assert not is_as_given(KERNEL, REFERENCE)
 
 
+@pytest.mark.parametrize(
+    ("added", "same"),
+    [
+        ("", True),
+        ("def unused(x):\n    return x\n", True),
+        ("def fused(x):\n    return x * 2 if x.shape[0] == 256 else x\n", False),
+        ("def sum(x):\n    return 0\n", False),
+        ("torch.relu = torch.abs\n", False),
+    ],
+)
+def test_the_op_as_given_has_the_same_helpers_too(added: str, same: bool) -> None:
+    model = (
+        "class Model(torch.nn.Module):\n    def forward(self, x):\n        return sum([fused(x)])\n"
+    )
+    reference = f"import torch\n\ndef fused(x):\n    return x * 2\n\n{model}"
+    source = reference.replace("class Model", "class ModelNew") + added
+    assert is_as_given(source, reference) is same
+
+
 def test_the_operators_name_is_one_of_its_texts() -> None:
     names = {
         shipment(**changes).operator

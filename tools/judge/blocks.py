@@ -85,12 +85,9 @@ def _quiet_blocks(arms: Sequence[Arm]) -> list[int]:
 
 
 def _log_times(arm: Arm, overhead_ns: float) -> list[float]:
-    """One log time a block: the mean of its two calls."""
-    logs = [
-        math.log(max(sample.call_ns - overhead_ns / sample.calls, LEAST_NS))
-        for sample in arm.samples
-    ]
-    return [(a + b) / 2 for a, b in zip(logs[::2], logs[1::2], strict=True)]
+    """One log time a block: of the mean of its two calls, so that one can't outweigh the other."""
+    times = [max(sample.call_ns - overhead_ns / sample.calls, LEAST_NS) for sample in arm.samples]
+    return [math.log((a + b) / 2) for a, b in zip(times[::2], times[1::2], strict=True)]
 
 
 def all_tight(arms: Sequence[Arm], tight: float = TIGHT) -> bool:

@@ -1,6 +1,8 @@
 """Is an output right? By element, against a float64 oracle; the reference's error is the yardstick.
 
-An element passes if |y - y64| <= max(yardstick * e_ref, epsilons * eps * scale). `scale` is the
+An element passes if |y - y64| <= max(yardstick * e_ref, epsilons * eps * scale), in half precision
+max(yardstick * e_ref, epsilons * eps(float32) * scale, 2 eps * scale): halves are rounded once,
+from sums in float32, or as often as the reference does it, which `e_ref` shows. `scale` is the
 larger of |y64| and the root mean square of the group that the element lies in (a row, or as many
 trailing dimensions as make 64 elements), so that sums that cancel are not held to the size of what
 is left. `e_ref` is the reference's own worst error within the group, or its typical relative error
@@ -30,6 +32,8 @@ ADMITTED = {"strict": 0.0, "tf32": 2.0**-11, "half": 2.0**-8}
 # Reference and oracle are the same computation in float64, so the reference shows no error of its
 # own there.
 FLOAT64_ALLOWANCE = 64.0
+# What has a larger unit in the last place is half precision, or less.
+HALF = 2.0**-16
 
 
 @dataclass(frozen=True)
@@ -140,8 +144,7 @@ def compare(
     groups = _grouped(output)
     if output.dtype in EXACT:
         return _compare_exact(groups, expected)
-    eps = max(torch.finfo(output.dtype).eps, ADMITTED[precision])
-    eps *= FLOAT64_ALLOWANCE if output.dtype is torch.float64 else 1.0
+    share = _share(output.dtype, tolerance.epsilons, ADMITTED[precision])
     tiny = torch.finfo(output.dtype).tiny
     worst, wrong, place = 0.0, 0, (0, 0)
     for rows in _chunks(groups):
@@ -150,7 +153,7 @@ def compare(
         scale = torch.maximum(want.abs(), expected.size[rows])
         allowed = torch.maximum(
             tolerance.yardstick * torch.maximum(expected.error[rows], typical * scale),
-            tolerance.epsilons * eps * scale,
+            share * scale,
         ).clamp_(min=tiny)
         ratio = (got - want).abs_() / allowed
         odd = ~(ratio.isfinite())
@@ -163,6 +166,16 @@ def compare(
         wrong += int((ratio > 1.0).sum())
     detail = _describe(groups, expected, place, wrong) if wrong else ""
     return Match(worst, wrong, output.numel(), detail)
+
+
+def _share(dtype: torch.dtype, epsilons: float, admitted: float) -> float:
+    """Of the scale, what an element may be off whatever the reference's error is."""
+    eps = torch.finfo(dtype).eps
+    if dtype is torch.float64:
+        eps *= FLOAT64_ALLOWANCE
+    if eps > HALF:
+        return max(epsilons * max(torch.finfo(torch.float32).eps, admitted), 2.0 * eps)
+    return epsilons * max(eps, admitted)
 
 
 def _class_ratio(

@@ -37,6 +37,7 @@ from tools.judge.inputs import (
 from tools.judge.oracle import CannotRun, Truth, own
 from tools.judge.subject import Subject
 from tools.judge.variants import (
+    Which,
     offset,
     other_sizes,
     same_layout,
@@ -183,15 +184,16 @@ class Exam:
         """Further cases, in the order of what they find: a slow reference gets the first only."""
         first, second, third, *others = DISTRIBUTIONS
         yield lambda: self._changed(first)
-        yield lambda: self._resized("another batch size", 0, odd=False)
+        yield lambda: self._resized("another batch size", 0, "fewer")
         yield lambda: self._relaid("not contiguous", turned)
         yield lambda: self._changed(second)
         yield lambda: self._special("a NaN in the input", math.nan)
-        yield lambda: self._resized("a batch of one more", 0, odd=True)
+        yield lambda: self._resized("a batch of one", 0, "one")
+        yield lambda: self._resized("a batch of one more", 0, "beside")
         yield lambda: self._relaid("at an odd address", offset)
         yield lambda: self._changed(third)
         yield lambda: self._special("an Inf in the input", math.inf)
-        yield lambda: self._resized("another second dimension", 1, odd=True)
+        yield lambda: self._resized("another second dimension", 1, "beside")
         for distribution in others:
             yield functools.partial(self._changed, distribution)
 
@@ -215,11 +217,11 @@ class Exam:
         slack = distribution.slack
         return Case(distribution.name, self.first, inputs, truth, slack=slack, stretched=True)
 
-    def _resized(self, name: str, dim: int, odd: bool) -> Case | None:
+    def _resized(self, name: str, dim: int, which: Which) -> Case | None:
         """A case of another shape, if the op allows one."""
         if dim and max((leaf.dim() for leaf in tensors_of(self.cases[0].inputs)), default=0) < 3:
             return None
-        for inputs in other_sizes(self._draw, dim, odd):
+        for inputs in other_sizes(self._draw, dim, which):
             truth = self._answer(inputs)
             if truth is not None and _finite_share(truth) >= MOSTLY:
                 return Case(name, self.first, inputs, truth, "shape")

@@ -140,6 +140,11 @@ class Perturbation:
         total = sum(flat.numel() for flat in self._flat)
         self._folding = total > FOLDING * max(1, output_elements)
 
+    @property
+    def changes(self) -> bool:
+        """Whether it changes anything: not where the order matters, nor single numbers."""
+        return bool(self._flat)
+
     def renew(self) -> None:
         """Roll every tensor of the set by a distance of its own."""
         for flat, drawn in zip(self._flat, self._drawn, strict=True):

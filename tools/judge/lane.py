@@ -16,9 +16,11 @@ from tools.runner.values import Encoded, encode
 
 # All ones is NaN in every floating type; the second pattern is an ordinary number in all of them.
 POISONS = (0xFF, 0x5A)
-# A GPU's own NaN, negated, is all ones; this is a number so odd that no result is it.
-DEVICE_POISON = 0xA5
+# Conversions to bfloat16, and GPUs, make a NaN of all ones; a run of this is a row of numbers so
+# odd that no result holds it.
+MARK, MARKED_BYTES = 0xA5, 8
 SPARSE_POISON = 32
+LATEST_NS = 1 << 62
 # After a stop a process needs a moment to run again; much longer, and its worker threads give up
 # spinning and go to sleep, whose waking then costs a short op several times its own time.
 SETTLE_SECONDS = 0.0003
@@ -150,16 +152,16 @@ class Buffers:
         layouts = lay_out([*like] * groups, dense=True)
         self.bundle = shared_memory("outputs", layouts, False, device)
         self._bytes = self.bundle.flat()
-        self._mark = POISONS[0] if device.type == "cpu" else DEVICE_POISON
         places: dict[int, list[torch.Tensor]] = {}
         for layout in self.bundle.layouts:
             if layout.span and layout.torch_dtype.is_floating_point:
                 size = layout.torch_dtype.itemsize
-                spread = torch.linspace(
-                    0, layout.span - 1, min(SPARSE_POISON, layout.span), dtype=torch.float64
+                run = min(layout.span, max(1, MARKED_BYTES // size))
+                starts = torch.linspace(
+                    0, layout.span - run, min(SPARSE_POISON, layout.span), dtype=torch.float64
                 ).long()
-                rows = layout.offset + spread[:, None] * size + torch.arange(size)
-                places.setdefault(size, []).append(rows)
+                rows = layout.offset + starts[:, None] * size + torch.arange(run * size)
+                places.setdefault(run * size, []).append(rows)
         self._sparse = [torch.cat(rows).to(device) for rows in places.values()]
 
     def of(self, group: int) -> tuple[torch.Tensor, ...]:
@@ -172,15 +174,13 @@ class Buffers:
         self._bytes.fill_(POISONS[pattern % len(POISONS)])
 
     def poison_sparsely(self) -> None:
-        """Overwrite a few elements of every floating output, from end to end."""
+        """Overwrite a few short runs of every floating output, from end to end."""
         for rows in self._sparse:
-            self._bytes[rows] = self._mark
+            self._bytes[rows] = MARK
 
     def poison_left(self) -> bool:
-        """Whether a poisoned float is still there: no operation makes a NaN with every bit set."""
-        return any(
-            bool((self._bytes[rows] == self._mark).all(dim=1).any()) for rows in self._sparse
-        )
+        """Whether a run of these is still there as a whole."""
+        return any(bool((self._bytes[rows] == MARK).all(dim=1).any()) for rows in self._sparse)
 
     def close(self) -> None:
         """Free the memory."""
@@ -285,7 +285,7 @@ class Lane:
             reply = self.runner.ask(message, self._limits.load_s, (bundle.descriptor,))
         finally:
             bundle.close()
-        return tuple(str(name) for name in reply.get("homeless", ()))
+        return _names(reply, "homeless")
 
     def bind(self, sets: InputSets, only: int | None = None, first: int = 0) -> None:
         """Give the runner the input sets (or one of them), numbered from `first`."""
@@ -332,7 +332,8 @@ class Lane:
         message = {"op": "go", "sets": list(sets), "slot": slot, "then": then}
         reply, took = self.runner.ask_timed(message, deadline)
         self.runner.first_call_done = True
-        if not isinstance(reply.get("took_ns"), int):
+        took_ns = reply.get("took_ns")
+        if not isinstance(took_ns, int) or not 0 <= took_ns < LATEST_NS:
             raise RunnerForged("a reply lacks the runner's clock")
         if reply.get("fits") is not True:
             raise RunnerForged(UNFIT)
@@ -351,7 +352,7 @@ class Lane:
     def state(self, names: Sequence[str]) -> tuple[str, ...]:
         """Have parameters and buffers copied into the buffers; returns those it does not have."""
         reply = self.runner.ask({"op": "state", "names": list(names)}, self._call_s)
-        return tuple(str(name) for name in reply.get("missing", ()))
+        return _names(reply, "missing")
 
     def sample(
         self, sets: Sequence[int], finish: Callable[[], None], warm: Sequence[int] = ()
@@ -417,3 +418,11 @@ def same_bits(place: torch.Tensor, value: torch.Tensor) -> bool:
         place, value = torch.view_as_real(place), torch.view_as_real(value)
     kind = kinds[value.element_size()]
     return torch.equal(place.view(kind), value.detach().view(kind))
+
+
+def _names(reply: dict[str, Any], key: str) -> tuple[str, ...]:
+    """The names that a reply lists."""
+    found = reply.get(key, [])
+    if not isinstance(found, list):
+        raise RunnerForged("a reply holds no list where there should be one")
+    return tuple(str(name) for name in found)

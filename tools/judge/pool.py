@@ -29,7 +29,7 @@ WARM_SECONDS = 0.005
 WARM_UP_SECONDS, WARM_UP_SHARE = 0.2, 20
 # Of each measurement's timed calls, as many are checked as the oracle can answer in this time.
 CHECK_SECONDS, ORACLE_MULTIPLE = 0.5, 8
-LEAST_CHECKED, MOST_CHECKED = 4, 32
+LEAST_CHECKED, MOST_CHECKED = 8, 32
 FINITE_ENOUGH = 0.9
 
 
@@ -41,8 +41,9 @@ class Pool:
     several calls, each with the `copy_ns` that copying out its results takes (0 where that is not
     part of the sample). `perturbations` give each set new values; they remember what was drawn, and
     so outlast any one measurement. A `warm` op is called
-    untimed before, and a new process for `warm_up_s`. Where elements can't change places, `redraw`
-    gives other inputs. `checked` is how many timed calls the oracle looks at afterwards.
+    untimed before, and a new process for `warm_up_s`. Where elements can't change places, or are
+    too few, `redraw` gives other inputs. `checked` is how many timed calls the oracle looks at
+    afterwards.
     """
 
     sets: InputSets
@@ -82,19 +83,22 @@ def draw_pool(exam: Exam, timing_s: float) -> Pool:
         return subject.loaded.inputs(secret_seed())
 
     sets = InputSets([draw() for _ in range(count)], subject.private)
-    fragile = _is_fragile(exam, draw())
     elements = sum(tensor.numel() for tensor in subject.outputs)
+    fragile = _is_fragile(exam, draw())
+    perturbations = tuple(
+        Perturbation(bundle.tensors, elements, fragile) for bundle in sets.bundles
+    )
+    drawn_anew = not all(perturbation.changes for perturbation in perturbations)
     checked = int(CHECK_SECONDS / (ORACLE_MULTIPLE * subject.reference_s))
     return Pool(
         sets=sets,
         burst=burst,
-        perturbations=tuple(
-            Perturbation(bundle.tensors, elements, fragile) for bundle in sets.bundles
-        ),
+        perturbations=perturbations,
         copy_ns=_copy_ns(subject.outputs) if burst > 1 and planned is None else 0.0,
-        warm=subject.quick_s < WARM_SECONDS,
+        # While it is called to warm up, it could work on values that no touch will change.
+        warm=subject.quick_s < WARM_SECONDS and not drawn_anew,
         warm_up_s=min(WARM_UP_SECONDS, timing_s / WARM_UP_SHARE),
-        redraw=draw if fragile else None,
+        redraw=draw if drawn_anew else None,
         checked=max(LEAST_CHECKED, min(MOST_CHECKED, checked)),
     )
 

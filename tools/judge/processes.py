@@ -7,10 +7,17 @@ of others, so whatever is done to a runner is done to its descendants.
 import contextlib
 import os
 import signal
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 # A stopped process forks no more, so each round that finds new ones brings the end nearer.
 ROUNDS = 400
+# States of a thread in /proc: stopped, traced, or on its way out.
+STOPPED = (b"T", b"t", b"Z", b"X", b"x")
+
+Told = TypeVar("Told")
 
 
 class OwnNamespace:
@@ -40,6 +47,30 @@ class OwnNamespace:
                 signal.pidfd_send_signal(folder, number)
             finally:
                 os.close(folder)
+
+    def clocks_ns(self) -> dict[int, int]:
+        """Processor time that each but the runner has taken so far."""
+        return {process: self._ran(process) for process in self.others()}
+
+    def are_stopped(self) -> bool:
+        """Whether all but the runner have come to a stop."""
+        return all(self._of_threads(process, are_stopped, True) for process in self.others())
+
+    def _ran(self, process: int) -> int:
+        def scheduled(folder: int) -> int:
+            return sum(_scheduled(task, folder) for task in os.listdir(folder))
+
+        return self._of_threads(process, scheduled, 0)
+
+    def _of_threads(self, process: int, tell: Callable[[int], Told], ended: Told) -> Told:
+        """What the folder of a process's threads tells; `ended` where it ends meanwhile."""
+        with contextlib.suppress(OSError, IndexError, ValueError):
+            folder = os.open(f"{process}/task", os.O_RDONLY | os.O_DIRECTORY, dir_fd=self._table)
+            try:
+                return tell(folder)
+            finally:
+                os.close(folder)
+        return ended
 
     def close(self) -> None:
         """Let go of the table."""
@@ -78,6 +109,28 @@ class Descendants:
         with contextlib.suppress(OSError):
             os.kill(process, number)
 
+    def clocks_ns(self) -> dict[int, int]:
+        """Processor time that each but the runner has taken so far."""
+        clocks: dict[int, int] = {}
+        for process in self.others():
+            # It may have ended.
+            with contextlib.suppress(OSError):
+                clocks[process] = processor_ns(process)
+        return clocks
+
+    def are_stopped(self) -> bool:
+        """Whether all but the runner have come to a stop."""
+        for process in self.others():
+            # It may have ended.
+            with contextlib.suppress(OSError):
+                folder = os.open(f"/proc/{process}/task", os.O_RDONLY | os.O_DIRECTORY)
+                try:
+                    if not are_stopped(folder):
+                        return False
+                finally:
+                    os.close(folder)
+        return True
+
     def close(self) -> None:
         """Nothing to let go of."""
 
@@ -96,6 +149,40 @@ def signal_all(processes: OwnNamespace | Descendants, number: signal.Signals) ->
             processes.signal(process, number)
         reached |= found
     return False
+
+
+def are_stopped(folder: int) -> bool:
+    """Whether each thread has stopped or ended; `folder` lists a process's threads."""
+    for task in os.listdir(folder):
+        # One that has ended since has stopped.
+        with contextlib.suppress(OSError):
+            stat = _read_in(folder, f"{task}/stat")
+            if stat.rpartition(b")")[2].split()[0] not in STOPPED:
+                return False
+    return True
+
+
+def processor_ns(process: int) -> int:
+    """Processor time of all of a process's threads, those that have ended too.
+
+    Raises:
+        OSError: it has ended.
+    """
+    # As clock_getcpuclockid(3) makes a clock's id.
+    return time.clock_gettime_ns((~process << 3) | 2)
+
+
+def _scheduled(task: str, folder: int) -> int:
+    """For how long a thread has run, by the scheduler; `folder` lists its process's threads."""
+    return int(_read_in(folder, f"{task}/schedstat").split()[0])
+
+
+def _read_in(folder: int, name: str) -> bytes:
+    descriptor = os.open(name, os.O_RDONLY, dir_fd=folder)
+    try:
+        return os.read(descriptor, 4096)
+    finally:
+        os.close(descriptor)
 
 
 def _parent(process: int) -> int:

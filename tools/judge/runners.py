@@ -18,7 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tools.judge.processes import Descendants, OwnNamespace, signal_all
+from tools.judge.processes import (
+    Descendants,
+    OwnNamespace,
+    are_stopped,
+    processor_ns,
+    signal_all,
+)
 from tools.runner.channel import (
     Channel,
     ChannelClosed,
@@ -31,6 +37,10 @@ LAST_WORDS_SECONDS, ZYGOTE_WORDS_SECONDS = 1.0, 0.3
 END_SECONDS = 10.0
 LOG_LIMIT = 4000
 MINOR_FAULTS_FIELD = 7
+# How long its threads have to come to a stop, and how often that is looked at.
+SETTLING_SECONDS, SETTLING_STEP_S = 5.0, 0.00005
+# What has run for longer after that was woken.
+STOPPED_NS = 200_000
 # Root may ask for it, others may not. Kernels and baselines get the same, and only while timed.
 FAVOURED = -10
 
@@ -118,6 +128,7 @@ class Runner:
         self._processes = Descendants(pid) if table is None else OwnNamespace(table)
         self._pidfd = os.pidfd_open(pid)
         self._frozen = False
+        self._at_rest: dict[int, int] = {}
         self._closed = False
         self._owed: list[tuple[str, float]] = []
         channel.watch(self._pidfd)
@@ -182,11 +193,11 @@ class Runner:
         except ChannelGarbled as error:
             raise RunnerForged(str(error)) from None
         if "ended" in reply:
-            raise RunnerDied(self._epitaph(str(reply["ended"])))
+            raise RunnerDied(self._epitaph(_text(reply["ended"])))
         if reply.get("nonce") != nonce:
             raise RunnerForged("a reply came that answers no question of the judge's")
         if "failed" in reply:
-            raise RunnerFailed(str(reply["failed"]), str(reply.get("log", ""))[-LOG_LIMIT:])
+            raise RunnerFailed(_text(reply["failed"]), _text(reply.get("log", ""))[-LOG_LIMIT:])
         return reply, arrived
 
     @property
@@ -200,13 +211,49 @@ class Runner:
             self._signal(signal.SIGSTOP)
             signal_all(self._processes, signal.SIGSTOP)
             self._frozen = True
+            self._at_rest = self._settled()
 
     def thaw(self) -> None:
-        """Let it run again."""
+        """Let it run again.
+
+        Raises:
+            RunnerForged: it ran meanwhile. A timer of its own may send what wakes it.
+        """
         if self._frozen:
+            ran_ns = _grown(self._at_rest, self._clocks_ns())
             signal_all(self._processes, signal.SIGCONT)
             self._signal(signal.SIGCONT)
             self._frozen = False
+            if ran_ns > STOPPED_NS:
+                raise RunnerForged("the process, or a child of it, ran while it was stopped")
+
+    def _settled(self) -> dict[int, int]:
+        """What each process has run for, once every thread has come to a stop.
+
+        One that is in the middle of a system call stops when that is done.
+        """
+        deadline = time.monotonic() + SETTLING_SECONDS
+        while True:
+            time.sleep(SETTLING_STEP_S)
+            if self._is_at_rest() or time.monotonic() > deadline:
+                return self._clocks_ns()
+
+    def _is_at_rest(self) -> bool:
+        with contextlib.suppress(OSError):
+            folder = os.open(f"/proc/{self.pid}/task", os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                return are_stopped(folder) and self._processes.are_stopped()
+            finally:
+                os.close(folder)
+        return True
+
+    def _clocks_ns(self) -> dict[int, int]:
+        """Processor time of all its threads, under 0, and of each descendant's, by its id."""
+        clocks = self._processes.clocks_ns()
+        # One that has ended is found out by the next request.
+        with contextlib.suppress(OSError):
+            clocks[0] = processor_ns(self.pid)
+        return clocks
 
     def minor_faults(self) -> int:
         """Page faults so far that needed no disk, by the kernel; 0 where it does not tell."""
@@ -294,6 +341,16 @@ class Runner:
         log = self.log()
         said = f"\n{log}" if log else ""
         return f"the process ended in the middle of its work: {how[:200]}{said}"
+
+
+def _grown(before: dict[int, int], after: dict[int, int]) -> int:
+    """How much longer processes have run, those that are new counted whole."""
+    return sum(max(0, ran - before.get(process, 0)) for process, ran in after.items())
+
+
+def _text(told: object) -> str:
+    """What a runner says, as text that can be written: half a character is none."""
+    return str(told).encode(errors="replace").decode()
 
 
 def _remove(folder: Path) -> None:

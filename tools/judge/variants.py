@@ -6,7 +6,7 @@ the reference on it.
 
 import secrets
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch.utils import _pytree as pytree
@@ -19,7 +19,10 @@ PRIMES = (3, 5, 7, 11, 13, 17, 29, 43, 61, 97, 131, 199, 257, 389, 521, 1031, 20
 Draw = Callable[[], tuple[Any, ...]]
 
 
-def other_sizes(draw: Draw, dim: int, odd: bool) -> Iterator[tuple[Any, ...]]:
+Which = Literal["one", "fewer", "beside"]
+
+
+def other_sizes(draw: Draw, dim: int, which: Which) -> Iterator[tuple[Any, ...]]:
     """Inputs with another size in one dimension, the likeliest to be allowed first.
 
     The dimension is varied in all tensors that have the first one's size there; failing that, in
@@ -28,14 +31,14 @@ def other_sizes(draw: Draw, dim: int, odd: bool) -> Iterator[tuple[Any, ...]]:
     Args:
         draw: gives ordinary inputs.
         dim: 0 for the batch; further ones from the left.
-        odd: a size just beside the given one, to be found by a kernel in whose blocks it does not
-            come out even; else a small one.
+        which: `one`; `fewer`, a secret prime, to be found by a kernel made for some sizes; or a
+            size `beside` the given one, by one in whose blocks it does not come out even.
     """
     first = next((leaf for leaf in tensors_of(draw()) if leaf.dim() > dim), None)
     if first is None or first.shape[dim] == 0:
         return
     size = first.shape[dim]
-    for new in _sizes(size, odd, first.nbytes):
+    for new in _sizes(size, which, first.nbytes):
         yield _resized(draw, dim, new, lambda leaf: leaf.dim() > dim and leaf.shape[dim] == size)
         if new > 1:
             # Not with 1, which an op might broadcast: that is another op than the one asked for.
@@ -55,10 +58,13 @@ class _FirstOf:
         return picked
 
 
-def _sizes(size: int, odd: bool, nbytes: int) -> list[int]:
-    smaller = [prime for prime in PRIMES if prime < size]
-    if not odd:
-        return list(dict.fromkeys([1, *([secrets.choice(smaller)] if smaller else []), 2, 3]))
+def _sizes(size: int, which: Which, nbytes: int) -> list[int]:
+    if which == "one":
+        return [1] if size > 1 else []
+    if which == "fewer":
+        smaller = [prime for prime in PRIMES if prime < size]
+        wanted = dict.fromkeys([*([secrets.choice(smaller)] if smaller else []), 2, 3])
+        return [new for new in wanted if new != size]
     beside = [size + 1] if nbytes + nbytes // size <= LARGEST_BYTES else []
     beside += [size - 1] if size > 2 else []
     return beside

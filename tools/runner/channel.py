@@ -69,12 +69,14 @@ class Channel:
             raise ChannelClosed(str(error)) from error
 
     def receive(self, timeout_s: float | None = None) -> dict[str, Any]:
-        """The next message.
+        """The next message; descriptors that came with it are closed.
 
         Raises:
             ChannelClosed, ChannelTimeout, ChannelGarbled: see their classes.
         """
-        return self.receive_all(timeout_s)[0]
+        message, descriptors, _ = self.receive_all(timeout_s)
+        _close(descriptors)
+        return message
 
     def receive_all(
         self, timeout_s: float | None = None

@@ -10,22 +10,30 @@ def draw():
     return (torch.randn(8, 5, 6), torch.randn(8), torch.randn(3, 3))
 
 
+def batches(which):
+    return [[tuple(t.shape)[:1] for t in inputs] for inputs in other_sizes(draw, 0, which)]
+
+
 def test_the_batch_is_varied_in_every_tensor_that_has_it_and_nowhere_else():
-    one, *_ = other_sizes(draw, 0, odd=False)
+    one, *_ = other_sizes(draw, 0, "one")
     assert [tuple(tensor.shape) for tensor in one] == [(1, 5, 6), (1,), (3, 3)]
 
 
 def test_a_single_row_is_never_asked_of_one_tensor_alone_since_that_could_broadcast():
-    shapes = [[tuple(t.shape)[:1] for t in inputs] for inputs in other_sizes(draw, 0, odd=False)]
-    assert [(1,), (8,), (3,)] not in shapes
-    assert any(first != (8,) and second == (8,) for first, second, _ in shapes)
+    assert batches("one") == [[(1,), (1,), (3,)]]
+    assert any(first != (8,) and second == (8,) for first, second, _ in batches("fewer"))
+
+
+def test_a_smaller_batch_is_a_prime_that_nobody_can_foresee():
+    firsts = {batches("fewer")[0][0] for _ in range(40)}
+    assert firsts == {(3,), (5,), (7,)}
 
 
 def test_an_odd_size_is_one_more_where_memory_allows_and_else_one_less():
-    first, *_ = other_sizes(draw, 0, odd=True)
+    first, *_ = other_sizes(draw, 0, "beside")
     assert first[0].shape[0] == 9
     big = (torch.empty(64, 1 << 20),)
-    only, *_ = other_sizes(lambda: big, 0, odd=True)
+    only, *_ = other_sizes(lambda: big, 0, "beside")
     assert only[0].shape[0] == 63
 
 
