@@ -56,7 +56,7 @@ class Edit(_Answer):
         "", max_length=LONGEST, description="for the coder, who is told it with the plan"
     )
     parameters: dict[str, dict[str, Parameter]] = Field(
-        {}, description="tunables by the pattern of a step, e.g. {row_loop: {sweeps: 2}}"
+        {}, description="tunables by the pattern of a step, e.g. {row_loop: {accumulate: double}}"
     )
 
 

@@ -20,8 +20,9 @@ from graph.record import Repair, Unspent
 from graph.state import AttemptOutput, AttemptState
 from graph.workbench import Workbench, Workbenches
 from tools.candidate import Candidate
+from tools.judge.client import JudgeDied
 from tools.profile.ladder import Subject, climb
-from tools.verdict import BuildFailed, Compiled, Correct, Profile, Trial, Verdict
+from tools.verdict import BuildFailed, Compiled, Correct, JudgeError, Profile, Trial, Verdict
 
 # A disturbance (memory being compacted, another process) shows as an interval this wide.
 TOO_WIDE = 1.25
@@ -64,8 +65,12 @@ class AttemptNodes:
     def compile(self, state: AttemptState) -> AttemptState:
         """Build what has to be built; only a failure is a verdict."""
         announce(_started("compile", state))
-        began = time.monotonic()
-        verdict = self._bench(state).judge.build(state["candidate"])
+        judge, began = self._bench(state).judge, time.monotonic()
+        verdict: Verdict | None
+        try:
+            verdict = judge.build(state["candidate"])
+        except JudgeDied as death:
+            verdict = JudgeError(log=str(death))
         return {"verdict": verdict, "worked": _worked(state, began)}
 
     def verify(self, state: AttemptState) -> AttemptState:
@@ -94,7 +99,10 @@ class AttemptNodes:
                 timed = judge.measure(state["candidate"], (best.name,))
         reading: Profile | None = None
         if isinstance(timed, Correct) and isinstance(verified, Correct):
-            reading = judge.profile(state["candidate"])
+            try:
+                reading = judge.profile(state["candidate"])
+            except JudgeDied:
+                announce(Note(text=f"#{state['number']} is timed and not profiled: the judge died"))
             timed = timed.model_copy(
                 update={"cases": verified.cases, "deterministic": verified.deterministic}
             )
@@ -247,7 +255,7 @@ def _read_instruments(bench: Workbench, state: AttemptState, profile: Profile) -
     subject = Subject(
         candidate=state["candidate"], reference=facts.source, moved_bytes=facts.moved_bytes
     )
-    with bench.quiet:
+    with bench.quiet, bench.judge.alone():
         return climb(subject, state["brief"].device).added_to(profile)
 
 

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from agents.brief import Plan
 from graph.record import RunRecord
@@ -10,39 +11,49 @@ from graph.workbench import Workbench
 from knowledge.experience import fingerprint, signature
 from knowledge.experience.tried import Tried
 from tools.task import PLAYBOOK
-from tools.verdict import Compiled, Correct, Trial
+from tools.verdict import Compiled, Correct, JudgeError, Trial, Verdict
 
 CONFIRMATIONS = 3
 
 
-def confirm_winner(
-    bench: Workbench, trials: list[Trial]
-) -> tuple[int | None, Correct | None, tuple[str, ...]]:
+class Confirmed(NamedTuple):
+    """What judging the fastest trials anew came to.
+
+    `fallen` are the verdicts on those that were right at first and are not: they stand.
+    """
+
+    winner: int | None
+    verdict: Correct | None
+    fallen: dict[int, Verdict]
+    notes: tuple[str, ...]
+
+
+def confirm_winner(bench: Workbench, trials: list[Trial]) -> Confirmed:
     """The fastest trial that stands when it is judged anew.
 
     Trials that may be faster than the baseline are taken in order of measured speed. The first that
     is confirmed faster than every baseline wins; if none of the first few is, the one with the best
     confirmed figure does, and the run ends as `correct`.
-
-    Returns:
-        The winner's number, its confirmation, and sentences about those that fell.
     """
     standing: list[tuple[Trial, Correct]] = []
+    fallen: dict[int, Verdict] = {}
     notes: list[str] = []
     hopeful = [trial for trial in ranked(trials) if _may_be_faster(trial)]
     for trial in hopeful[:CONFIRMATIONS]:
         verdict = bench.judge.confirm(trial.candidate)
         if not isinstance(verdict, Correct) or verdict.timing is None:
             notes.append(f"trial {trial.number} was not confirmed ({verdict.kind})")
+            if not isinstance(verdict, Correct | JudgeError):
+                fallen[trial.number] = verdict
             continue
         standing.append((trial, verdict))
         if verdict.timing.faster:
-            return trial.number, verdict, tuple(notes)
+            return Confirmed(trial.number, verdict, fallen, tuple(notes))
         notes.append(f"trial {trial.number} is not faster when measured again")
     if not standing:
-        return None, None, tuple(notes)
+        return Confirmed(None, None, fallen, tuple(notes))
     trial, verdict = max(standing, key=lambda pair: _speedup(pair[1]))
-    return trial.number, verdict, tuple(notes)
+    return Confirmed(trial.number, verdict, fallen, tuple(notes))
 
 
 def confirm_slower(bench: Workbench, trials: list[Trial]) -> tuple[int, Correct] | None:

@@ -14,7 +14,6 @@ from typing import Any, Protocol, cast
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
-from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.types import Command, StateSnapshot
 
 from agents.llm.exchange import Exchange, Unreachable
@@ -22,9 +21,10 @@ from graph.approval import Request
 from graph.build import build_graph
 from graph.events import Event, Note, append_event
 from graph.folder import RunFolder
-from graph.journal import RunJournal
+from graph.journal import legible_exchanges
 from graph.record import RunRecord
 from graph.report.write import write_report
+from graph.saver import LastCheckpoints
 from graph.screen import Screen
 from graph.state import (
     STORED,
@@ -92,10 +92,14 @@ class Terminal:
 
         Raises:
             BadInput: nobody sits there.
+            Stopping: the person ended the input.
         """
         check_terminal()
         with self._screen.aside() as console:
-            return ask(Request.model_validate(asked), console)
+            try:
+                return ask(Request.model_validate(asked), console)
+            except EOFError as error:
+                raise Stopping("the input ended") from error
 
 
 def work(
@@ -150,7 +154,7 @@ def carry_out(
             with checkpointer(folder) as saver:
                 graph = build_graph(benches, checkpointer=saver)
                 fresh = entry is not None
-                if entry is None and not saver.get_tuple(config):
+                if entry is None and not _has_begun(graph, saver, folder, task):
                     entry = RunInput(task=task, run_dir=str(folder.path))
                 try:
                     drive(graph, entry, config, folder, audience)
@@ -168,10 +172,40 @@ def carry_out(
                         shutil.rmtree(folder.path, ignore_errors=True)
                     raise
                 state: RunState = graph.get_state(config).values  # type: ignore[assignment]
-            return record_of(state, exchanges_in(folder, task))
+            return record_of(state, exchanges_in(folder))
         finally:
             benches.close_all()
             shutil.rmtree(folder.scratch, ignore_errors=True)
+
+
+def _has_begun(graph: Any, saver: LastCheckpoints, folder: RunFolder, task: Task) -> bool:
+    """Whether there is something to go on with, begun in this place and with this task.
+
+    Raises:
+        BadInput: it was begun in another place, or with another task.
+    """
+    latest = next(saver.list(None, limit=1), None)
+    if latest is None:
+        return False
+    # The thread is named as the folder was when the run began.
+    thread = latest.config["configurable"]["thread_id"]
+    state = graph.get_state({"configurable": {"thread_id": thread}}).values
+    if "run_dir" not in state:
+        return False
+    if state["run_dir"] != str(folder.path):
+        raise BadInput(
+            str(folder.path),
+            f"was moved or copied: its run began in {state['run_dir']} and goes on only there.",
+            "Move it back, or resume that one.",
+        )
+    begun, given = (one.model_dump(mode="json") for one in (state["task"], task))
+    if changed := [key for key in given if begun[key] != given[key]]:
+        raise BadInput(
+            str(folder.task_file),
+            f"was edited: the run was begun with another {', '.join(changed)}.",
+            f"Put that back, or begin a run with it: python -m graph.run {folder.task_file}",
+        )
+    return True
 
 
 def drive(
@@ -206,7 +240,7 @@ def _stopped(graph: Any, config: RunnableConfig, folder: RunFolder, why: str) ->
     state = state_so_far(graph.get_state(config, subgraphs=True))
     if "facts" in state:
         stopped: RunState = {**state, "ended": why, "concluded": False}
-        write_report(record_of(stopped, exchanges_in(folder, state["task"])), folder.path)
+        write_report(record_of(stopped, exchanges_in(folder)), folder.path)
     return Interrupted(folder, why)
 
 
@@ -225,13 +259,20 @@ def state_so_far(snapshot: StateSnapshot) -> RunState:
     return state
 
 
-def exchanges_in(folder: RunFolder, task: Task) -> tuple[Exchange, ...]:
-    """What the run's roles and models said so far."""
-    return RunJournal(folder, task.budget).exchanges()
+def exchanges_in(folder: RunFolder) -> tuple[Exchange, ...]:
+    """What the run's roles and models said so far; the file may be being written to.
+
+    Raises:
+        BadInput: it can't be read.
+    """
+    try:
+        return tuple(legible_exchanges(folder.exchanges))
+    except OSError as error:
+        raise BadInput(str(folder.exchanges), f"cannot be read ({error.strerror}).") from error
 
 
 @contextmanager
-def checkpointer(folder: RunFolder) -> Iterator[SqliteSaver]:
+def checkpointer(folder: RunFolder) -> Iterator[LastCheckpoints]:
     """The run's checkpoints; reading them back makes no class but those that a run stores."""
     serializer = JsonPlusSerializer(
         allowed_msgpack_modules=[(cls.__module__, cls.__qualname__) for cls in STORED]
@@ -241,7 +282,7 @@ def checkpointer(folder: RunFolder) -> Iterator[SqliteSaver]:
         # what models answered in them is in the journal.
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=NORMAL")
-        yield SqliteSaver(connection, serde=serializer)
+        yield LastCheckpoints(connection, serde=serializer)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from agents.brief import Plan
 from knowledge.errors import BadInput
-from tools.task import Task, parse_task
+from tools.task import Task, load_task
 from tools.verdict import BuildFailed, Crashed, JudgeError, Trial
 
 PLAN = "plan.json"
@@ -76,7 +76,7 @@ class RunFolder:
             named: how the user gave it.
 
         Raises:
-            BadInput: it is not a run's folder.
+            BadInput: it is not a run's folder, or its task.yaml can't be read.
         """
         folder = cls(path.resolve())
         if not folder.task_file.is_file() or not folder.trials.is_dir():
@@ -85,8 +85,7 @@ class RunFolder:
                 "is not the folder of a run.",
                 "It should hold task.yaml and trials/.",
             )
-        raw = yaml.safe_load(folder.task_file.read_text(encoding="utf-8"))
-        return folder, parse_task(raw, str(folder.task_file), folder.path)
+        return folder, load_task(folder.task_file)
 
     @contextmanager
     def held(self) -> Iterator[None]:

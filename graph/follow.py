@@ -6,14 +6,16 @@ with the run.
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
 
 from graph.events import Concluded, Event, parse_event
 from graph.folder import RunFolder
-from graph.record import RunRecord
+from graph.report.load import load_record
 from graph.run import BAD_INPUT, INTERRUPTED, hand_over, say
 from graph.screen import Screen
 from knowledge.errors import BadInput
@@ -38,16 +40,16 @@ def main(
             for event in following(folder):
                 screen.handle(event)
                 concluded = isinstance(event, Concluded)
+        record = load_record(folder.path).record if concluded else None
     except BadInput as error:
         say(str(error))
         raise typer.Exit(BAD_INPUT) from error
     except KeyboardInterrupt as stop:
         raise typer.Exit(INTERRUPTED) from stop
-    if not concluded:
+    if record is None:
         say(f"nobody works on it; go on with: python -m graph.run --resume {folder.path}")
         raise typer.Exit(INTERRUPTED)
-    report = (folder.path / "report.json").read_text(encoding="utf-8")
-    hand_over(RunRecord.model_validate_json(report), as_json=as_json)
+    hand_over(record, as_json=as_json)
 
 
 def following(folder: RunFolder) -> Iterator[Event]:
@@ -62,10 +64,19 @@ def following(folder: RunFolder) -> Iterator[Event]:
                 data = log.read()
             position += len(data)
             *lines, rest = (rest + data).split(b"\n")
-            yield from (parse_event(line) for line in lines if line)
+            yield from _legible(lines)
         if idle:
             return
         time.sleep(PAUSE_SECONDS)
+
+
+def _legible(lines: list[bytes]) -> list[Event]:
+    """The events in these lines; another release's, or a torn one, is passed over."""
+    found: list[Event] = []
+    for line in filter(None, lines):
+        with suppress(ValidationError):
+            found.append(parse_event(line))
+    return found
 
 
 if __name__ == "__main__":

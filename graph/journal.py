@@ -18,6 +18,7 @@ from agents.llm.exchange import Exchange, Role, Spent, Usage
 from graph.folder import RunFolder
 from graph.ledger import Ledger
 from graph.messages import Readable
+from knowledge.errors import BadInput
 from tools.secrets import redact
 from tools.task import Budget
 
@@ -69,25 +70,47 @@ class Answers:
     """Answers by content that runs share, where the task says `cache: true`.
 
     Args:
-        folder: a file for each question that was ever asked.
+        folder: a file for each question that was ever asked. Other processes read and write there.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def find(self, key: str, nth: int) -> Exchange | None:
-        """The answer that this question got when it was asked for the nth time, from 0."""
-        lines, _ = self._ledger(key).recover()
-        return Exchange.model_validate_json(lines[nth]) if nth < len(lines) else None
+        """The answer that this question got when it was asked for the nth time, from 0.
+
+        Raises:
+            BadInput: the folder can't be read.
+        """
+        with self._at_hand():
+            answers = legible_exchanges(self._path(key))
+        return answers[nth] if nth < len(answers) else None
 
     def keep(self, exchange: Exchange, nth: int) -> None:
-        """Keep an answer that is new."""
-        ledger = self._ledger(exchange.key)
-        if len(ledger.recover()[0]) <= nth:
-            ledger.append(exchange.model_dump_json())
+        """Keep an answer that is new.
 
-    def _ledger(self, key: str) -> Ledger:
-        return Ledger(self._folder / key[:2] / f"{key}.jsonl")
+        Raises:
+            BadInput: the folder can't be written to.
+        """
+        path = self._path(exchange.key)
+        with self._at_hand():
+            if len(legible_exchanges(path)) <= nth:
+                # What a killed process left of a line ends where this one starts.
+                Ledger(path).append(f"\n{exchange.model_dump_json()}")
+
+    def _path(self, key: str) -> Path:
+        return self._folder / key[:2] / f"{key}.jsonl"
+
+    @contextmanager
+    def _at_hand(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise BadInput(
+                str(self._folder),
+                f"cannot be used ({error.strerror}).",
+                "Let yourself read and write there: answers are shared in it.",
+            ) from error
 
 
 def legible_exchanges(path: Path) -> list[Exchange]:
@@ -132,6 +155,8 @@ class RunJournal:
         self._asked: dict[str, int] = defaultdict(int)
         # A call that is under way, by its thread: it may still cost what it was admitted for.
         self._open: dict[int, Amount] = {}
+        # What calls that got no answer may have cost all the same.
+        self._lost: list[Amount] = []
         self._complaints: list[str] = []
         self._unpriced: set[str] = set()
         self._load()
@@ -166,7 +191,8 @@ class RunJournal:
     def admit(self, model: str, input_tokens: int, output_tokens: int) -> None:
         """Let a call through that may take this many tokens at most.
 
-        Until its answer is kept, or this thread asks for another, it counts as taken.
+        Until its answer is kept, it is released, or this thread asks for another, it counts as
+        taken.
 
         Raises:
             Spent: it could break the budget of tokens or of money.
@@ -195,6 +221,13 @@ class RunJournal:
                     f"and the next call may cost ${usd:.4f}"
                 )
             self._open[threading.get_ident()] = Amount(tokens, usd or 0.0)
+
+    def release(self, *, billed: bool) -> None:
+        """This thread's call got no answer; `billed`, it counts as taken until the process ends."""
+        with self._lock:
+            amount = self._open.pop(threading.get_ident(), None)
+            if billed and amount is not None:
+                self._lost.append(amount)
 
     def keep(self, exchange: Exchange) -> None:
         """Write an exchange down; it is on the disk when this returns."""
@@ -249,9 +282,9 @@ class RunJournal:
     def _spent(self) -> Amount:
         tokens = sum(one.usage.input_tokens + one.usage.output_tokens for one in self._kept)
         usd = sum(one.usage.usd or 0.0 for one in self._kept)
-        under_way = self._open.values()
+        unanswered = (*self._open.values(), *self._lost)
         return Amount(
-            tokens + sum(one.tokens for one in under_way), usd + sum(one.usd for one in under_way)
+            tokens + sum(one.tokens for one in unanswered), usd + sum(one.usd for one in unanswered)
         )
 
     def _show(self, exchange: Exchange) -> None:

@@ -202,6 +202,10 @@ class MeteredJudge:
         """Judge and time it again."""
         return self._timed("confirm", candidate, lambda: self._judge.confirm(candidate))
 
+    def alone(self) -> AbstractContextManager[None]:
+        """Within this block no other process times anything, and nothing of theirs is timed."""
+        return nullcontext() if self._queue is None else self._queue.turn("profile")
+
     def abandon(self) -> None:
         """End it at once, also while it works: whoever waits for it gets `JudgeClosed`."""
         self._judge.abandon()

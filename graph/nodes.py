@@ -163,7 +163,8 @@ class RunNodes:
         """Measure the winner anew; where none is faster, the fastest baseline takes its place."""
         bench, trials = self._bench(state), list(state.get("trials", {}).values())
         announce(NodeStarted(node="confirm"))
-        winner, confirmation, notes = confirm_winner(bench, trials)
+        winner, confirmation, fallen, notes = confirm_winner(bench, trials)
+        trials = [trial for trial in trials if trial.number not in fallen]
         if winner is None:
             winner = most_promising(trials, state.get("plans", ()))
         kept: RunState = {}
@@ -182,6 +183,7 @@ class RunNodes:
             **kept,
             "winner": winner,
             "confirmation": confirmation,
+            "fallen": fallen,
             "ended": "; ".join((state["ended"], *notes)),
             **_clock(bench),
         }

@@ -98,7 +98,7 @@ def main(
     """Run the graph again from a run's exchanges; exit codes are those of graph.run."""
     try:
         source, task = RunFolder.reopen(run_dir)
-        recording = Recording(exchanges_in(source, task))
+        recording = Recording(exchanges_in(source))
         folder = RunFolder.create(out, task)
         record = work(
             folder,

@@ -38,8 +38,9 @@ def main(  # noqa: PLR0913, an option is an argument here
         typer.Option("--set", metavar="KEY=VALUE", help="replace a key of the task"),
     ] = None,
     out: Annotated[
-        Path, typer.Option("--out", help="folder in which the run's own folder is made")
-    ] = RUNS,
+        Path | None,
+        typer.Option("--out", help="folder in which the run's own folder is made (default: runs)"),
+    ] = None,
     resume: Annotated[
         Path | None,
         typer.Option("--resume", metavar="RUN_DIR", help="go on with an interrupted run"),
@@ -58,10 +59,7 @@ def main(  # noqa: PLR0913, an option is an argument here
     none correct; 2: bad input; 130: interrupted, resumable.
     """
     try:
-        if approve:
-            check_terminal()
-        folder, task, fresh = _open_run(task_file, tuple(overrides or ()), out, resume)
-        entry = RunInput(task=task, run_dir=str(folder.path), approve=approve) if fresh else None
+        folder, task, entry = _open_run(task_file, tuple(overrides or ()), out, resume, approve)
         record = work(folder, task, entry, quiet=quiet)
     except BadInput as error:
         say(str(error))
@@ -73,13 +71,23 @@ def main(  # noqa: PLR0913, an option is an argument here
 
 
 def _open_run(
-    task_file: Path | None, overrides: tuple[str, ...], out: Path, resume: Path | None
-) -> tuple[RunFolder, Task, bool]:
+    task_file: Path | None,
+    overrides: tuple[str, ...],
+    out: Path | None,
+    resume: Path | None,
+    approve: bool,
+) -> tuple[RunFolder, Task, RunInput | None]:
+    """The run's folder, its task, and what starts it: None where it goes on."""
     if resume is not None:
-        if task_file is not None or overrides:
-            raise BadInput("--resume", "goes alone: the run's own task.yaml says what to do.")
-        folder, task = RunFolder.reopen(resume)
-        return folder, task, False
+        if task_file or overrides or out or approve:
+            raise BadInput(
+                "--resume",
+                "goes alone: the run goes on as it was begun.",
+                "Leave out the task, --set, --out and --approve.",
+            )
+        return *RunFolder.reopen(resume), None
+    if approve:
+        check_terminal()
     if task_file is None:
         raise BadInput(
             "command line",
@@ -91,7 +99,8 @@ def _open_run(
         raise BadInput(f"{task_file}: target", f"{told}.")
     language_of(task, device_of(task, f"{task_file}: target"), str(task_file))
     check_models(task, str(task_file))
-    return RunFolder.create(out, task), task, True
+    folder = RunFolder.create(out or RUNS, task)
+    return folder, task, RunInput(task=task, run_dir=str(folder.path), approve=approve)
 
 
 def hand_over(record: RunRecord, *, as_json: bool) -> NoReturn:

@@ -99,7 +99,12 @@ def _moment(text: str) -> datetime | None:
     if not text:
         return None
     if found := re.fullmatch(r"(\d{1,6})([mhdw])", text):
-        return datetime.now(UTC) - timedelta(**{_UNITS[found[2]]: int(found[1])})
+        try:
+            return datetime.now(UTC) - timedelta(**{_UNITS[found[2]]: int(found[1])})
+        except OverflowError:
+            raise BadInput(
+                f"--since {text}", "is before the calendar begins.", "For example: 7d"
+            ) from None
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:

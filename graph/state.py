@@ -39,8 +39,8 @@ def change_task(stored: Any, new: Any) -> Any:
 
 
 def add_trials(stored: Mapping[int, Trial], new: Mapping[int, Trial]) -> dict[int, Trial]:
-    """Trials by number; one that is stored already keeps its first value."""
-    return {**new, **stored}
+    """Trials by number, in their order; one that is stored already keeps its first value."""
+    return dict(sorted({**new, **stored}.items()))
 
 
 def append_plans(stored: tuple[Plan, ...], new: tuple[Plan, ...]) -> tuple[Plan, ...]:
@@ -103,7 +103,8 @@ class RunState(TypedDict, total=False):
 
     Where a task has several `workloads`, facts, baselines and roofline are the leading one's.
     `seconds` and `device_seconds` are the clock's when the last node but the attempts ended,
-    restarts and all. `spent` is why no model may be asked any more, empty while one may.
+    restarts and all. `spent` is why no model may be asked any more, empty while one may. `fallen`
+    are the verdicts on trials that were right at first, and not when they were judged anew.
     """
 
     task: Annotated[Task, change_task]
@@ -131,6 +132,7 @@ class RunState(TypedDict, total=False):
     ended: str
     winner: int | None
     confirmation: Correct | None
+    fallen: dict[int, Verdict]
     concluded: bool
 
 

@@ -12,6 +12,7 @@ from graph.revision import revision
 from graph.state import RunState
 from graph.workloads import results_of
 from tools.judge.combine import combined_baselines, combined_roofline
+from tools.verdict import Trial
 
 NAMED = ("kernelwright", "torch", "langgraph", "chromadb", "numpy", "scipy")
 INTERRUPTED = "it was interrupted"
@@ -32,7 +33,7 @@ def record_of(state: RunState, exchanges: Iterable[Exchange] = ()) -> RunRecord:
         roofline=combined_roofline(workloads) if workloads else state["roofline"],
         plans=state.get("plans", ()),
         refused=state.get("refused", ()),
-        trials=tuple(sorted(state.get("trials", {}).values(), key=lambda trial: trial.number)),
+        trials=_settled(state),
         diagnoses=state.get("diagnoses", ()),
         repairs=state.get("repairs", ()),
         winner=state.get("winner"),
@@ -44,6 +45,15 @@ def record_of(state: RunState, exchanges: Iterable[Exchange] = ()) -> RunRecord:
         unspent=state.get("unspent", ()),
         hints=state.get("hints", ()),
         finished=state.get("concluded", False),
+    )
+
+
+def _settled(state: RunState) -> tuple[Trial, ...]:
+    """The trials with the verdicts that stand: the second one of those that fell by it."""
+    fallen = state.get("fallen", {})
+    return tuple(
+        trial.model_copy(update={"verdict": fallen.get(trial.number, trial.verdict)})
+        for trial in sorted(state.get("trials", {}).values(), key=lambda trial: trial.number)
     )
 
 

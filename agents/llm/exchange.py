@@ -67,5 +67,12 @@ class Journal(Protocol):
             Spent: it could break the budget of tokens or of money.
         """
 
+    def release(self, *, billed: bool) -> None:
+        """The admitted call got no answer.
+
+        Args:
+            billed: it may be charged for all the same, and counts for what it was admitted for.
+        """
+
     def keep(self, exchange: Exchange) -> None:
         """Write an exchange down; it is on the disk when this returns."""

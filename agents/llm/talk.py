@@ -32,7 +32,7 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import BaseModel
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
 
-from agents.llm.exchange import Exchange, Journal, Role, Unreachable, Usage
+from agents.llm.exchange import Exchange, Journal, Role, Spent, Unreachable, Usage
 from agents.llm.models import Model
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 60.0
@@ -127,9 +127,8 @@ class Talk:
             runnable = _bound(model.chat, offer, way)
         except NotImplementedError as error:
             raise Refused(f"{model.id} has no way to be offered {way}") from error
-        self.journal.admit(model.id, _most_tokens(messages, offer), model.max_tokens)
         began = time.monotonic()
-        reply = _plain(self._try(runnable, messages, plan))
+        reply = _plain(self._try(runnable, messages, plan, _most_tokens(messages, offer)))
         return Exchange(
             key=self._key(messages, offer, way),
             role=self.role,
@@ -143,9 +142,9 @@ class Talk:
         )
 
     def _try(
-        self, runnable: Runnable[Any, Any], messages: list[BaseMessage], plan: str
+        self, runnable: Runnable[Any, Any], messages: list[BaseMessage], plan: str, most: int
     ) -> AIMessage:
-        """A reply, after as many attempts as it takes and the settings allow."""
+        """A reply, after as many attempts as it takes and the settings and the budget allow."""
         # Where calls are traced, these are found by who asked and for what.
         named: RunnableConfig = {"run_name": self.role, "metadata": {"plan": plan}}
         retrying = Retrying(
@@ -156,7 +155,9 @@ class Talk:
             reraise=True,
         )
         try:
-            answer = retrying(runnable.invoke, messages, named)
+            answer = retrying(self._attempt, runnable, messages, named, most)
+        except Spent:
+            raise
         # Providers raise classes of their own; what they mean is in the status, if there is one.
         except Exception as error:
             cut = _cut_off(error)
@@ -172,6 +173,22 @@ class Talk:
         if not isinstance(reply, AIMessage):
             raise TypeError(f"{self.model.id} answered with a {type(reply).__name__}")
         return reply
+
+    def _attempt(
+        self,
+        runnable: Runnable[Any, Any],
+        messages: list[BaseMessage],
+        named: RunnableConfig,
+        most: int,
+    ) -> Any:
+        """One call, which takes `most` tokens at most besides its answer; each may be charged."""
+        self.journal.admit(self.model.id, most, self.model.max_tokens)
+        try:
+            return runnable.invoke(messages, named)
+        except Exception as error:
+            if _cut_off(error) is None:
+                self.journal.release(billed=_may_be_billed(error))
+            raise
 
     def _usage(self, messages: list[BaseMessage], offer: Offer, reply: AIMessage) -> Usage:
         """As the server tells it, else estimated."""
@@ -328,6 +345,12 @@ def _may_pass(error: BaseException) -> bool:
         isinstance(one, broken) or type(one).__name__.endswith(("ConnectionError", "TimeoutError"))
         for one in _chain(error)
     )
+
+
+def _may_be_billed(error: BaseException) -> bool:
+    """Whether the server may have answered what nobody waited for any more."""
+    unheard = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, ConnectionRefusedError)
+    return _status(error) is None and not any(isinstance(one, unheard) for one in _chain(error))
 
 
 def _is_shut_out(error: BaseException) -> bool:

@@ -6,6 +6,7 @@ it to anybody who writes kernels; secret inputs and seeds stay secret.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Annotated, Literal, Protocol
 
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
@@ -18,9 +19,10 @@ from agents.llm.views import device_lines
 from agents.playbook.coder import backend_of
 from knowledge.store import Library
 from tools.candidate import Candidate
+from tools.judge.client import JudgeDied
 from tools.judge.source import parse_candidate
 from tools.told import printable, told_to_agents
-from tools.verdict import BuildFailed, Correct, Profile, Trial, Verdict
+from tools.verdict import BuildFailed, Correct, JudgeError, Profile, Trial, Verdict
 
 PAGES, PAGE_LIMIT = 4, 1200
 LINES = 120
@@ -41,7 +43,11 @@ class Bench(Protocol):
     """What a draft is tried on: the run's judge, or what stands in its place."""
 
     def build(self, candidate: Candidate) -> BuildFailed | None:
-        """Compile it; None where nothing is wrong."""
+        """Compile it; None where nothing is wrong.
+
+        Raises:
+            JudgeDied: its own machinery failed.
+        """
 
     def verify(self, candidate: Candidate) -> Verdict:
         """Judge whether it is right."""
@@ -52,7 +58,11 @@ class Bench(Protocol):
         """Time it."""
 
     def profile(self, candidate: Candidate) -> Profile | None:
-        """Where its time goes, once it was timed."""
+        """Where its time goes, once it was timed.
+
+        Raises:
+            JudgeDied: its own machinery failed.
+        """
 
 
 class Toolbox:
@@ -167,7 +177,11 @@ class Toolbox:
 
     def _built(self, draft: Candidate) -> str:
         assert self._bench is not None, "who has no bench has no such tool"
-        failed = parse_candidate(draft.source) or self._bench.build(draft)
+        failed: Verdict | None
+        try:
+            failed = parse_candidate(draft.source) or self._bench.build(draft)
+        except JudgeDied as death:
+            failed = JudgeError(log=str(death))
         return told_to_agents(failed) if failed is not None else ""
 
     def _verdict(self, draft: Candidate) -> Verdict:
@@ -182,7 +196,9 @@ class Toolbox:
 
     def _profiled(self, draft: Candidate, metrics: Sequence[Metric]) -> str:
         verdict = self._timed(draft)
-        profile = self._bench.profile(draft) if self._bench is not None else None
+        profile: Profile | None = None
+        with suppress(JudgeDied):
+            profile = self._bench.profile(draft) if self._bench is not None else None
         if not isinstance(verdict, Correct) or profile is None:
             return told_to_agents(verdict)
         return "\n".join(f"{name}: {_shown(getattr(profile, name))}" for name in metrics)

@@ -205,7 +205,7 @@ def diagnosis_line(bottleneck: str, headroom: float, moves: Sequence[str]) -> st
 
 
 def parent_of(brief: Brief, plan: Plan | None = None) -> Trial | None:
-    """The trial to start from: the plan's own, else the strategy's first, else the best."""
+    """The trial to start from: the plan's own, else the strategy's first, the best, the latest."""
     by_number = {trial.number: trial for trial in brief.trials}
     if plan is not None:
         return by_number.get(plan.parent) if plan.parent is not None else None
@@ -216,7 +216,7 @@ def parent_of(brief: Brief, plan: Plan | None = None) -> Trial | None:
     if best is not None:
         return best
     right = [trial for trial in brief.trials if isinstance(trial.verdict, Correct | Compiled)]
-    return right[0] if right else None
+    return right[-1] if right else None
 
 
 def earlier_lines(brief: Brief, library: Library) -> list[str]:

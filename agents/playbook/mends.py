@@ -31,7 +31,7 @@ Steps = tuple[Step, ...]
 
 PRECAUTIONS = "precautions"
 # How the judge begins its words where only another shape or layout failed.
-OTHER_SHAPES = ("another batch size", "a batch of one more", "another second dimension")
+OTHER_SHAPES = ("another batch size", "a batch of one", "another second dimension")
 OTHER_LAYOUTS = ("not contiguous", "at an odd address")
 # A miss of so many tolerances may be rounding; what is farther off is another result.
 ROUNDING = 200.0

@@ -198,6 +198,7 @@ class Profiling:
         self._hall = hall
         self._lock = threading.Lock()
         self._process: subprocess.Popen[str] | None = None
+        self._apart: Apart | None = None
         self._abandoned = False
 
     def run(self) -> dict[str, Any]:
@@ -229,7 +230,11 @@ class Profiling:
     def _reference(self) -> str:
         if self._task.reference is not None:
             return self._task.reference.read_text(encoding="utf-8")
-        return Apart(self._task, self._hall).ask(lambda bench: bench.examine().source)
+        with self._lock:
+            if self._abandoned:
+                raise JudgeClosed
+            apart = self._apart = Apart(self._task, self._hall)
+        return apart.ask(lambda bench: bench.examine().source)
 
     def _work(self, arguments: list[str]) -> tuple[str, str, int]:
         search = [str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -252,9 +257,11 @@ class Profiling:
         return output, complaint, self._process.returncode
 
     def abandon(self) -> None:
-        """End the process, and those of its group."""
+        """End the process with those of its group, and the judge."""
         with self._lock:
             self._abandoned = True
+            if self._apart is not None:
+                self._apart.bench.abandon()
             if self._process is not None and self._process.poll() is None:
                 with suppress(ProcessLookupError):
                     os.killpg(self._process.pid, signal.SIGKILL)

@@ -71,7 +71,8 @@ async def errand(
         call: is told every now and then that there is work.
         hall: has the threads.
         work: what is done.
-        abandon: makes `work` end soon, whatever it does; called from another thread.
+        abandon: makes `work` end soon, whatever it does; called from another thread, also at the
+            hall's end.
     """
     done, loop = asyncio.Event(), asyncio.get_running_loop()
 
@@ -79,7 +80,7 @@ async def errand(
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(done.set)
 
-    future = hall.pool.submit(work)
+    future = hall.send(work, abandon)
     future.add_done_callback(land)
     began = time.monotonic()
     try:

@@ -2,10 +2,10 @@
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from graph.background import Background
 from graph.folder import RunFolder
@@ -67,6 +67,7 @@ class Hall:
     def __post_init__(self) -> None:
         self._guests: dict[str, Guest] = {}
         self._running: set[Background] = set()
+        self._errands: dict[Future[Any], Callable[[], None]] = {}
         self._library: Library | None = None
         self._lock = threading.Lock()
         self._asking = threading.Lock()
@@ -96,7 +97,7 @@ class Hall:
         """Begin a run whose kernels the caller writes, or go on with one.
 
         Raises:
-            BadInput: there are too many already.
+            BadInput: there are too many already, or this one is still open.
         """
         with self._lock:
             if sum(not one.run.ended.done() for one in self._guests.values()) >= MOST_GUESTS:
@@ -113,6 +114,11 @@ class Hall:
         run.ended.add_done_callback(lambda _: desk.close())
         guest = Guest(run, desk)
         with self._lock:
+            earlier = self._guests.get(guest.name)
+            if earlier is not None and not earlier.run.ended.done():
+                raise BadInput(
+                    f"task {guest.name}", "is open still.", "Hand in the next kernel, or finish it."
+                )
             self._guests[guest.name] = guest
         self._begin(run)
         return guest
@@ -171,6 +177,25 @@ class Hall:
                 self._library = library
             return ask(self._library)
 
+    def send(self, work: Callable[[], Found], abandon: Callable[[], None]) -> "Future[Found]":
+        """Have something done on a thread of the pool; the hall's end has it abandoned.
+
+        Args:
+            work: what is done.
+            abandon: makes `work` end soon, whatever it does; called from another thread.
+        """
+        with self._lock:
+            if self._closed:
+                raise BadInput("server", "is shutting down.")
+            errand = self.pool.submit(work)
+            self._errands[errand] = abandon
+        errand.add_done_callback(self._forget_errand)
+        return errand
+
+    def _forget_errand(self, errand: "Future[Any]") -> None:
+        with self._lock:
+            self._errands.pop(errand, None)
+
     def _begin(self, run: Background) -> Background:
         with self._lock:
             if self._closed:
@@ -184,16 +209,21 @@ class Hall:
             self._running.discard(run)
 
     def close(self) -> None:
-        """Stop every run with its processes; what was finished can be resumed."""
+        """Stop every run and errand with its processes; what was finished can be resumed."""
         with self._lock:
             self._closed = True
             running, guests = tuple(self._running), tuple(self._guests.values())
+            errands = dict(self._errands)
         for guest in guests:
             guest.desk.leave("the server was shut down")
         for run in running:
             run.stop()
+        for abandon in errands.values():
+            abandon()
         for run in running:
             run.join(STOP_SECONDS)
+        # Those that had no thread yet get one, and find at once that they were abandoned.
+        wait(errands, STOP_SECONDS)
         self.pool.shutdown(wait=False, cancel_futures=True)
 
 

@@ -198,9 +198,9 @@ class Outcome(Frozen):
 
     run: str = Field(description="the run's id")
     status: Status = Field(
-        description="faster: confirmed faster than every baseline; correct: right, none faster, "
-        "and the kernel is the op itself as it runs fastest; compiled: for a device that is not "
-        "here; failed: nothing right was found"
+        description="faster: confirmed faster than every baseline; correct: right, none shown "
+        "to be faster, and the kernel is the best that read no slower, else the op itself; "
+        "compiled: for a device that is not here; failed: nothing right was found"
     )
     headline: str
     summary: str

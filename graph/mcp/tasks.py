@@ -153,8 +153,8 @@ class Tasks:
     async def finish(self, call: Call, task: TaskName) -> Outcome:
         """End a task: confirm its best kernel with a new process and new seeds, and export it.
 
-        Gives the confirmed speedup, the drop-in's path and source, and the report's path. Where no
-        candidate is confirmed faster, the op itself is handed over, as it runs fastest here.
+        Gives the confirmed speedup, the drop-in's path and source, and the report's path. Where
+        none is confirmed faster, the best if it read no slower, else the op itself.
         """
         guest = self._hall.guest(task)
         if not guest.run.ended.done():

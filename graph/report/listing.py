@@ -88,14 +88,14 @@ def list_runs(folders: Iterable[Path], wanted: Wanted = Wanted()) -> list[RunRow
 
 
 def _places(folder: Path) -> Iterator[Path]:
-    """The run folders in a folder; also those in its `runs/`, as an evaluation lays them."""
+    """The run folders in a folder, in its `runs/`, and where an evaluation lays each problem's."""
     if not folder.is_dir():
         raise BadInput(str(folder), "is not a folder.", "Give a folder that holds runs.")
     resolved = folder.resolve()
     if _is_run(resolved):
         yield resolved
         return
-    for parent in (resolved, resolved / "runs"):
+    for parent in (resolved, resolved / "runs", *sorted(resolved.glob("problems/*/run"))):
         try:
             entries = sorted(parent.iterdir()) if parent.is_dir() else []
         except OSError as error:

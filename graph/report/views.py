@@ -141,7 +141,7 @@ def capital(text: str) -> str:
 
 
 def step_text(step: Step) -> str:
-    """A step as the report names it, e.g. `row_loop (sweeps 2)`."""
+    """A step as the report names it, e.g. `row_loop (accumulate double)`."""
     settings = ((key, _setting(value)) for key, value in step.parameters.items())
     tuned = ", ".join(f"{key} {value}" for key, value in settings if value)
     name = f"{step.part}: {step.pattern}" if step.part else step.pattern

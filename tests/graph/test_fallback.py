@@ -1,6 +1,7 @@
 import pytest
 
-from graph.fallback import worth_compiling
+from graph.fallback import overtaken_by, worth_compiling
+from tests.graph import builders
 from tools.facts import Baseline, Baselines
 
 
@@ -24,3 +25,22 @@ def test_the_fastest_baseline_that_can_be_handed_over_is_chosen(
         Baseline.model_validate({"name": name, "median_ms": ms}) for name, ms in times.items()
     )
     assert worth_compiling(Baselines(rows=rows, noise=0.01)) == chosen
+
+
+@pytest.mark.parametrize(
+    ("name", "speedups", "other"),
+    [
+        ("eager", {"eager": 1.0, "compile": 0.74}, "compile"),
+        ("eager", {"eager": 1.0, "compile": 0.97}, None),
+        ("compile", {"eager": 0.6, "compile": 1.0}, "eager"),
+        # The same code in another process: nothing else is to be had.
+        ("compile", {"eager": 2.7, "compile": 0.68}, None),
+        ("eager", {"eager": 1.0, "cudagraphs": 0.5}, None),
+    ],
+)
+def test_a_baseline_that_reads_slower_than_another_gives_way_to_it(
+    name: str, speedups: dict[str, float], other: str | None
+) -> None:
+    rows = tuple(builders.comparison(one, speedup, 1.0) for one, speedup in speedups.items())
+    timing = builders.timing(1.0).model_copy(update={"comparisons": rows})
+    assert overtaken_by(timing, name) == other

@@ -48,6 +48,13 @@ def test_a_half_written_line_is_waited_for(folder: RunFolder) -> None:
     assert [event.kind for event in following(folder)] == ["note"]
 
 
+def test_a_line_that_cannot_be_read_is_passed_over(folder: RunFolder) -> None:
+    torn = Note(text="torn").model_dump_json()[:20]
+    folder.events.write_text(f'{{"kind": "of another release"}}\n{torn}\n')
+    append_event(folder.events, Note(text="whole"))
+    assert [event.kind for event in following(folder)] == ["note"]
+
+
 def test_of_a_run_that_ended_it_shows_what_the_run_showed(folder: RunFolder) -> None:
     record = builders.a_win().model_copy(update={"run_dir": str(folder.path)})
     (folder.path / "report.json").write_text(record.model_dump_json())
@@ -56,6 +63,14 @@ def test_of_a_run_that_ended_it_shows_what_the_run_showed(folder: RunFolder) -> 
     assert result.exit_code == 0
     assert "2.30×" in result.stdout
     assert "concluded: faster" in result.stderr
+
+
+def test_a_report_that_cannot_be_read_is_told(folder: RunFolder) -> None:
+    (folder.path / "report.json").write_text("{}")
+    append_event(folder.events, Concluded(status="faster", ended="", trials=6, seconds=94.0))
+    result = CliRunner().invoke(app, [str(folder.path)])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "report.json is no record" in result.stderr
 
 
 def test_of_a_run_that_stopped_it_says_how_to_go_on(folder: RunFolder) -> None:

@@ -7,6 +7,7 @@ import asyncio
 import gc
 import json
 import os
+import shutil
 import signal
 import threading
 import time
@@ -23,17 +24,19 @@ from typer.testing import CliRunner
 import graph
 from agents.brief import Brief, Plan
 from agents.crew import Crew
-from graph.drive import Interrupted
+from graph.build import build_graph
+from graph.drive import Interrupted, checkpointer
 from graph.folder import RunFolder
 from graph.record import RunRecord
 from graph.run import app
-from graph.workbench import CrewMaker
+from graph.workbench import CrewMaker, Workbenches
 from knowledge.errors import BadInput
 from tests.graph.conftest import RIGHT, ScriptedCrew, SharedBenches
 from tests.graph.mcp_bench import SharedHall, ask, settings, with_client, words
 from tools.candidate import Candidate
 from tools.capture import take
 from tools.judge.client import Judge
+from tools.task import InputSpec, Task
 
 SOON_SECONDS = 300.0
 REFERENCE = """\
@@ -298,3 +301,63 @@ def test_a_mistake_with_resume_is_one_line_and_leaves_the_run_as_it_is(
     assert "\n" not in str(refusal.value)
     assert sorted(folder.rglob("*")) == before
     RunFolder.reopen(folder)
+
+
+@pytest.fixture
+def killed(tmp_path: Path) -> RunFolder:
+    """What is left of a run that was killed after a node."""
+    task = Task(name="relu", op="torch.relu", inputs=(InputSpec(shape=(64, 64)),))
+    folder = RunFolder.create(tmp_path / "runs", task)
+    with checkpointer(folder) as saver:
+        built = build_graph(Workbenches(), checkpointer=saver)
+        built.update_state(
+            {"configurable": {"thread_id": folder.path.name}},
+            {"task": task, "run_dir": str(folder.path)},
+            as_node="select",
+        )
+    return folder
+
+
+def refused(folder: Path, *beside: str) -> str:
+    """The line that the command answers with."""
+    done = CliRunner().invoke(app, ["--resume", str(folder), "--quiet", *beside])
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr.count("\n") == 1
+    return done.stderr
+
+
+@pytest.mark.parametrize("carry", [shutil.move, shutil.copytree])
+@pytest.mark.parametrize("place", ["renamed", "elsewhere/{name}"])
+def test_a_run_that_lies_elsewhere_than_it_began_says_where_that_was(
+    tmp_path: Path, killed: RunFolder, carry: Callable[[Path, Path], object], place: str
+) -> None:
+    lies = tmp_path / place.format(name=killed.path.name)
+    lies.parent.mkdir(exist_ok=True)
+    carry(killed.path, lies)
+    before = sorted(killed.path.rglob("*"))
+    assert f"its run began in {killed.path} " in refused(lies)
+    assert sorted(killed.path.rglob("*")) == before
+
+
+def test_a_run_whose_task_was_edited_says_what_is_another(killed: RunFolder) -> None:
+    with killed.task_file.open("a") as file:
+        file.write("budget: {trials: 3}\n")
+    told = refused(killed.path)
+    assert f"{killed.task_file}: was edited" in told
+    assert "begun with another budget" in told
+
+
+@pytest.mark.parametrize(
+    "text", ["", "name: [", "- relu\n", "buget: {}\n"],
+    ids=["empty", "not YAML", "a list", "an unknown key"],
+)  # fmt: skip
+def test_a_slip_in_a_runs_task_is_one_clear_line(killed: RunFolder, text: str) -> None:
+    killed.task_file.write_text(text)
+    assert str(killed.task_file) in refused(killed.path)
+
+
+@pytest.mark.parametrize(
+    "beside", [["task.yaml"], ["--set", "width=1"], ["--out", "elsewhere"], ["--approve"]]
+)
+def test_what_is_given_beside_resume_is_refused(killed: RunFolder, beside: list[str]) -> None:
+    assert "goes alone" in refused(killed.path, *beside)

@@ -4,11 +4,15 @@ from pathlib import Path
 
 import pytest
 
+import graph.conclude
+from graph.conclude import tried_in
 from graph.record import BASELINE_PLAN, RunRecord
 from graph.report.words import headline
 from tests.graph.conftest import BROKEN, RAISING, RIGHT, UNWRITABLE, WRONG, NewRuns
+from tools.candidate import Candidate
+from tools.judge.client import Judge, JudgeDied
 from tools.task import Budget
-from tools.verdict import BuildFailed
+from tools.verdict import BuildFailed, Verdict, WrongOutput
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +67,28 @@ def test_a_run_without_a_right_kernel_failed(hopeless: RunRecord) -> None:
     assert hopeless.document()["best"] is None
 
 
+def test_a_kernel_that_is_wrong_when_it_is_judged_anew_is_a_wrong_kernel(
+    new_runs: NewRuns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = new_runs()
+    judge, rejected = runs.judge.confirm, WrongOutput(detail="wrong with other seeds")
+
+    def confirm(candidate: Candidate) -> Verdict:
+        return rejected if candidate.source == RIGHT else judge(candidate)
+
+    monkeypatch.setattr(runs.judge, "confirm", confirm)
+    monkeypatch.setattr(graph.conclude, "_may_be_faster", lambda _: True)
+    record = runs.run((RIGHT,), width=1)
+    (trial,) = [one for one in record.trials if one.plan != BASELINE_PLAN]
+    assert trial.verdict == rejected
+    assert trial.number != record.winner
+    assert [one.verdict for one in tried_in(record) if one.trial == trial.number] == [
+        "wrong_output"
+    ]
+    written = RunRecord.model_validate_json(Path(record.run_dir, "report.json").read_text())
+    assert written.trial(trial.number).verdict == rejected
+
+
 @pytest.fixture(scope="module")
 def nothing_faster(new_runs: NewRuns) -> RunRecord:
     """A plan that can't be written, and a kernel that is right and slow."""
@@ -105,3 +131,31 @@ def test_a_budget_that_is_spent_before_anything_was_tried_still_buys_one_trial(
     assert [trial.verdict.kind for trial in tried] == ["correct"]
     assert record.winner is not None
     assert "minutes is spent" in record.ended
+
+
+class DyingJudge:
+    """A judge that dies while it builds what is wrong, and while it profiles."""
+
+    def __init__(self, judge: Judge) -> None:
+        self._judge = judge
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._judge, name)
+
+    def build(self, candidate: Candidate) -> BuildFailed | None:
+        if candidate.source == WRONG:
+            raise JudgeDied("no memory")
+        return self._judge.build(candidate)
+
+    def profile(self, candidate: Candidate) -> None:
+        raise JudgeDied("no memory")
+
+
+def test_a_judge_that_dies_while_it_builds_or_profiles_ends_no_run(new_runs: NewRuns) -> None:
+    runs = new_runs()
+    runs.judge = DyingJudge(runs.judge)
+    record = runs.run((WRONG,), (RIGHT,), width=2)
+    made = {trial.plan: trial for trial in record.trials}
+    assert made["p1"].verdict.kind == "judge_error"
+    assert (made["p2"].verdict.kind, made["p2"].profile) == ("correct", None)
+    assert record.finished

@@ -12,6 +12,7 @@ from graph.folder import RunFolder
 from graph.journal import Answers, RunJournal, at_work
 from graph.ledger import Ledger
 from graph.messages import LONGEST
+from knowledge.errors import BadInput
 from tests.graph.speaking import MODEL, exchange, price
 from tools.task import Budget, InputSpec, Task
 
@@ -111,6 +112,22 @@ def test_calls_that_are_under_way_count_against_those_that_want_to_start(folder:
 
     with ThreadPoolExecutor(4) as pool:
         assert sorted(pool.map(call, range(4))) == [False, False, True, True]
+
+
+def test_a_call_without_an_answer_counts_where_it_may_be_billed(folder: RunFolder) -> None:
+    journal = RunJournal(folder, Budget(tokens=1000))
+
+    def call(billed: bool) -> None:
+        journal.admit(MODEL, 500, 100)
+        journal.release(billed=billed)
+
+    for billed in (False, True):
+        thread = threading.Thread(target=call, args=(billed,))
+        thread.start()
+        thread.join()
+    with pytest.raises(Spent, match="600 are taken"):
+        journal.admit(MODEL, 300, 101)
+    journal.admit(MODEL, 300, 100)
 
 
 def test_threads_that_write_at_once_lose_nothing(folder: RunFolder) -> None:
@@ -222,3 +239,25 @@ def test_a_line_of_json_may_hold_other_ends_of_lines(tmp_path: Path) -> None:
         ledger.append(line)
     assert ledger.whole_lines() == ledger.recover()[0]
     assert len(ledger.whole_lines()) == 2
+
+
+def test_a_line_that_cannot_be_read_among_shared_answers_is_passed_over(tmp_path: Path) -> None:
+    answers, key = Answers(tmp_path / "answers"), "k" * 64
+    answers.keep(answered(key, "first"), 0)
+    (file,) = tmp_path.rglob("*.jsonl")
+    whole = file.read_text()
+    before = f'{whole}{{"of": "another release"}}\n{whole.strip()[:20]}'
+    file.write_text(before)
+    assert said(answers.find(key, 0)) == "an answer to: first"
+    assert answers.find(key, 1) is None
+    # The last line may be one that another process is writing.
+    assert file.read_text() == before
+    answers.keep(answered(key, "second"), 1)
+    assert file.read_text().startswith(before)
+    assert said(answers.find(key, 1)) == "an answer to: second"
+
+
+def test_answers_that_are_out_of_reach_are_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "answers").write_text("no folder")
+    with pytest.raises(BadInput, match="cannot be used"):
+        Answers(tmp_path / "answers").find("k" * 64, 0)

@@ -1,15 +1,25 @@
 """The tools that look at one kernel, with real processes behind them."""
 
+import tempfile
+import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from mcp import Client
 
-from graph.mcp.hall import Hall
+from graph.mcp.bench import Profiling
+from graph.mcp.hall import ERRANDS, Hall
+from knowledge.errors import BadInput
 from tests.graph.conftest import LIMITS, RIGHT, WRONG
 from tests.graph.mcp_bench import RELU, ask, refused, settings, with_client
+from tools.candidate import Candidate
+from tools.judge.client import JudgeClosed
+from tools.task import Task
 
 CPP = '''
 import torch
@@ -108,3 +118,46 @@ def test_a_profile_says_on_which_rung_it_stands(told: dict[str, Any]) -> None:
 
 def test_a_reference_that_raises_is_one_line(told: dict[str, Any]) -> None:
     assert "ZeroDivisionError" in told["raises"] or "division by zero" in told["raises"]
+
+
+def test_errands_end_with_the_hall_also_those_that_have_no_thread_yet(tmp_path: Path) -> None:
+    hall = Hall(settings(tmp_path, tmp_path / "library"))
+    abandoned, ended = threading.Event(), list[bool]()
+
+    def work() -> None:
+        ended.append(abandoned.wait(30))
+
+    errands = [hall.send(work, abandoned.set) for _ in range(ERRANDS + 2)]
+    hall.close()
+    assert all(errand.done() for errand in errands)
+    assert ended == [True] * len(errands)
+    with pytest.raises(BadInput, match="is shutting down"):
+        hall.send(work, abandoned.set)
+
+
+def profilers() -> list[psutil.Process]:
+    """The processes of this one that profile."""
+    found = []
+    for one in psutil.Process().children():
+        with suppress(psutil.Error):
+            found += [one] if "tools.profile" in one.cmdline() else []
+    return found
+
+
+def test_a_profile_that_is_under_way_ends_with_the_hall_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scratch, reference = tmp_path / "scratch", tmp_path / "op.py"
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    reference.write_text(REFERENCE)
+    hall = Hall(settings(tmp_path, tmp_path / "library"))
+    task = Task(name="relu", reference=reference, target="cpu")
+    work = Profiling(Candidate(source=RIGHT, backend="torch"), task, hall)
+    errand = hall.send(work.run, work.abandon)
+    while not profilers() and not errand.done():
+        time.sleep(0.02)
+    hall.close()
+    assert isinstance(errand.exception(0), JudgeClosed)
+    assert profilers() == []
+    assert list(scratch.iterdir()) == []

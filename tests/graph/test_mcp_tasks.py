@@ -203,3 +203,18 @@ def test_the_rules_may_go_first_and_leave_a_parent(
     start = with_client(hall, talk)
     assert start["trials_left"] == 2
     assert "What was tried in this run" in start["brief"]
+
+
+def test_resuming_a_task_that_is_open_leaves_it_open(
+    tmp_path: Path, relu_judge: Judge, new_library: Callable[[], Path]
+) -> None:
+    hall = SharedHall(settings(tmp_path, new_library()), relu_judge)
+
+    async def talk(client: Client) -> tuple[str, dict[str, Any]]:
+        start = await ask(client, "start_task", **RELU, trials=3, rules_first=0)
+        told = await refused(client, "start_task", resume=start["task"])
+        return told, await ask(client, "task_status", task=start["task"])
+
+    told, status = with_client(hall, talk)
+    assert "is open still" in told
+    assert (status["state"], status["trials_left"]) == ("waiting", 3)

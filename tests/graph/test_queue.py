@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from graph.meter import TIMING, Meter, Queue
+from graph.meter import TIMING, Meter, MeteredJudge, Queue
+from tools.judge.client import Judge
 from tools.judge.turns import VARIABLE, Turns, turns_of_process
 
 
@@ -33,6 +34,25 @@ def test_whoever_times_is_alone_and_waiting_is_no_work(tmp_path: Path) -> None:
     other.join()
     assert waited > 0.4
     assert meter.wall_seconds < waited
+
+
+def test_reading_instruments_waits_for_who_times(tmp_path: Path, relu_judge: Judge) -> None:
+    meter = Meter(tmp_path / "spent.jsonl")
+    judge = MeteredJudge(relu_judge, meter, queue=Queue(Turns(tmp_path), meter, on_cpu=True))
+    held, free = threading.Event(), threading.Event()
+
+    def somebody_else() -> None:
+        with Turns(tmp_path).timing():
+            held.set()
+            free.wait(10)
+
+    other = threading.Thread(target=somebody_else)
+    other.start()
+    held.wait(10)
+    threading.Timer(0.3, free.set).start()
+    with judge.alone():
+        assert free.is_set()
+    other.join()
 
 
 @pytest.mark.parametrize("what", TIMING)

@@ -193,6 +193,7 @@ def test_markup_in_a_runs_name_is_text(tmp_path: Path) -> None:
         (["nowhere"], "nowhere: is not a folder."),
         (["--status", "won"], "Known: faster, correct"),
         (["--since", "yesterday"], "For example: 7d"),
+        (["--since", "999999d"], "before the calendar begins"),
     ],
 )
 def test_a_mistake_is_one_clear_line(
@@ -204,10 +205,17 @@ def test_a_mistake_is_one_clear_line(
     assert told in err
 
 
-def test_an_evaluations_folder_and_a_single_run_can_be_named_too(runs: Path) -> None:
+def test_the_folder_above_and_a_single_run_can_be_named_too(runs: Path) -> None:
     assert len(list_runs([runs.parent])) == 8
     assert len(list_runs([runs / "20261120-193000-softmax-1a2b"])) == 1
     assert len(list_runs([runs, runs.parent])) == 8
+
+
+def test_the_runs_of_an_evaluation_lie_in_its_problems(tmp_path: Path) -> None:
+    for number, name in enumerate(("softmax", "gelu"), 1):
+        run = tmp_path / "problems" / f"{number:03d}-{name}" / "run"
+        finished(run, f"20261120-193000-{name}-1a2b", builders.a_win())
+    assert len(list_runs([tmp_path])) == 2
 
 
 def test_an_age_is_told_in_the_unit_that_says_something() -> None:

@@ -2,8 +2,10 @@
 
 from agents.brief import Plan
 from graph.record import Repair
-from graph.state import append_plans, append_refusals, append_repairs
+from graph.state import add_trials, append_plans, append_refusals, append_repairs
 from knowledge.pattern import Refusal
+from tests.graph import builders
+from tools.verdict import Trial, WrongOutput
 
 
 def plan(identity: str, title: str = "") -> Plan:
@@ -23,3 +25,14 @@ def test_a_refusal_repeated_in_a_later_round_is_stored_once() -> None:
 def test_a_failed_trial_has_one_repair() -> None:
     repair = Repair(failed_trial=1, action="sums in double")
     assert append_repairs((repair,), (repair,)) == (repair,)
+
+
+def trial(number: int, detail: str = "off by one") -> Trial:
+    return builders.trial(number, WrongOutput(detail=detail))
+
+
+def test_trials_stand_in_the_order_of_their_numbers_whenever_they_end() -> None:
+    stored = add_trials({}, {2: trial(2)})
+    stored = add_trials(stored, {3: trial(3)})
+    stored = add_trials(stored, {1: trial(1), 2: trial(2, "judged again")})
+    assert list(stored.values()) == [trial(1), trial(2), trial(3)]

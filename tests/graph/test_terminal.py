@@ -8,8 +8,12 @@ from rich.console import Console
 
 from agents.brief import Plan
 from graph.approval import Request
+from graph.drive import Terminal
+from graph.screen import Screen
 from graph.terminal import DEAF, ask
+from graph.workbench import Stopping
 from knowledge.pattern import Step
+from tests.graph import builders
 
 PLAN = Plan(
     id="p1",
@@ -75,3 +79,17 @@ def test_a_hint_for_the_playbook_is_said_to_fall_on_deaf_ears(typed: Any) -> Non
     assert DEAF in " ".join(shown.split())
     _, shown = typed("h", "rows are short", plan=PLAN.model_copy(update={"maker": "test:model"}))
     assert DEAF not in " ".join(shown.split())
+
+
+def test_the_end_of_the_input_stops_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ended(*prompt: object) -> str:
+        raise EOFError
+
+    monkeypatch.setattr("builtins.input", ended)
+    monkeypatch.setattr("graph.drive.check_terminal", lambda: None)
+    asked = Request(plan=PLAN, trials_left=3).model_dump(mode="json")
+    with (
+        Screen(builders.a_win().task, quiet=True) as screen,
+        pytest.raises(Stopping, match="the input ended"),
+    ):
+        Terminal(screen).answer(asked)

@@ -66,6 +66,7 @@ class MemoryJournal:
         self.exchanges: list[Exchange] = []
         self.unused: list[Exchange] = []
         self.admitted: list[tuple[str, int, int]] = []
+        self.released: list[bool] = []
         self._tokens = tokens
 
     def find(self, key: str) -> Exchange | None:
@@ -79,6 +80,11 @@ class MemoryJournal:
         if input_tokens + output_tokens > self._tokens:
             raise Spent("the budget of tokens is spent")
         self.admitted.append((model, input_tokens, output_tokens))
+
+    def release(self, *, billed: bool) -> None:
+        self.released.append(billed)
+        if billed:
+            self._tokens -= sum(self.admitted[-1][1:])
 
     def keep(self, exchange: Exchange) -> None:
         self.exchanges.append(exchange)

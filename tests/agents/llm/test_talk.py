@@ -128,6 +128,34 @@ def test_a_line_that_stays_broken_is_unreachable() -> None:
     assert journal.exchanges == []
 
 
+@pytest.mark.parametrize(
+    ("error", "billed"),
+    [
+        (httpx.ReadTimeout("no answer in time"), True),
+        (httpx.RemoteProtocolError("cut off"), True),
+        (httpx.ConnectTimeout("nobody there"), False),
+        (BROKEN, False),
+    ],
+)
+def test_an_attempt_that_the_server_may_have_answered_counts(
+    error: Exception, billed: bool
+) -> None:
+    journal = MemoryJournal()
+    line, _ = talk(error, says("fast"), journal=journal)
+    line.ask(ASKED, Offer(), "")
+    assert len(journal.admitted) == 2
+    assert journal.released == [billed]
+
+
+def test_a_call_is_not_tried_again_over_the_budget() -> None:
+    # An answer may take 1000 tokens, and each attempt may have had one.
+    late = httpx.ReadTimeout("no answer in time")
+    line, chat = talk(late, journal=MemoryJournal(tokens=2500))
+    with pytest.raises(Spent):
+        line.ask(ASKED, Offer(), "")
+    assert len(chat.asked) == 2
+
+
 def test_a_mistake_of_our_own_is_not_taken_for_weather() -> None:
     line, chat = talk(KeyError("ours"))
     with pytest.raises(KeyError):
@@ -219,8 +247,10 @@ def test_a_key_that_is_refused_parks_the_run_at_once_and_is_not_quoted() -> None
 
 
 def test_a_question_that_is_turned_down_fails_alone() -> None:
+    journal = MemoryJournal()
     with serving(_Server((400, {}))) as address, pytest.raises(Refused, match="as scripted"):
-        openai_talk(address, MemoryJournal(), []).ask(ASKED, Offer(), "")
+        openai_talk(address, journal, []).ask(ASKED, Offer(), "")
+    assert journal.released == [False]
 
 
 def test_a_server_that_takes_no_tools_is_asked_without_from_then_on() -> None:

@@ -11,6 +11,7 @@ from knowledge.store import Library
 from tests.agents.llm.scripted import brief, fenced, says
 from tests.graph import builders
 from tools.candidate import Candidate
+from tools.judge.client import JudgeDied
 from tools.verdict import BuildFailed, Correct, Profile, Verdict, WrongOutput
 
 MODULE = "class ModelNew:\n    pass\n"
@@ -40,6 +41,16 @@ class Bench:
 
     def profile(self, candidate: Candidate) -> Profile | None:
         return builders.profile(4.0)
+
+
+class DeadBench(Bench):
+    """Its judge has died, so that it can neither compile nor profile."""
+
+    def build(self, candidate: Candidate) -> BuildFailed | None:
+        raise JudgeDied("no memory")
+
+    def profile(self, candidate: Candidate) -> Profile | None:
+        raise JudgeDied("no memory")
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +91,15 @@ def test_metrics_are_those_that_were_chosen(library: Library) -> None:
         toolbox, says(fenced(MODULE), ("profile", {"metrics": ["page_faults", "bound"]}))
     )
     assert told.splitlines() == ["page_faults: 8192", "bound: memory"]
+
+
+def test_a_judge_that_dies_is_told_and_ends_no_turn(library: Library) -> None:
+    toolbox = Toolbox(brief(), library, DeadBench(), None, 8)
+    built, profiled = answers(
+        toolbox, says(fenced(MODULE), ("compile", {}), ("profile", {"metrics": ["bound"]}))
+    )
+    assert "says nothing of the candidate" in built
+    assert profiled.startswith("correct")
 
 
 def test_calls_over_the_cap_are_told_so_and_do_nothing(library: Library) -> None:
