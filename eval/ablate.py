@@ -18,17 +18,18 @@ import typer
 from rich.console import Console
 
 from eval.ablation import Ablation, load_ablation, markdown, save_ablation
+from eval.alike import require_alike
 from eval.one import Arrangement, run_problem
 from eval.options import AsJson, Limit, MemoryGib, Only, Overrides, Quiet, Suite
 from eval.problem import Problem
 from eval.process import Ended, Execute, free_memory
 from eval.provenance import provenance, versions
 from eval.results import FILE, Results, load, save
-from eval.run import BAD_INPUT, INTERRUPTED
+from eval.rows import BAD_INPUT, INTERRUPTED
 from eval.suite import choose, open_suite
-from eval.surroundings import LIBRARY, sigterm_interrupts
+from eval.surroundings import LIBRARY, held, sigterm_interrupts
 from eval.tables import in_words
-from eval.variant import VARIANTS, Variant, order_of, variants_named
+from eval.variant import VARIANTS, WHOLE, Variant, order_of, variants_named
 from graph.report.words import duration
 from knowledge.errors import BadInput
 
@@ -144,11 +145,12 @@ def main(  # noqa: PLR0913 - a command's options are its parameters
                 "memory_bytes": int(memory_gib * 2**30) if memory_gib else free_memory(),
             }
         )
-        ablation = _opened(fresh, out, resume)
-        if library is not None:
-            _copy_library(library, out, asked)
-        arrangement = Arrangement(out=out, memory_bytes=ablation.memory_bytes)
-        with sigterm_interrupts():
+        _make(out, resume)
+        with held(out), sigterm_interrupts():
+            ablation = _opened(fresh, out, resume)
+            if library is not None:
+                _copy_library(library, out, asked)
+            arrangement = Arrangement(out=out, memory_bytes=ablation.memory_bytes)
             ablation = ablate(ablation, problems, out, arrangement.execute(), tell)
     except BadInput as error:
         console.print(str(error), markup=False, highlight=False)
@@ -187,6 +189,22 @@ def _fresh(
     )
 
 
+def _make(out: Path, resume: bool) -> None:
+    """Make the folder, if it is to be a new one.
+
+    Raises:
+        BadInput: it can't be made, or there is nothing in it to go on with.
+    """
+    if resume:
+        if not (out / FILE).exists():
+            raise BadInput(f"--resume: {out}", "holds no ablation.", "Leave --resume out.")
+        return
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"--out {out}", f"cannot be made ({error.strerror}).") from error
+
+
 def _opened(fresh: Ablation, out: Path, resume: bool) -> Ablation:
     """The ablation in a folder with its rows so far, or a new one.
 
@@ -194,26 +212,19 @@ def _opened(fresh: Ablation, out: Path, resume: bool) -> Ablation:
         BadInput: the folder holds one and `--resume` was not given, or it is of other settings.
     """
     if not (out / FILE).exists():
-        if resume:
-            raise BadInput(f"--resume: {out}", "holds no ablation.", "Leave --resume out.")
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise BadInput(f"--out {out}", f"cannot be made ({error.strerror}).") from error
         return fresh
     if not resume:
         raise BadInput(
             f"--out {out}", "already holds results.", "Add --resume, or give another folder."
         )
     earlier = load_ablation(out)
-    if not earlier.is_like(fresh):
-        raise BadInput(
-            f"--resume: {out}", "was made with other problems or settings.", "Repeat its command."
-        )
-    # The variants' own files are written first, and so know at least as much as the one of all.
+    begun = earlier.results[WHOLE].provenance.commit
+    require_alike(out, earlier.differences(fresh), begun)
     for variant in earlier.variants:
-        if (out / variant.name / FILE).exists():
-            earlier = earlier.with_results(variant.name, load(out / variant.name))
+        # Written first, and so it knows at least as much as the one of all.
+        own = out / variant.name
+        found = load(own) if (own / FILE).exists() else earlier.results[variant.name]
+        earlier = earlier.with_results(variant.name, found.without_outages())
     return earlier
 
 

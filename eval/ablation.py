@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import Field
 from scipy import stats
 
+from eval.alike import differences
 from eval.pairs import Overall, compare, overall
 from eval.results import FILE, Results
 from eval.rows import Row, Skipped
@@ -20,7 +21,7 @@ from graph.report.words import percent
 from knowledge.errors import BadInput
 from knowledge.opgraph import Frozen
 
-SCHEMA, KIND = 1, "ablation"
+SCHEMA, KIND = 2, "ablation"
 TABLE = "results.md"
 
 
@@ -40,14 +41,11 @@ class Ablation(Frozen):
         """The same with a variant's results replaced."""
         return self.model_copy(update={"results": {**self.results, name: results}})
 
-    def is_like(self, other: "Ablation") -> bool:
-        """Whether both are of the same problems, variants and settings."""
-
-        def told(one: Ablation) -> tuple[object, ...]:
-            same = {name: (r.problems, r.overrides) for name, r in one.results.items()}
-            return one.variants, one.library, same
-
-        return told(self) == told(other)
+    def differences(self, fresh: "Ablation") -> list[str]:
+        """What keeps this one from going on as the other, in words."""
+        told = ["other --variants"] if self.variants != fresh.variants else []
+        told += ["another --library"] if self.library != fresh.library else []
+        return [*told, *differences(self.results[WHOLE], fresh.results[WHOLE])]
 
     @property
     def effects(self) -> tuple["Effect", ...]:

@@ -52,8 +52,11 @@ def export(folders: Sequence[Path], form: Form, out: Path, command: tuple[str, .
     """Write the file and its card, whole or not at all, and say what was counted.
 
     Raises:
-        BadInput: either is there already or can't be written, or nothing is fit for the form.
+        BadInput: either is there already or can't be written, as where `out` is a folder, or
+            nothing is fit for the form.
     """
+    if out.is_dir():
+        raise BadInput(f"--out {out}", "is a folder.", "Give the name of a file.")
     beside = out.with_suffix(".md")
     for path in (out, beside):
         if path.exists():

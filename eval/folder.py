@@ -18,9 +18,12 @@ from knowledge.errors import BadInput
 from tools.task import Task, parse_task
 
 _LEVEL = re.compile(r"(?:level|lvl|l)[\s_-]*(\d+)", re.IGNORECASE)
+# What an evaluation writes beside the task of each problem, from its start on.
+_OF_A_PROBLEM = frozenset({"footprint.log", "problem.log", "row.json"})
 _SUBJECTS = ("reference", "op", "module", "definition")
 # What is larger is data, whatever its name ends in.
 MOST_BYTES = 4 << 20
+TOO_LARGE = "too large to be a problem's text"
 # What a definition in flashinfer-bench's schema holds, among others.
 _DEFINITION = frozenset({"name", "axes", "inputs", "outputs", "reference"})
 
@@ -30,23 +33,24 @@ def from_folder(
 ) -> tuple[list[Problem], list[NotAProblem]]:
     """Every problem in a folder, in the order in which people count, and the files that are none.
 
-    Task files come first; a reference that one of them names is no problem of its own.
+    Task files come first; a reference or definition that one of them names is none of its own.
 
     Raises:
         BadInput: a task file that is no valid task, or an override that fits no task.
     """
     problems: list[Problem] = []
-    others: list[NotAProblem] = []
-    files = _files(folder)
+    files, written = _files(folder)
+    others = [_other(folder, one, "written by an evaluation or a run") for one in written]
     for file in files:
         if file.suffix in (".yaml", ".yml"):
             raw = _task_in(file)
-            if raw is None:
-                others.append(_other(folder, file, "not a task: names no reference, op or module"))
+            if isinstance(raw, str):
+                others.append(_other(folder, file, raw))
                 continue
             task = parse_task(raw, str(file), file.resolve().parent, overrides)
             problems.append(Problem(task, _labels(folder, file)))
-    spoken_for = {problem.task.reference for problem in problems}
+    tasks = [problem.task for problem in problems]
+    spoken_for = {task.reference for task in tasks} | {task.definition for task in tasks}
     for file in files:
         if file.suffix in (".yaml", ".yml") or file.resolve() in spoken_for:
             continue
@@ -84,20 +88,36 @@ def natural(text: str) -> list[tuple[int, int | str]]:
     return [(0, int(part)) if part.isdecimal() else (1, part) for part in parts if part]
 
 
-def _files(folder: Path) -> list[Path]:
-    """All files, but for hidden folders and what Python keeps."""
+def _files(folder: Path) -> tuple[list[Path], list[Path]]:
+    """All files, and the folders that we wrote; hidden ones and what Python keeps in neither."""
     found: list[Path] = []
+    written: list[Path] = []
     for home, folders, names in os.walk(folder):
+        if _is_ours(set(folders), set(names)) and Path(home) != folder:
+            written.append(Path(home))
+            folders.clear()
+            continue
         folders[:] = [name for name in folders if not name.startswith((".", "__pycache__"))]
         found += [Path(home) / name for name in names if not name.startswith(".")]
-    return sorted(found, key=lambda file: natural(file.relative_to(folder).as_posix()))
+
+    def place(path: Path) -> list[tuple[int, int | str]]:
+        return natural(path.relative_to(folder).as_posix())
+
+    return sorted(found, key=place), sorted(written, key=place)
+
+
+def _is_ours(folders: set[str], names: set[str]) -> bool:
+    """Whether a folder is an evaluation's, one of its problems', or a run's."""
+    if "task.yaml" in names:
+        return "trials" in folders or not names.isdisjoint(_OF_A_PROBLEM)
+    return "results.json" in names
 
 
 def _as_problem(folder: Path, file: Path) -> dict[str, Any] | str:
     """A file as a task, or why it is none."""
     try:
         if file.stat().st_size > MOST_BYTES:
-            return "too large to be a problem's text"
+            return TOO_LARGE
         match file.suffix:
             case ".py":
                 return _reference(folder, file)
@@ -174,28 +194,33 @@ def _workloads(definition: Path) -> Path | None:
     return next((one for one in beside if one.is_file()), None)
 
 
-def _task_in(file: Path) -> dict[str, Any] | None:
-    """What a YAML file says, if it means to be a task.
+def _task_in(file: Path) -> dict[str, Any] | str:
+    """What a YAML file says, if it means to be a task, or why it does not.
 
     Raises:
         BadInput: it names a subject like a task, and is not YAML.
     """
     try:
+        if file.stat().st_size > MOST_BYTES:
+            return TOO_LARGE
         text = file.read_text(encoding="utf-8")
-    except (OSError, ValueError):
-        return None
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    except ValueError:
+        return "not text in UTF-8"
     try:
         raw = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    # A date of month 0 is a ValueError.
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         if not re.search(rf"^({'|'.join(_SUBJECTS)}):", text, re.MULTILINE):
-            return None
+            return "not a task: not YAML that can be parsed"
         said = " ".join(str(error).split())[:160]
         raise BadInput(str(file), f"is not YAML ({said}).", "See examples/ for task files.") from (
             error
         )
     if isinstance(raw, dict) and any(key in raw for key in _SUBJECTS):
         return raw
-    return None
+    return "not a task: names no reference, op or module"
 
 
 def _labels(folder: Path, file: Path) -> Labels:

@@ -9,7 +9,7 @@ import json
 import sys
 import tempfile
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +21,8 @@ from knowledge.errors import BadInput
 from tools.candidate import Candidate
 from tools.facts import Roofline
 from tools.judge.client import Judge
+from tools.judge.combine import combined_baselines, combined_roofline
+from tools.judge.panel import Panel
 from tools.task import Task, device_of, load_task
 from tools.told import told_to_agents
 from tools.verdict import Correct, JudgeError, Timing, Verdict
@@ -33,12 +35,12 @@ class Judged:
     """The samples of one problem, as they are judged.
 
     Args:
-        judge: of that problem.
+        judge: of that problem, on all of its workloads.
         files: the samples.
         out: where each verdict is written as soon as it is known.
     """
 
-    def __init__(self, judge: Judge, files: list[Path], out: Path) -> None:
+    def __init__(self, judge: Judge | Panel, files: list[Path], out: Path) -> None:
         self._judge = judge
         self._files = files
         self._out = out
@@ -70,6 +72,9 @@ class Judged:
         """The names of those that work here; the roofline is found on the way."""
         with suppress(BadInput):
             baselines, self.roofline = self._judge.survey()
+            if isinstance(self._judge, Panel):
+                baselines = combined_baselines(self._judge.workloads)
+                self.roofline = combined_roofline(self._judge.workloads)
             return tuple(row.name for row in baselines.rows if row.median_ms is not None)
         return ()
 
@@ -120,6 +125,10 @@ class Judged:
         return rows
 
 
+def _judge_of(task: Task, scratch: Path) -> Judge | Panel:
+    return Panel(task, scratch, Judge) if len(task.workloads) > 1 else Judge(task, scratch)
+
+
 def _candidate(file: Path) -> Candidate:
     try:
         source = file.read_text(encoding="utf-8")
@@ -161,6 +170,15 @@ def document(
         },
         "candidate_ms": timing.candidate_ms if timing else None,
         "roofline_fraction": fraction,
+        "workloads": [
+            {
+                "name": one.name,
+                "baseline": (against := one.timing.against_best).baseline,
+                "speedup": against.speedup,
+                "interval": [against.low, against.high],
+            }
+            for one in (timing.workloads if timing else ())
+        ],
         "trials": len(files),
         "seconds": round(seconds, 1),
         "usage": {},
@@ -188,7 +206,7 @@ def run(
             tempfile.TemporaryDirectory(
                 prefix="judge-", dir=out, ignore_cleanup_errors=True
             ) as scratch,
-            Judge(task, Path(scratch)) as judge,
+            closing(_judge_of(task, Path(scratch))) as judge,
         ):
             cautions = judge.cautions()
             judged = Judged(judge, files, out)

@@ -15,7 +15,7 @@ from eval.one import folder_of
 from eval.page import write_page
 from eval.problem import Problem
 from eval.results import Results, save
-from eval.rows import ROW, Row
+from eval.rows import ROW, Row, is_outage
 from graph.folder import write_whole
 
 FILE = "row.json"
@@ -52,7 +52,8 @@ class Keeper:
 
 
 def with_kept_rows(results: Results, problems: Sequence[Problem], folder: Path) -> Results:
-    """The results of an evaluation that was stopped, with the rows that they had not yet."""
+    """What is known of a stopped evaluation: rows it had not yet told too, no row of an outage."""
+    results = results.without_outages()
     done = {row.name for row in results.rows}
     for problem in problems:
         if problem.task.name in done:
@@ -61,6 +62,6 @@ def with_kept_rows(results: Results, problems: Sequence[Problem], folder: Path) 
             row = ROW.validate_json((folder_of(problem, folder) / FILE).read_bytes())
         except (OSError, ValidationError):
             continue
-        if row.name == problem.task.name:
+        if row.name == problem.task.name and not is_outage(row):
             results = results.with_row(row)
     return results

@@ -24,15 +24,27 @@ def main(
 ) -> None:
     """Merge the results of a suite's shards. Exit code 0; 2 for bad input."""
     try:
-        whole = merge([load(path) for path in parts])
-        if (out / FILE).exists():
-            raise BadInput(f"--out {out}", "already holds results.", "Give another folder.")
-        out.mkdir(parents=True, exist_ok=True)
+        _write(merge([load(path) for path in parts]), out)
     except BadInput as error:
         sys.stderr.write(f"{error}\n")
         raise typer.Exit(BAD_INPUT) from error
-    save(whole, out)
-    write_page(whole, out)
+
+
+def _write(whole: Results, out: Path) -> None:
+    """Write the results and their page.
+
+    Raises:
+        BadInput: there are results already, or the folder can't be written.
+    """
+    try:
+        if (out / FILE).exists():
+            raise BadInput(f"--out {out}", "already holds results.", "Give another folder.")
+        out.mkdir(parents=True, exist_ok=True)
+        save(whole, out)
+        write_page(whole, out)
+    except OSError as error:
+        told = f"cannot be written ({error.strerror})."
+        raise BadInput(f"--out {out}", told, "Give another folder.") from error
 
 
 def merge(parts: list[Results]) -> Results:

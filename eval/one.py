@@ -123,7 +123,9 @@ def _command(task: Task, folder: Path, arrangement: Arrangement) -> tuple[list[s
     if arrangement.candidates is not None:
         samples = arrangement.candidates[task.name]
         command = [sys.executable, "-m", "eval.judged", file, *map(str, samples)]
-        return [*command, "--out", str(folder)], SLACK_S + SAMPLE_S * len(samples)
+        # Each workload has baselines of its own, and every kernel is judged on it.
+        seconds = (SLACK_S + SAMPLE_S * len(samples)) * max(1, len(task.workloads))
+        return [*command, "--out", str(folder)], seconds
     command = [sys.executable, "-m", "graph.run", file, "--json", "--out", str(folder / "run")]
     return command, task.budget.minutes * 60 + SLACK_S
 

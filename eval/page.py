@@ -35,6 +35,15 @@ class Cell(NamedTuple):
     link: str = ""
 
 
+class Columns(NamedTuple):
+    """Which columns the problems' table has, beside those that it always has."""
+
+    level: bool
+    family: bool
+    baselines: tuple[str, ...]
+    paid: bool
+
+
 class Card(NamedTuple):
     """A figure in large type."""
 
@@ -84,6 +93,7 @@ def render(results: Results, folder: Path) -> str:
     style = (HERE / "page.css").read_text(encoding="utf-8")
     script = (HERE / "sort.js").read_text(encoding="utf-8")
     dots, grid = plot(results.rows)
+    shown = columns(results.rows)
     return environment.get_template("page.html.j2").render(
         results=results,
         summary=results.summary,
@@ -94,8 +104,8 @@ def render(results: Results, folder: Path) -> str:
         dots=dots,
         grid=grid,
         size=(WIDTH, HEIGHT, MARGIN_LEFT),
-        headings=headings(results.rows),
-        rows=[cells(row, results.rows, folder) for row in results.rows],
+        headings=headings(shown),
+        rows=[cells(row, shown, folder) for row in results.rows],
         part_headings=PART_HEADINGS,
         parts=[
             (name, part_cells(part))
@@ -156,48 +166,57 @@ def cards(summary: Summary) -> list[Card]:
     return found
 
 
-def headings(rows: Sequence[Row]) -> list[str]:
-    """The columns of the problems' table."""
-    baselines = [f"over {baseline_name(name)}" for name in _baselines(rows)]
-    labels = ["level"] if any(row.labels.level is not None for row in rows) else []
-    labels += ["family"] if any(row.labels.family for row in rows) else []
-    ends = ["SOL", "of roofline", "trials", "time", *(["tokens", "USD"] if _paid(rows) else [])]
+def columns(rows: Sequence[Row]) -> Columns:
+    """The columns that some row has something for; of baselines the usual two first."""
+    finished = [row for row in rows if isinstance(row, Finished)]
+    named = dict.fromkeys(["eager", "compile"])
+    for row in finished:
+        named |= dict.fromkeys(row.document.baselines)
+    return Columns(
+        level=any(row.labels.level is not None for row in rows),
+        family=any(row.labels.family for row in rows),
+        baselines=tuple(named),
+        paid=any(row.document.tokens for row in finished),
+    )
+
+
+def headings(shown: Columns) -> list[str]:
+    """What stands above the problems' table."""
+    baselines = [f"over {baseline_name(name)}" for name in shown.baselines]
+    labels = ["level"] if shown.level else []
+    labels += ["family"] if shown.family else []
+    ends = ["SOL", "of roofline", "trials", "time", *(["tokens", "USD"] if shown.paid else [])]
     return ["problem", *labels, "result", "over the fastest", *baselines, *ends]
 
 
-def _paid(rows: Sequence[Row]) -> bool:
-    """Whether any problem took tokens."""
-    return any(isinstance(row, Finished) and row.document.tokens for row in rows)
-
-
-def cells(row: Row, rows: Sequence[Row], folder: Path) -> list[Cell]:
+def cells(row: Row, shown: Columns, folder: Path) -> list[Cell]:
     """A row under `headings`."""
-    shown = [Cell(row.name, row.name.lower(), number=False, link=_report_of(row, folder))]
-    if any(one.labels.level is not None for one in rows):
+    found = [Cell(row.name, row.name.lower(), number=False, link=_report_of(row, folder))]
+    if shown.level:
         level = row.labels.level
-        shown.append(Cell("" if level is None else str(level), "" if level is None else level))
-    if any(one.labels.family for one in rows):
-        shown.append(Cell(row.labels.family, row.labels.family, number=False))
+        found.append(Cell("" if level is None else str(level), "" if level is None else level))
+    if shown.family:
+        found.append(Cell(row.labels.family, row.labels.family, number=False))
     tone = "good" if _won(row) else ("plain" if is_correct(row) else "bad")
-    shown.append(Cell(in_brief(row), in_brief(row), number=False, tone=tone))
-    names = _baselines(rows)
+    found.append(Cell(in_brief(row), in_brief(row), number=False, tone=tone))
     if not isinstance(row, Finished):
-        unpaid = [Cell("")] * 2 if _paid(rows) else []
-        return [*shown, *[Cell("")] * (len(names) + 4), _duration(row.seconds), *unpaid]
+        unpaid = [Cell("")] * 2 if shown.paid else []
+        empty = [Cell("")] * (len(shown.baselines) + 4)
+        return [*found, *empty, _duration(row.seconds), *unpaid]
     document = row.document
-    shown.append(_against_best(row))
-    shown += [_speedup(_over(row, name)) for name in names]
+    found.append(_against_best(row))
+    found += [_speedup(_over(row, name)) for name in shown.baselines]
     fraction = document.roofline_fraction
-    shown += [
+    found += [
         Cell(_plain(row.sol), row.sol if row.sol is not None else ""),
         Cell(percent(fraction), fraction) if fraction is not None else Cell("–"),
         Cell(str(document.trials), document.trials),
         _duration(row.seconds),
     ]
-    if _paid(rows):
-        shown.append(Cell(f"{document.tokens:,}", document.tokens))
-        shown.append(Cell(f"{document.usd:.3f}", document.usd))
-    return shown
+    if shown.paid:
+        found.append(Cell(f"{document.tokens:,}", document.tokens))
+        found.append(Cell(f"{document.usd:.3f}", document.usd))
+    return found
 
 
 def _against_best(row: Finished) -> Cell:
@@ -215,15 +234,6 @@ def _over(row: Finished, name: str) -> float | None:
         return against.speedup
     told = {"eager": row.document.speedup.eager, "compile": row.document.speedup.compile}
     return told.get(name)
-
-
-def _baselines(rows: Sequence[Row]) -> list[str]:
-    """The names of all baselines of any row, the usual two first."""
-    named = dict.fromkeys(["eager", "compile"])
-    for row in rows:
-        if isinstance(row, Finished):
-            named |= dict.fromkeys(row.document.baselines)
-    return list(named)
 
 
 def _won(row: Row) -> bool:

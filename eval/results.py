@@ -8,14 +8,23 @@ from pydantic import Field
 
 from eval.problem import NotAProblem
 from eval.provenance import Provenance
-from eval.rows import Finished, Row
+from eval.rows import Finished, Row, is_outage
 from eval.score import Breakdown, Summary, break_down, summarize
 from graph.folder import write_whole
 from knowledge.errors import BadInput
 from knowledge.opgraph import Frozen
 
-SCHEMA = 3
+SCHEMA = 4
 FILE = "results.json"
+
+
+class Rules(Frozen):
+    """What a command says, beside the settings of tasks, that changes rows."""
+
+    scale_inputs: bool = False
+    memory: bool = False
+    memory_gib: float | None = None
+    wall_minutes: float | None = None
 
 
 class Results(Frozen):
@@ -31,6 +40,7 @@ class Results(Frozen):
     problems: tuple[str, ...] = Field(description="names of all problems, finished or not")
     shard: str = Field("", description="i/n, where these are one of n parts of the suite")
     candidates: str = Field("", description="the folder of kernels that were judged")
+    rules: Rules | None = Field(None, description="None in older results")
     provenance: Provenance = Provenance()
     others: tuple[NotAProblem, ...] = Field(
         (), description="files of the suite's folder that are no problem"
@@ -60,6 +70,11 @@ class Results(Frozen):
         place = {name: number for number, name in enumerate(self.problems)}
         rows = sorted((*self.rows, row), key=lambda one: place.get(one.name, len(place)))
         return self.model_copy(update={"rows": tuple(rows)})
+
+    def without_outages(self) -> "Results":
+        """These results without rows that say nothing of their problems, to run those again."""
+        rows = tuple(row for row in self.rows if not is_outage(row))
+        return self.model_copy(update={"rows": rows})
 
     @property
     def left(self) -> int:

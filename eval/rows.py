@@ -14,8 +14,10 @@ from knowledge.opgraph import Frozen
 from tools.estimate import Scaled
 from tools.facts import CONSTANT, is_blind
 
-BAD_INPUT = 2
+BAD_INPUT, INTERRUPTED = 2, 130
 ENDED_WELL = (0, 3, 4)
+# Reasons that lie in a model's provider or a machine, and say nothing of the problem.
+OUTAGES = ("parked", "lost")
 # Baselines, the first torch.compile and the confirmation come on top of a task's own budget.
 SLACK_S = 300.0
 ERROR_LIMIT = 2000
@@ -134,14 +136,25 @@ class Finished(Frozen):
 
 
 class Broken(Frozen):
-    """A problem whose run did not come to its end, or that nobody had a kernel for."""
+    """A problem whose run did not come to its end, or that nobody had a kernel for.
+
+    `parked` is a run that stopped where it can go on, since its model could not be reached or
+    somebody interrupted it; `lost` is one whose machines died.
+    """
 
     kind: Literal["broken"] = "broken"
     name: str
     labels: Labels = Labels()
     seconds: float
     reason: Literal[
-        "bad_input", "crashed", "timed_out", "out_of_memory", "flooded", "no_candidate", "lost"
+        "bad_input",
+        "crashed",
+        "timed_out",
+        "out_of_memory",
+        "flooded",
+        "no_candidate",
+        "parked",
+        "lost",
     ]
     error: str
     scaled: tuple[Scaled, ...] = ()
@@ -163,6 +176,11 @@ Row = Annotated[Finished | Broken | Skipped, Field(discriminator="kind")]
 ROW: TypeAdapter[Row] = TypeAdapter(Row)
 
 
+def is_outage(row: Row) -> bool:
+    """Whether a row says nothing of its problem, which is to be run again."""
+    return isinstance(row, Broken) and row.reason in OUTAGES
+
+
 def row_from(name: str, ended: Ended) -> Row:
     """What a problem's process told, as a row; an answer that can't be read is a crash."""
     if ended.code is None:
@@ -176,6 +194,8 @@ def row_from(name: str, ended: Ended) -> Row:
         return Broken(name=name, seconds=ended.seconds, reason=reason, error=error)
     if ended.code == BAD_INPUT:
         return Broken(name=name, seconds=ended.seconds, reason="bad_input", error=_tail(ended.log))
+    if ended.code == INTERRUPTED:
+        return Broken(name=name, seconds=ended.seconds, reason="parked", error=_tail(ended.log))
     if ended.code in ENDED_WELL:
         try:
             document = Document.model_validate_json(ended.output)

@@ -17,6 +17,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from eval.alike import differences, require_alike
 from eval.candidates import match_candidates
 from eval.executor import Executor, Here
 from eval.fleet import require_ray
@@ -27,16 +28,16 @@ from eval.problem import Problem
 from eval.process import free_memory
 from eval.progress import Screen, Watcher
 from eval.provenance import provenance, versions
-from eval.results import FILE, Results, load
-from eval.rows import Skipped
+from eval.results import FILE, Results, Rules, load
+from eval.rows import BAD_INPUT, INTERRUPTED, Skipped, is_outage
 from eval.score import has_own_kernel
 from eval.suite import Where, choose, open_suite, shard_of
-from eval.surroundings import LIBRARY, sigterm_interrupts, without_memory
+from eval.surroundings import LIBRARY, held, sigterm_interrupts, without_memory
 from eval.tables import parts_table, rows_table, summary_text
 from knowledge.errors import BadInput
 
 DEFAULT_OUT = Path("runs/eval")
-NOT_ALL_CORRECT, BAD_INPUT, INTERRUPTED = 1, 2, 130
+NOT_ALL_CORRECT = 1
 OTHERS_SHOWN = 5
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -99,7 +100,11 @@ def main(  # noqa: PLR0913 - a command's options are its parameters
     memory_gib: MemoryGib = None,
     wall_minutes: Annotated[
         float | None,
-        typer.Option("--wall-minutes", min=0.1, help="for one problem; its budget and 5 more"),
+        typer.Option(
+            "--wall-minutes",
+            min=0.1,
+            help="for one problem; its budget and 5 more, or 5 and 2 a candidate",
+        ),
     ] = None,
     executor: Annotated[
         str | None, typer.Option("--executor", help="local or ray: this machine, or a cluster")
@@ -148,13 +153,18 @@ def main(  # noqa: PLR0913 - a command's options are its parameters
             problems=tuple(problem.task.name for problem in problems),
             shard=shard or "",
             candidates=str(candidates) if candidates is not None else "",
+            rules=Rules(
+                scale_inputs=scale_inputs,
+                memory=memory,
+                memory_gib=memory_gib,
+                wall_minutes=wall_minutes,
+            ),
             provenance=provenance(tuple(sys.argv[1:])),
             others=found.others,
             unmatched=matched.unmatched if matched is not None else (),
         )
         where = _where(found.where, executor, address, beside)
-        results, folder = _open_results(fresh, problems, out, resume)
-        _tell_of_others(results, tell)
+        folder = _folder_of(fresh, out, resume)
         if not memory:
             problems = without_memory(problems)
             # Of pages alone; the problems' processes inherit it.
@@ -166,23 +176,24 @@ def main(  # noqa: PLR0913 - a command's options are its parameters
             wall_s=wall_minutes * 60 if wall_minutes is not None else None,
             candidates=matched.candidates if matched is not None else None,
         )
-        with (
-            sigterm_interrupts(),
-            _executor(where, arrangement, memory=memory, tell=tell) as runs,
-            Screen(console, results, quiet=quiet) as screen,
-        ):
-            results = evaluate(results, problems, runs, folder, screen)
+        with held(folder):
+            results = _open_results(fresh, problems, folder, resume)
+            _tell_of_others(results, tell)
+            with (
+                sigterm_interrupts(),
+                _executor(where, arrangement, memory=memory, tell=tell) as runs,
+                # Once more, since Ray puts a handler of its own in the place of ours.
+                sigterm_interrupts(),
+                Screen(console, results, quiet=quiet) as screen,
+            ):
+                results = evaluate(results, problems, runs, folder, screen)
     except BadInput as error:
         tell(str(error))
         raise typer.Exit(BAD_INPUT) from error
     except KeyboardInterrupt as stop:
         tell("interrupted; go on with the same command and --out DIR --resume")
         raise typer.Exit(INTERRUPTED) from stop
-    if not quiet:
-        Console(stderr=True).print(rows_table(results))
-        if results.breakdown.named:
-            Console(stderr=True).print(parts_table(results))
-        tell(f"{summary_text(results.summary)}\nresults: {folder / FILE}")
+    _show(results, folder, tell, quiet=quiet)
     if as_json:
         sys.stdout.write(json.dumps(results.document(), indent=2) + "\n")
     if require_correct and (lacking := _lacking(results)):
@@ -226,6 +237,17 @@ def _executor(
             raise BadInput("--executor ray", f"{error}.", mend) from error
 
 
+def _show(results: Results, folder: Path, tell: Callable[[str], None], *, quiet: bool) -> None:
+    """The tables, and what is left to be run again."""
+    if not quiet:
+        Console(stderr=True).print(rows_table(results))
+        if results.breakdown.named:
+            Console(stderr=True).print(parts_table(results))
+        tell(f"{summary_text(results.summary)}\nresults: {folder / FILE}")
+    if outages := [row.name for row in results.rows if is_outage(row)]:
+        tell(f"parked or lost, and run again with --out {folder} --resume: {', '.join(outages)}")
+
+
 def _lacking(results: Results) -> list[str]:
     """The problems without a correct kernel; a baseline in a kernel's place is none."""
     judged = [row for row in results.rows if not isinstance(row, Skipped)]
@@ -241,34 +263,36 @@ def _tell_of_others(results: Results, tell: Callable[[str], None]) -> None:
             tell(f"{what}: {more} more files, listed in {FILE}")
 
 
-def _open_results(
-    fresh: Results, problems: list[Problem], out: Path | None, resume: bool
-) -> tuple[Results, Path]:
+def _folder_of(fresh: Results, out: Path | None, resume: bool) -> Path:
+    """The evaluation's folder, made if it is a new one."""
     if resume:
         if out is None:
             raise BadInput(
                 "--resume", "needs --out.", "Give the folder of the evaluation to go on with."
             )
-        earlier = load(out)
-        same = ("overrides", "problems", "shard", "candidates")
-        if any(getattr(earlier, key) != getattr(fresh, key) for key in same):
-            raise BadInput(
-                f"--resume: {out}",
-                "was made with other problems or settings.",
-                "Repeat its command.",
-            )
-        return with_kept_rows(earlier, problems, out), out
+        if not (out / FILE).exists():
+            raise BadInput(f"--resume: {out}", "holds no results.", "Leave --resume out.")
+        return out
     stamp = datetime.fromisoformat(fresh.started).strftime("%Y%m%d-%H%M%S")
     folder = out or DEFAULT_OUT / f"{stamp}-{Path(fresh.suite).resolve().stem}"
-    if (folder / FILE).exists():
-        raise BadInput(
-            f"--out {folder}", "already holds results.", "Add --resume, or give another folder."
-        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BadInput(f"--out {folder}", f"cannot be made ({error.strerror}).") from error
-    return fresh, folder
+    return folder
+
+
+def _open_results(fresh: Results, problems: list[Problem], folder: Path, resume: bool) -> Results:
+    """The results in a folder, if the evaluation is to go on with them, or new ones."""
+    if resume:
+        earlier = load(folder)
+        require_alike(folder, differences(earlier, fresh), earlier.provenance.commit)
+        return with_kept_rows(earlier, problems, folder)
+    if (folder / FILE).exists():
+        raise BadInput(
+            f"--out {folder}", "already holds results.", "Add --resume, or give another folder."
+        )
+    return fresh
 
 
 if __name__ == "__main__":

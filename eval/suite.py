@@ -133,7 +133,8 @@ def _from_file(path: Path, overrides: tuple[str, ...]) -> tuple[list[Problem], W
         entries = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise BadInput(str(path), f"cannot be read ({error.strerror}).", EXPECTED) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    # A date of month 0 is a ValueError.
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise BadInput(
             str(path), f"is not YAML ({' '.join(str(error).split())[:160]}).", EXPECTED
         ) from error

@@ -1,10 +1,13 @@
-"""What an evaluation sees to around its problems: their library, and how it is stopped."""
+"""What an evaluation sees to: its folder, its problems' library, and how it is stopped."""
 
+import fcntl
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from eval.problem import Problem
+from knowledge.errors import BadInput
 
 # Names the folder of the library; problems' processes inherit it.
 LIBRARY = "KERNELWRIGHT_LIBRARY"
@@ -24,6 +27,27 @@ def without_memory(problems: Sequence[Problem]) -> list[Problem]:
         )
         for problem in problems
     ]
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keep other evaluations out of a folder; the system lets go of it with this process.
+
+    Raises:
+        BadInput: another one works in it, or nobody can.
+    """
+    where = f"--out {folder}"
+    try:
+        lock = (folder / "lock").open("w")
+    except OSError as error:
+        raise BadInput(where, f"cannot be written to ({error.strerror}).") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            mend = "Wait for its end, or give another folder."
+            raise BadInput(where, "is being worked on by another evaluation.", mend) from None
+        yield
 
 
 @contextmanager

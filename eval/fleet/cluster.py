@@ -2,7 +2,8 @@
 
 One Ray task is one problem, whole: its baselines are so timed where its kernels are. It holds its
 share of a lane (`eval.fleet.lanes`) and one core from start to end. The row comes back with the
-problem's folder; whatever a lost machine had at work is given to another.
+problem's folder; whatever a lost machine had at work is given to another, and a machine on which
+problems die one after another (`eval.fleet.trust`) is given no more.
 """
 
 import logging
@@ -13,14 +14,15 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import ray
-from ray.exceptions import GetTimeoutError, RayError, RayTaskError
+from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from eval.fleet.lanes import GPU, PREFIX, lanes_here, lanes_of
 from eval.fleet.parcel import unwrap_answer, wrap
+from eval.fleet.trust import DEATHS, Trust
 from eval.one import Arrangement, folder_of
 from eval.problem import Problem
 from eval.provenance import PROJECT
@@ -36,6 +38,11 @@ PROBE_S = 120.0
 PATIENCE_S = 600.0
 # Problems that wait in Ray's own queue for each that is at work, so that no machine waits for us.
 AHEAD = 2
+# The label by which Ray knows a machine.
+NODE_ID = "ray.io/node-id"
+
+# What a machine does with a parcel, to give the answer.
+Unit = Callable[[bytes], bytes]
 
 
 class FleetLost(Exception):
@@ -46,14 +53,31 @@ class UnitDied(Exception):
     """A problem's process on a machine ended without an answer: it was killed."""
 
 
+class _Landed(NamedTuple):
+    """What came of a try, and on which machine: an answer, or none and how it ended."""
+
+    answer: bytes
+    machine: str = ""
+    told: str = ""
+
+
 @dataclass
 class _Flight:
-    """A problem on its way."""
+    """A problem on its way.
+
+    Args:
+        problem: as the suite has it.
+        lanes: that it must hold.
+        died_on: machines where a try of it died.
+        avoided: machines that this try is not given to.
+    """
 
     problem: Problem
     lanes: tuple[str, ...]
     tried: int = 0
     began: float = field(default_factory=time.monotonic)
+    died_on: set[str] = field(default_factory=set)
+    avoided: frozenset[str] = frozenset()
 
 
 class Cluster:
@@ -65,7 +89,7 @@ class Cluster:
         beside: problems that share a device. They take turns at timing (`tools.judge.turns`).
         memory: use, and add to, what each machine's own library has learned.
         tell: is given a line when something is lost.
-        unit: what a machine does with a parcel, to give the answer.
+        unit: is run on a machine for each problem.
 
     Raises:
         BadInput: no cluster there, or one whose machines can't be used.
@@ -79,7 +103,7 @@ class Cluster:
         beside: int = 1,
         memory: bool = False,
         tell: Callable[[str], None] = lambda text: None,
-        unit: Callable[[bytes], bytes] | None = None,
+        unit: Unit | None = None,
     ) -> None:
         self._arrangement = arrangement
         self._beside = beside
@@ -87,7 +111,8 @@ class Cluster:
         self._tell = tell
         self._judge = judge_digest()
         # What is lost is tried again by us, who can say so.
-        self._unit = ray.remote(max_retries=0)(unit or unit_at_node)
+        self._unit = ray.remote(max_retries=0)(_telling_where(unit or unit_at_node))
+        self._trust = Trust()
         self._alone_since: float | None = None
         self._join(address)
         try:
@@ -175,6 +200,10 @@ class Cluster:
                 landed = _landed(list(flying))
                 if not landed:
                     self._see_that_somebody_can(list(flying.values()))
+                    for ref in self._stranded(flying):
+                        ray.cancel(ref, force=True)
+                        waiting.append(flying.pop(ref))
+                        waiting[-1].tried -= 1
                 for ref in landed:
                     flight = flying.pop(ref)
                     row = self._land(ref, flight)
@@ -200,31 +229,76 @@ class Cluster:
         if GPU in flight.lanes:
             # So that Ray shows the problem one GPU and no other.
             needs["num_gpus"] = share
+        flight.avoided = self._avoided(flight)
+        if flight.avoided:
+            needs["label_selector"] = {NODE_ID: f"!in({', '.join(sorted(flight.avoided))})"}
         return self._unit.options(**needs).remote(parcel)
 
     def _land(self, ref: Any, flight: _Flight) -> Row | None:
         """A problem's row; None where it was lost and is to be tried again."""
         problem = flight.problem
         try:
-            answer = ray.get(ref)
+            landed: _Landed = ray.get(ref)
         except RayError as error:
-            if isinstance(error, RayTaskError) and not isinstance(error.cause, UnitDied):
-                raise
-            told = " ".join(str(error).split())[:300]
-            self._tell(f"{problem.task.name}: lost with its machine or process ({told})")
-            if flight.tried < TRIES:
-                return None
-            return Broken(
-                name=problem.task.name,
-                labels=problem.labels,
-                seconds=time.monotonic() - flight.began,
-                reason="lost",
-                error=f"whatever ran it was lost {TRIES} times; the last time: {told}",
+            landed = _Landed(b"", told=str(error))
+        if landed.answer:
+            self._trust.answered(landed.machine)
+            return unwrap_answer(landed.answer, folder_of(problem, self._arrangement.out))
+        # What went wrong stands last, also in a traceback.
+        told = " ".join(landed.told.split())[-300:]
+        self._tell(f"{problem.task.name}: lost with its machine or process ({told})")
+        if landed.machine:
+            self._note_death(landed.machine, flight)
+        if flight.tried < TRIES:
+            return None
+        return Broken(
+            name=problem.task.name,
+            labels=problem.labels,
+            seconds=time.monotonic() - flight.began,
+            reason="lost",
+            error=f"whatever ran it was lost {TRIES} times; the last time: {told}",
+        )
+
+    def _note_death(self, machine: str, flight: _Flight) -> None:
+        flight.died_on.add(machine)
+        if self._trust.died(machine, flight.problem.task.name):
+            nodes = ray.nodes()  # type: ignore[no-untyped-call]
+            named = {one["NodeID"]: one["NodeManagerAddress"] for one in nodes}
+            self._tell(
+                f"machine {named.get(machine, machine)} is given no more problems: {DEATHS} of them"
+                " died on it one after another"
             )
-        return unwrap_answer(answer, folder_of(problem, self._arrangement.out))
+
+    def _avoided(self, flight: _Flight) -> frozenset[str]:
+        """Machines that were given up and, if any other can take it, those that it died on."""
+        avoided = self._trust.given_up
+        if flight.died_on and _takers(flight, self._machines()) - flight.died_on:
+            avoided = avoided | flight.died_on
+        return frozenset(avoided)
+
+    def _stranded(self, flying: dict[Any, _Flight]) -> list[Any]:
+        """Problems kept from all machines that are left, since the one they waited for is gone."""
+        kept = [(ref, flight) for ref, flight in flying.items() if flight.avoided]
+        machines = self._machines() if kept else {}
+        found = [(ref, flight, _takers(flight, machines)) for ref, flight in kept]
+        return [ref for ref, flight, takers in found if takers and takers <= flight.avoided]
+
+    def _machines(self) -> dict[str, dict[str, float]]:
+        """The lanes of each machine that is alive and not given up, by its id."""
+        return {
+            one["NodeID"]: _lanes_in(one["Resources"])
+            for one in ray.nodes()  # type: ignore[no-untyped-call]
+            if one["Alive"] and one["NodeID"] not in self._trust.given_up
+        }
 
     def _offered(self) -> dict[str, float]:
-        return _lanes_in(ray.cluster_resources())  # type: ignore[no-untyped-call]
+        if not self._trust.given_up:
+            return _lanes_in(ray.cluster_resources())  # type: ignore[no-untyped-call]
+        offered: dict[str, float] = {}
+        for lanes in self._machines().values():
+            for name, count in lanes.items():
+                offered[name] = offered.get(name, 0.0) + count
+        return offered
 
     def _room(self) -> int:
         """How many problems may be on their way."""
@@ -259,6 +333,28 @@ def _landed(refs: list[Any]) -> list[Any]:
 
 def _lanes_in(resources: dict[str, float]) -> dict[str, float]:
     return {name: count for name, count in resources.items() if name.startswith(PREFIX)}
+
+
+def _takers(flight: _Flight, machines: dict[str, dict[str, float]]) -> set[str]:
+    """The machines that offer all lanes of a problem."""
+    return {
+        machine
+        for machine, lanes in machines.items()
+        if all(lane in lanes for lane in flight.lanes)
+    }
+
+
+def _telling_where(unit: Unit) -> Callable[[bytes], _Landed]:
+    """The same, on a machine that says which one it is, also of a try that died on it."""
+
+    def landed(parcel: bytes) -> _Landed:
+        machine = ray.get_runtime_context().get_node_id()
+        try:
+            return _Landed(unit(parcel), machine)
+        except (UnitDied, OSError) as error:
+            return _Landed(b"", machine, str(error))
+
+    return landed
 
 
 def unit_at_node(parcel: bytes) -> bytes:

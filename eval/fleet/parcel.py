@@ -7,6 +7,7 @@ elsewhere must be on the machines already.
 
 import io
 import json
+import shutil
 import tarfile
 from collections.abc import Callable, Mapping
 from copy import deepcopy
@@ -67,7 +68,11 @@ def wrap(problem: Problem, arrangement: Arrangement, **rest: Any) -> bytes:
     candidates = None
     if arrangement.candidates is not None:
         samples = arrangement.candidates.get(problem.task.name, ())
-        mine = tuple(Path(taken("candidates", str(path))) for path in samples)
+        # Files may share a name, and the folder's may say which sample one is.
+        mine = tuple(
+            Path(taken(f"candidates/{place}/{path.parent.name}", str(path)))
+            for place, path in enumerate(samples)
+        )
         candidates = {problem.task.name: mine}
     order = Order(
         task=task,
@@ -122,7 +127,9 @@ def wrap_answer(row: Row, folder: Path) -> bytes:
 
 def unwrap_answer(answer: bytes, folder: Path) -> Row:
     """The row of an answer, whose files are laid into `folder`; paths name the place they have."""
-    folder.mkdir(parents=True, exist_ok=True)
+    # Left by an earlier try.
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     # As a stream, whose first file is the row: going back would decompress it all once more.
     with tarfile.open(fileobj=io.BytesIO(answer), mode="r|*") as tar:
         members = iter(tar)

@@ -16,6 +16,7 @@ from eval.ablation import Ablation, effect_of, load_ablation, markdown
 from eval.process import Ended
 from eval.results import Results
 from eval.rows import Finished, Row
+from eval.surroundings import held
 from eval.variant import VARIANTS, order_of, variants_named
 from knowledge.errors import BadInput
 from tests.eval.test_score import broken, finished
@@ -58,6 +59,8 @@ class Machine:
     def __init__(self) -> None:
         self.ran: list[tuple[str, str, str]] = []
         self.stop_after = 10_000
+        # The problem and the variant whose model can't be reached.
+        self.parked = ("", "")
 
     def __call__(self, command: list[str], deadline_s: float, log: Path) -> Ended:
         if "tools.footprint" in command:
@@ -67,6 +70,8 @@ class Machine:
         task = yaml.safe_load(Path(command[3]).read_text())
         without = ",".join(task.get("without", ())) or task.get("strategy", "")
         self.ran.append((task["name"], without, os.environ["KERNELWRIGHT_LIBRARY"]))
+        if self.parked == (task["name"], without):
+            return Ended(130, "", "parked: no answer", 30.0)
         document = builders.a_win().document()
         if "debugger" in without:
             document |= {"status": "failed"}
@@ -138,6 +143,37 @@ def test_what_was_interrupted_goes_on_where_it_stopped(suite: Path, machine: Mac
     assert document["kind"] == "ablation"
     assert document["effects"][0]["variant"] == "greedy"
     assert len(document["results"]["greedy"]["rows"]) == 3
+
+
+def test_an_ablation_is_worked_on_by_one_process_and_one_judge(
+    suite: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = suite.parent / "out"
+    given = ("--out", str(out), "--variants", "greedy")
+    out.mkdir()
+    with held(out):
+        code, said = ablate(suite, *given)
+        assert (code, len(said.splitlines())) == (2, 1)
+        assert "is being worked on by another evaluation" in said
+    machine.stop_after = 4
+    assert ablate(suite, *given)[0] == 130
+    monkeypatch.setattr("eval.provenance.judge_digest", lambda: "of another judge")
+    code, said = ablate(suite, *given, "--resume")
+    assert (code, len(said.splitlines())) == (2, 1)
+    assert "was made with another judge. Go on with" in said
+    assert len(machine.ran) == 4
+
+
+def test_what_an_outage_ended_is_run_again_in_its_variant(suite: Path, machine: Machine) -> None:
+    given = ("--out", str(suite.parent / "out"), "--variants", "greedy")
+    machine.parked = ("two", "greedy")
+    assert ablate(suite, *given)[0] == 0
+    machine.parked = ("", "")
+    code, said = ablate(suite, *given, "--resume", "--json")
+    assert code == 0, said
+    assert [ran[:2] for ran in machine.ran[6:]] == [("two", "greedy")]
+    found = load_ablation(suite.parent / "out").results["greedy"]
+    assert [row.kind for row in found.rows] == ["finished"] * 3
 
 
 def test_each_variant_begins_with_its_copy_of_a_library(suite: Path, machine: Machine) -> None:

@@ -278,6 +278,14 @@ def test_a_file_that_is_there_is_not_written_over(tmp_path: Path) -> None:
     assert (tmp_path / "x.md").read_text() == "mine"
 
 
+@pytest.mark.parametrize("out", [".", "..", "/"])
+def test_a_folder_in_the_place_of_the_file_is_one_clear_line(out: str, tmp_path: Path) -> None:
+    run = a_run(tmp_path / "run", each_its_own(builders.a_win()))
+    done = CliRunner().invoke(app, [str(run), "--as", "rl", "--out", out])
+    assert done.exit_code == 2
+    assert done.output == f"--out {out}: is a folder. Give the name of a file.\n"
+
+
 def test_runs_are_found_at_any_depth_each_once(tmp_path: Path) -> None:
     run = a_run(tmp_path / "problems" / "001-x" / "run" / "id", builders.a_win())
     assert run_folders([tmp_path, run]) == [run]

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from eval.folder import natural
+from eval.folder import MOST_BYTES, natural
 from eval.suite import Suite, open_suite
 from knowledge.errors import BadInput
 
@@ -59,6 +59,9 @@ def test_the_folder_itself_may_be_a_level_and_others_are_families(tmp_path: Path
         ("config.yaml", "logging: true\n", "not a task"),
         ("list.yml", "- a\n", "not a task"),
         ("broken.yaml", "a: [\n", "not a task"),
+        ("dated.yaml", "date: 0000-00-00\n", "not a task"),
+        ("deep.yaml", "[" * 5000, "not a task"),
+        ("large.yaml", "reference: op.py\n#" + "." * MOST_BYTES, "too large"),
         ("data.json", "[1, 2]", "not a definition"),
         ("half.json", "{", "not JSON that can be parsed"),
     ],
@@ -104,13 +107,40 @@ def test_hidden_folders_and_caches_are_not_looked_into(tmp_path: Path) -> None:
     assert (names(suite), suite.others) == (["op"], ())
 
 
+def test_what_evaluations_and_runs_wrote_into_the_folder_is_no_problem_and_is_said(
+    tmp_path: Path,
+) -> None:
+    task = "reference: reference.py\n"
+    put(tmp_path, **{
+        "op.py": REFERENCE,
+        "runs/20261129-op/task.yaml": task, "runs/20261129-op/trials/1/kernel.py": "",
+        "runs/20261129-op/best/reference.py": REFERENCE,
+        "runs/eval/core/results.json": "{}", "runs/eval/core/problems/001-op/task.yaml": task,
+        "runs/eval/core/problems/001-op/reference.py": REFERENCE,
+    })  # fmt: skip
+    suite = open_suite(tmp_path)
+    assert names(suite) == ["op"]
+    assert [one.file for one in suite.others] == ["runs/20261129-op", "runs/eval/core"]
+    assert "written by an evaluation" in suite.others[0].reason
+
+
+def test_a_folder_may_hold_its_own_results(tmp_path: Path) -> None:
+    put(tmp_path, **{
+        "op.py": REFERENCE, "results.json": "{}", "results.html": "",
+        "problems/001-op/task.yaml": "reference: reference.py\n",
+        "problems/001-op/reference.py": REFERENCE, "problems/001-op/problem.log": "",
+    })  # fmt: skip
+    assert names(open_suite(tmp_path)) == ["op"]
+
+
 def test_a_task_file_that_is_wrong_is_a_mistake_and_not_passed_over(tmp_path: Path) -> None:
     put(tmp_path, **{"op.py": REFERENCE, "task.yaml": "reference: op.py\nbuget: {}\n"})
     with pytest.raises(BadInput, match="budget"):
         open_suite(tmp_path)
-    put(tmp_path, **{"task.yaml": "reference: op.py\n  bad: [\n"})
-    with pytest.raises(BadInput, match="is not YAML"):
-        open_suite(tmp_path)
+    for wrong in ("  bad: [\n", "date: 0000-00-00\n"):
+        put(tmp_path, **{"task.yaml": f"reference: op.py\n{wrong}"})
+        with pytest.raises(BadInput, match="is not YAML"):
+            open_suite(tmp_path)
 
 
 def test_a_folder_without_problems_says_what_it_holds_instead(tmp_path: Path) -> None:
@@ -141,6 +171,9 @@ def test_a_definition_is_a_problem_with_its_workloads(tmp_path: Path) -> None:
     })  # fmt: skip
     suite = open_suite(tmp_path)
     assert set(names(suite)) == {"op", "rmsnorm_h4096"}
+    told = "definition: definitions/rmsnorm/rmsnorm_h4096.json\n"
+    put(tmp_path, **{"norm.yaml": f"{told}workloads: workloads/rmsnorm/rmsnorm_h4096.jsonl\n"})
+    assert set(names(open_suite(tmp_path))) == {"op", "norm"}
     (defined,) = (one.task for one in suite.problems if one.task.name == "rmsnorm_h4096")
     assert [one.name for one in defined.workloads] == ["w2", "w8"]
     reasons = {one.file: one.reason for one in suite.others}

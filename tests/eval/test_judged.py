@@ -1,6 +1,7 @@
 """Other people's kernels through the real judge: one problem, several samples."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -93,3 +94,29 @@ def test_a_kernel_for_no_problem_is_said(judged: tuple[dict[str, object], str, P
     assert document["unmatched"][0]["file"] == "level_9_problem_9.py"  # type: ignore[index]
     assert (out / "results.html").is_file()
     assert len(list((out / "problems").glob("*/samples/*/verdict.json"))) == 3
+
+
+def test_a_kernel_is_right_only_if_it_is_right_on_every_workload(tmp_path: Path) -> None:
+    reference = REFERENCE.replace("def get_inputs", "ROWS = 64\n\n\ndef get_inputs")
+    (tmp_path / "op.py").write_text(reference.replace("256, 512", "ROWS, 512"))
+    (tmp_path / "suite.yaml").write_text(
+        "- name: op\n  reference: op.py\n  target: cpu\n"
+        "  workloads: [{name: short, ROWS: 64}, {name: long, ROWS: 4096}]\n"
+    )
+    kernels = tmp_path / "kernels"
+    kernels.mkdir()
+    bodies = ("return torch.relu(x) * self.scale * (x.shape[0] < 2000)", BODIES[2])
+    for number, body in enumerate(bodies):
+        (kernels / f"op_sample_{number}.py").write_text(KERNEL.format(body=body))
+    given = [str(tmp_path / "suite.yaml"), "--candidates", str(kernels)]
+    result = CliRunner().invoke(app, [*given, "--out", str(tmp_path / "out"), "--json"])
+    assert result.exit_code == 0, result.stderr
+    document = json.loads(result.stdout)["rows"][0]["document"]
+    wrong, right = document["samples"]
+    assert wrong["verdict"] == "wrong_output"
+    assert "rejected on the workload long" in wrong["labels"]
+    assert right["verdict"] == "correct"
+    assert [one["name"] for one in document["workloads"]] == ["short", "long"]
+    mean = math.sqrt(math.prod(one["speedup"] for one in document["workloads"]))
+    assert document["speedup"]["best_baseline"] == pytest.approx(mean)
+    assert document["roofline_fraction"] > 0

@@ -11,7 +11,7 @@ from eval.process import Ended
 from eval.rows import Broken, Finished, Skipped
 from tests.eval.test_run import WIN, Script, ended
 from tools.estimate import Estimate, Footprint, Scaled
-from tools.task import Task
+from tools.task import Task, parse_task
 
 GIB = 1 << 30
 SMALL = Footprint(inputs=GIB >> 6, weights=0, outputs=GIB >> 6, working=0)
@@ -118,3 +118,22 @@ def test_what_a_stopped_evaluation_left_of_a_problem_is_cleared(
     left.mkdir(parents=True)
     run_problem(problem, Arrangement(tmp_path / "out", look_first=False), Script(ended(0, WIN)))
     assert not left.exists()
+
+
+def test_every_workload_of_a_problem_has_time_for_all_candidates(tmp_path: Path) -> None:
+    (tmp_path / "op.py").write_text(
+        "import torch\n\nBATCH = 64\n\n\nclass Model(torch.nn.Module):\n    pass\n\n\n"
+        "def get_inputs():\n    return [torch.randn(BATCH)]\n"
+    )
+    raw = {"name": "op", "reference": "op.py", "target": "cpu"}
+    sizes = [{"name": "small", "BATCH": 8}, {"name": "large", "BATCH": 64}]
+    deadlines = []
+    for more in ({}, {"workloads": sizes}):
+        task = parse_task(raw | more, "t", tmp_path)
+        script = Script(ended(3, WIN))
+        given = Arrangement(
+            tmp_path / "o", look_first=False, candidates={"op": (tmp_path / "a.py",)}
+        )
+        run_problem(Problem(task), given, script)
+        deadlines += script.deadlines
+    assert deadlines[1] == 2 * deadlines[0]

@@ -2,12 +2,14 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from eval.merge import app as merge_app
 from eval.merge import merge
-from eval.page import cells, headings, plot, render
+from eval.page import cells, columns, headings, plot, render
 from eval.problem import Labels, NotAProblem
 from eval.provenance import provenance
-from eval.results import Results
+from eval.results import Results, save
 from eval.rows import Row, Skipped
 from knowledge.errors import BadInput
 from tests.eval.test_score import broken, finished, timed
@@ -96,12 +98,12 @@ def test_an_evaluation_without_a_row_has_a_page_too(tmp_path: Path) -> None:
 
 
 def test_the_columns_are_those_that_some_row_has() -> None:
-    plain = headings([finished("x", "faster", 2.0)])
+    plain = headings(columns([finished("x", "faster", 2.0)]))
     assert "level" not in plain
     assert plain[2:5] == ["over the fastest", "over eager", "over torch.compile"]
     tuned = timed(4.0, 1.0, **{"eager": 3.0, "max-autotune": 1.0})
-    assert "over torch.compile, tuned" in headings([tuned])
-    assert "level" in headings(ROWS)
+    assert "over torch.compile, tuned" in headings(columns([tuned]))
+    assert "level" in headings(columns(ROWS))
 
 
 def test_every_row_has_a_cell_under_every_heading(tmp_path: Path) -> None:
@@ -109,9 +111,10 @@ def test_every_row_has_a_cell_under_every_heading(tmp_path: Path) -> None:
     document = row.document.model_copy(update={"usage": {"tokens": 1200, "usd": 0.5}})
     paid = row.model_copy(update={"document": document})
     for rows in (ROWS, (*ROWS, paid)):
-        heads = headings(rows)
+        shown = columns(rows)
+        heads = headings(shown)
         assert ("tokens" in heads) == (paid in rows)
-        assert {len(cells(one, rows, tmp_path)) for one in rows} == {len(heads)}
+        assert {len(cells(one, shown, tmp_path)) for one in rows} == {len(heads)}
 
 
 def test_dots_lie_in_order_and_within_the_plot() -> None:
@@ -133,3 +136,23 @@ def test_shards_become_one_result_again() -> None:
         merge([parts[0], parts[0]])
     with pytest.raises(BadInput, match="other settings"):
         merge([parts[0], parts[1].model_copy(update={"overrides": ()})])
+
+
+@pytest.mark.parametrize(
+    ("out", "complaint"),
+    [
+        ("part", "already holds results"),
+        ("part/results.json", "cannot be written"),
+        ("part/results.json/whole", "cannot be written"),
+    ],
+)
+def test_a_place_that_takes_no_results_is_one_clear_line(
+    tmp_path: Path, out: str, complaint: str
+) -> None:
+    part = tmp_path / "part"
+    part.mkdir()
+    save(results(*ROWS), part)
+    done = CliRunner().invoke(merge_app, [str(part), "--out", str(tmp_path / out)])
+    assert done.exit_code == 2
+    assert complaint in done.stderr
+    assert len(done.stderr.splitlines()) == 1

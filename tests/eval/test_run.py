@@ -16,6 +16,7 @@ from eval.results import FILE, SCHEMA, Results, load
 from eval.rows import Broken, Finished, Row, row_from
 from eval.run import app
 from eval.run import evaluate as evaluate_with
+from eval.surroundings import held
 from eval.tables import parts_table, rows_table, summary_text
 from tests.graph import builders
 from tools.task import Task
@@ -127,6 +128,11 @@ def test_a_problem_is_given_its_own_budget_and_slack(
         (ended(2, "", "x.yaml: target: is unknown."), "bad_input", "is unknown"),
         (ended(1, "", "Traceback ..."), "crashed", "exit 1"),
         (ended(-11, "", ""), "crashed", "exit -11"),
+        (
+            ended(130, "", "parked: no answer from the model; go on with: ..."),
+            "parked",
+            "no answer",
+        ),
         (ended(0, "not json"), "crashed", "without a readable document"),
         (ended(0, '{"status": "splendid"}'), "crashed", "without a readable document"),
         (ended(None, "", "compiling"), "timed_out", "compiling"),
@@ -194,6 +200,97 @@ def test_a_folder_with_results_is_never_overwritten(
         assert result.exit_code == 2
         assert complaint in result.stderr
     assert (tmp_path / FILE).read_text() == before
+
+
+class Machine:
+    """Stands where processes are started, under the command: answers for each problem by name."""
+
+    def __init__(self, answers: dict[str, Ended]) -> None:
+        self.answers = answers
+        self.ran: list[str] = []
+
+    def __call__(self, command: list[str], deadline_s: float, log: Path) -> Ended:
+        if "tools.footprint" in command:
+            return ended(1, "", "not known")
+        name = Path(command[command.index("graph.run") + 1]).parent.name.partition("-")[2]
+        self.ran.append(name)
+        return self.answers[name]
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
+    found = Machine({name: ended(0, WIN) for name in ("one", "two")})
+    monkeypatch.setattr(Arrangement, "execute", lambda _: found)
+    # Set by the command, and taken back by this.
+    monkeypatch.setenv("KERNELWRIGHT_LIBRARY", "mine")
+    return found
+
+
+def evaluated(folder: Path, *options: str) -> tuple[int, str]:
+    """The command over two problems, with `folder / "out"`."""
+    (folder / "op.py").write_text("class Model:\n    pass\n")
+    suite = folder / "suite.yaml"
+    suite.write_text("".join(f"- {{name: {name}, reference: op.py}}\n" for name in ("one", "two")))
+    arguments = [str(suite), "--out", str(folder / "out"), "--quiet", *options]
+    done = CliRunner().invoke(app, arguments)
+    return done.exit_code, done.stderr
+
+
+@pytest.mark.parametrize("reason", ["parked", "lost"])
+def test_what_an_outage_ended_is_run_again_by_resume_and_nothing_else_is(
+    machine: Machine, tmp_path: Path, reason: str
+) -> None:
+    machine.answers |= {"one": ended(1, "", "Traceback"), "two": ended(130, "", "parked: gone")}
+    code, told = evaluated(tmp_path)
+    assert code == 0
+    assert "run again" in told
+    file = next((tmp_path / "out").glob("problems/*-two/row.json"))
+    for text in (file, tmp_path / "out" / FILE):
+        text.write_text(text.read_text().replace('"reason": "parked"', f'"reason": "{reason}"'))
+    rows = load(tmp_path / "out").rows
+    assert [isinstance(row, Broken) and row.reason for row in rows] == ["crashed", reason]
+    machine.answers["two"] = ended(0, WIN)
+    assert evaluated(tmp_path, "--resume") == (0, "")
+    assert machine.ran == ["one", "two", "two"]
+    assert [row.kind for row in load(tmp_path / "out").rows] == ["broken", "finished"]
+
+
+def refused(told: tuple[int, str], complaint: str) -> bool:
+    """Whether it was refused, with one line that says so."""
+    code, said = told
+    return code == 2 and complaint in said and len(said.strip().splitlines()) == 1
+
+
+def test_an_evaluation_goes_on_only_by_the_judge_and_options_it_was_begun_with(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = ("--wall-minutes", "3")
+    assert evaluated(tmp_path, *begun) == (0, "")
+    again = ("--resume", *begun)
+    for more, complaint in (
+        (("--scale-inputs",), "another --scale-inputs."),
+        (("--memory",), "another --memory."),
+        (("--memory-gib", "4"), "another --memory-gib."),
+        (("--wall-minutes", "4"), "another --wall-minutes."),
+        (("--set", "pages=huge", "--limit", "1"), "other problems, another --set."),
+    ):
+        assert refused(evaluated(tmp_path, *again, *more), complaint)
+    assert evaluated(tmp_path, *again) == (0, "")
+    monkeypatch.setattr("eval.provenance.judge_digest", lambda: "of another judge")
+    assert refused(evaluated(tmp_path, *again), "another judge. Go on with")
+    assert machine.ran == ["one", "two"]
+
+
+def test_two_evaluations_never_work_in_one_folder(machine: Machine, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    with held(out):
+        assert refused(evaluated(tmp_path), "is being worked on by another evaluation")
+    assert not (out / FILE).exists()
+    assert evaluated(tmp_path) == (0, "")
+    with held(out):
+        assert refused(evaluated(tmp_path, "--resume"), "is being worked on")
+    assert machine.ran == ["one", "two"]
 
 
 def test_the_table_and_the_summary_name_every_problem(

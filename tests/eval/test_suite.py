@@ -50,6 +50,15 @@ def test_settings_reach_every_problem(folder: Path) -> None:
     assert {(task.pages, task.budget.trials) for task in tasks} == {("huge", 3)}
 
 
+@pytest.mark.parametrize("text", ["- a: [\n", "- date: 0000-00-00\n", "[" * 5000])
+def test_a_suite_that_yaml_cannot_read_is_one_clear_line(folder: Path, text: str) -> None:
+    file = folder / "suite.yaml"
+    file.write_text(text)
+    with pytest.raises(BadInput, match="is not YAML") as raised:
+        open_suite(file)
+    assert "\n" not in str(raised.value)
+
+
 @pytest.mark.parametrize(
     ("entries", "complaint"),
     [

@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,8 +14,12 @@ import psutil
 import pytest
 import yaml
 
+from eval.fleet.parcel import unwrap, wrap_answer
+from eval.one import Arrangement
+from eval.problem import Problem
 from eval.results import Results, load
 from eval.rows import Broken, Finished
+from tools.task import InputSpec, Task
 
 pytestmark = [
     pytest.mark.slow,
@@ -182,3 +188,109 @@ def test_a_device_that_no_machine_has_and_a_cluster_without_lanes_are_bad_input(
     cluster.add_node(num_cpus=1, resources={"lane:cpu": 1.0}, include_dashboard=False)
     cluster.wait_for_nodes()
     assert "offers lane:cuda" in refused("--set", "target=cuda")
+
+
+def test_a_machine_on_which_problems_die_is_given_no_more_and_costs_no_problem(
+    cluster: Any, tmp_path: Path
+) -> None:
+    from eval.fleet.cluster import Cluster, UnitDied  # noqa: PLC0415 - loading Ray takes seconds
+
+    bad = joined(cluster, "bad").node_id
+    joined(cluster, "good")
+    cluster.wait_for_nodes()
+
+    def unit(parcel: bytes) -> bytes:
+        import ray  # noqa: PLC0415 - on the machine
+
+        if ray.get_runtime_context().get_node_id() == bad:
+            raise UnitDied("exit 1: no space left on device")
+        with tempfile.TemporaryDirectory() as home:
+            name = unwrap(parcel, Path(home))[1].task.name
+        if name == "odd":
+            raise ZeroDivisionError("nobody expects this")
+        time.sleep(0.3)
+        row = Broken(name=name, seconds=0.3, reason="bad_input", error="it was run")
+        return wrap_answer(row, Path("/nowhere"))
+
+    inputs = (InputSpec(shape=(2,)),)
+    problems = [
+        Problem(Task(name=name, op="torch.relu", inputs=inputs, target="cpu"), number=number)
+        for number, name in enumerate(("a", "b", "c", "odd", "d", "e"), 1)
+    ]
+    told: list[str] = []
+    with Cluster(
+        Arrangement(tmp_path / "out"), cluster.address, tell=told.append, unit=unit
+    ) as fleet:
+        rows = {row.name: row for _, row in fleet.rows(problems, lambda problem: None)}
+    reasons = {name: row.reason for name, row in rows.items() if isinstance(row, Broken)}
+    assert reasons == {problem.task.name: "bad_input" for problem in problems} | {"odd": "lost"}
+    odd = rows["odd"]
+    assert isinstance(odd, Broken)
+    assert "nobody expects this" in odd.error
+    assert len([line for line in told if "is given no more problems" in line]) == 1
+    assert any("no space left on device" in line for line in told)
+
+
+def test_a_problem_that_died_is_taken_back_where_the_only_other_machine_is_gone(
+    cluster: Any, tmp_path: Path
+) -> None:
+    from eval.fleet.cluster import Cluster, UnitDied  # noqa: PLC0415 - loading Ray takes seconds
+
+    joined(cluster, "first")
+    other = joined(cluster, "other")
+    cluster.wait_for_nodes()
+    mark, held = tmp_path / "tried", tmp_path / "held"
+    other_id = other.node_id
+
+    def unit(parcel: bytes) -> bytes:
+        import ray  # noqa: PLC0415 - on the machine
+
+        with tempfile.TemporaryDirectory() as home:
+            name = unwrap(parcel, Path(home))[1].task.name
+        if ray.get_runtime_context().get_node_id() == other_id:
+            held.touch()
+            time.sleep(600)
+        while not held.exists():
+            time.sleep(0.05)
+        if not mark.exists():
+            mark.touch()
+            raise UnitDied("exit 1: once")
+        return wrap_answer(
+            Broken(name=name, seconds=0.3, reason="bad_input", error="it was run"), Path("/nowhere")
+        )
+
+    inputs = (InputSpec(shape=(2,)),)
+    problems = [
+        Problem(Task(name=name, op="torch.relu", inputs=inputs, target="cpu"), number=number)
+        for number, name in enumerate(("a", "b"), 1)
+    ]
+
+    def tell(line: str) -> None:
+        if "exit 1: once" in line:
+            # While its next try waits for the other machine.
+            threading.Timer(3.0, cluster.remove_node, (other,), {"allow_graceful": False}).start()
+
+    with Cluster(Arrangement(tmp_path / "out"), cluster.address, tell=tell, unit=unit) as fleet:
+        rows = [row for _, row in fleet.rows(problems, lambda problem: None)]
+    assert {row.name for row in rows} == {"a", "b"}
+    assert {row.reason for row in rows if isinstance(row, Broken)} == {"bad_input"}
+
+
+def test_sigterm_interrupts_an_evaluation_on_a_fleet(cluster: Any, tmp_path: Path) -> None:
+    joined(cluster, "one")
+    cluster.wait_for_nodes()
+    suite = suite_of(tmp_path, {"held": HELD.format(folder=str(tmp_path)) + OP})
+    fleet = ["--executor", "ray", "--address", cluster.address]
+    evaluation = subprocess.Popen(
+        command(suite, tmp_path / "out", *fleet),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    held = waited_for(tmp_path, evaluation)
+    evaluation.terminate()
+    _, said = evaluation.communicate(timeout=120)
+    assert evaluation.returncode == 130
+    assert "interrupted; go on with" in said
+    psutil.wait_procs([held], timeout=60)
+    assert not held.is_running()

@@ -1,5 +1,8 @@
 from pathlib import Path
 
+import pytest
+
+from eval.candidates import sample_number
 from eval.fleet.parcel import unwrap, unwrap_answer, wrap, wrap_answer
 from eval.one import Arrangement, folder_of
 from eval.problem import Labels, Problem
@@ -36,12 +39,15 @@ def test_a_reference_brings_the_modules_beside_it_and_theirs(tmp_path: Path) -> 
     assert sent == {"op.py", "scale.py", "more.py", "parts/__init__.py", "parts/deep.py"}
 
 
-def test_other_peoples_kernels_and_tensors_in_files_go_along(tmp_path: Path) -> None:
+@pytest.mark.parametrize("named", ["op_sample_{}.py", "op/sample_{}/kernel.py"])
+def test_other_peoples_kernels_go_along_each_with_its_own_text_and_number(
+    tmp_path: Path, named: str
+) -> None:
     (tmp_path / "op.py").write_text("class Model: pass\n")
     kernels = []
-    for number in range(2):
-        kernel = tmp_path / "kernels" / f"op_sample_{number}.py"
-        kernel.parent.mkdir(exist_ok=True)
+    for number in (3, 4):
+        kernel = tmp_path / "kernels" / named.format(number)
+        kernel.parent.mkdir(exist_ok=True, parents=True)
         kernel.write_text(f"N = {number}\n")
         kernels.append(kernel)
     task = parse_task({"name": "op", "reference": "op.py"}, "t", tmp_path)
@@ -50,7 +56,9 @@ def test_other_peoples_kernels_and_tensors_in_files_go_along(tmp_path: Path) -> 
     there.mkdir()
     _, _, arrangement = unwrap(wrap(Problem(task), given, **REST), there)
     assert arrangement.candidates is not None
-    assert [path.read_text() for path in arrangement.candidates["op"]] == ["N = 0\n", "N = 1\n"]
+    sent = arrangement.candidates["op"]
+    assert [path.read_text() for path in sent] == ["N = 3\n", "N = 4\n"]
+    assert [sample_number(path, 0) for path in sent] == [3, 4]
 
 
 def test_a_definition_comes_with_its_tensors(tmp_path: Path) -> None:
@@ -82,7 +90,9 @@ def test_an_answer_is_the_row_and_its_files_with_paths_that_hold_here(tmp_path: 
     row = Broken(name="op", seconds=1.0, reason="crashed", error=f"see {there}/run")
     here = folder_of(Problem(parse_task({"name": "op", "op": "torch.sin", "inputs": [
         {"shape": [2]}]}, "t", tmp_path), number=1), tmp_path / "here")  # fmt: skip
+    (here / "run" / "of-an-earlier-try").mkdir(parents=True)
     found = unwrap_answer(wrap_answer(row, there), here)
+    assert not (here / "run" / "of-an-earlier-try").exists()
     assert isinstance(found, Broken)
     assert found.error == f"see {here}/run"
     assert (here / "run" / "report.html").read_text() == "told"
