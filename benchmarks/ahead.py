@@ -159,7 +159,7 @@ def _span(values: Sequence[float], unit: str = "") -> str:
 
 
 def run(
-    tasks: Annotated[list[Path] | None, typer.Argument(help="the five examples by default")] = None,
+    tasks: Annotated[list[Path] | None, typer.Argument(help="all in examples/ by default")] = None,
     device: Annotated[
         list[str] | None, typer.Option(help="a device to compile for; A100, H100, B200 by default")
     ] = None,

@@ -293,7 +293,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(required=True)
     one = commands.add_parser("run", help="tests, cheats and problems on this machine's GPU")
     one.add_argument("--part", default="1/1", help="for example 2/3: every third step")
-    one.add_argument("--minutes", type=float, default=9.5, help="begin nothing more after these")
+    one.add_argument("--minutes", type=float, default=9.5, help="end within these")
     one.add_argument("--out", type=Path, help="the results file; gone on with if it is there")
     one.add_argument("--prepared", type=Path, help="what `prepare` wrote")
     one.add_argument("--only", nargs="*", default=[], help="these problems alone, and no tests")
