@@ -53,7 +53,7 @@ def freedom(program: Program) -> tuple[bool, bool]:
 def _windows(program: Program) -> set[float]:
     """Numbers of windows and shifts, which may have been computed from the sizes of an image."""
     calls = [node for node in program.graph.calls if node.target.startswith(_WINDOWED)]
-    return {number for node in calls for number in _flat([*node.args[1:]])}
+    return {number for node in calls for number in _flat(list(node.args[1:]))}
 
 
 def _averages_cells(program: Program) -> bool:

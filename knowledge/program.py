@@ -4,7 +4,7 @@ Patterns turn one `Program` into the next; `knowledge.emit` prints the last one 
 Plain data: no tensor library, and nothing here runs anything.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from typing import Any, Literal
 
@@ -125,10 +125,16 @@ class Program(Frozen):
         """For each call that a kernel computes, that kernel."""
         return {name: kernel for kernel in self.kernels for name in kernel.nodes}
 
-    def comes_into_being(self, ref: Ref) -> bool:
-        """Whether a value is there to be read: not where its kernel keeps it in registers."""
-        kernel = self.kernel_of.get(ref.ref)
-        return kernel is None or any(written.ref == ref for written in kernel.writes)
+    def can_take(self, nodes: Iterable[str], reads: Iterable[Ref]) -> bool:
+        """Whether a kernel may compute these calls from these values.
+
+        Not where another computes one of the calls, or keeps one of the values to itself.
+        """
+        makers = self.kernel_of
+        made = [(ref, makers[ref.ref]) for ref in reads if ref.ref in makers]
+        return makers.keys().isdisjoint(nodes) and all(
+            any(written.ref == ref for written in kernel.writes) for ref, kernel in made
+        )
 
     @property
     def library_calls(self) -> tuple[Node, ...]:

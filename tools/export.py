@@ -182,13 +182,14 @@ def _loaded(variable: str, module: str, text: str) -> str:
 
 def is_as_given(source: str, reference: str) -> bool:
     """Whether a candidate is the reference itself, but for names, or that under torch.compile."""
-    given, made = _class_of(reference, "Model"), _class_of(source, "ModelNew")
+    ours, theirs = ast.parse(source), ast.parse(reference)
+    given, made = _class_of(theirs, "Model"), _class_of(ours, "ModelNew")
     if given is None or made is None:
         return False
     bases = [base.id for base in made.bases if isinstance(base, ast.Name)]
-    inner = _class_of(source, bases[0]) if len(bases) == 1 else None
+    inner = _class_of(ours, bases[0]) if len(bases) == 1 else None
     plain = [_body(one) for one in (made, inner) if one is not None]
-    return _body(given) in plain and _mean_the_same(ast.parse(source), ast.parse(reference))
+    return _body(given) in plain and _mean_the_same(ours, theirs)
 
 
 def _mean_the_same(source: ast.Module, reference: ast.Module) -> bool:
@@ -205,17 +206,19 @@ def _bindings(module: ast.Module) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {"": []}
     for statement in module.body:
         match statement:
-            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
-                pairs = [(name, ast.dump(statement))]
-            case ast.ClassDef(name=name):
+            case (
+                ast.FunctionDef(name=name)
+                | ast.AsyncFunctionDef(name=name)
+                | ast.ClassDef(name=name)
+                | ast.Assign(targets=[ast.Name(id=name)])
+                | ast.AnnAssign(target=ast.Name(id=name))
+            ):
                 pairs = [(name, ast.dump(statement))]
             case ast.Import(names=names) | ast.ImportFrom(names=names):
                 of = getattr(statement, "module", None)
                 pairs = [
                     (one.asname or one.name.split(".")[0], f"{of}.{one.name}") for one in names
                 ]
-            case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
-                pairs = [(name, ast.dump(statement))]
             case ast.Expr(value=ast.Constant()):
                 pairs = []
             case _:
@@ -225,8 +228,8 @@ def _bindings(module: ast.Module) -> dict[str, list[str]]:
     return found
 
 
-def _class_of(source: str, name: str) -> ast.ClassDef | None:
-    for statement in ast.parse(source).body:
+def _class_of(module: ast.Module, name: str) -> ast.ClassDef | None:
+    for statement in module.body:
         if isinstance(statement, ast.ClassDef) and statement.name == name:
             return statement
     return None

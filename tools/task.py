@@ -38,7 +38,8 @@ MOST_WORKLOADS = 16
 class Tolerance(Section):
     """How far from the float64 oracle an element may be; the architecture page says why so.
 
-    An element passes if |y - y64| <= max(yardstick * |y_ref - y64|, epsilons * eps(dtype) * scale).
+    An element passes if |y - y64| <= max(yardstick * |y_ref - y64|, epsilons * eps(dtype) * scale),
+    in half precision with float32's epsilon, and no less than 2 of its own.
     """
 
     yardstick: float = Field(4.0, gt=0, description="multiple of the reference's own worst error")

@@ -4,9 +4,8 @@ A value lives on some axes of the domain; its level is the number of row reducti
 every level is one sweep over the row. Plain data; `knowledge.loops.cpp` prints it.
 """
 
-import math
 from dataclasses import dataclass, field, replace
-from math import prod
+from math import isfinite, prod
 from typing import Literal
 
 from knowledge.loops.scalars import SCALARS
@@ -232,7 +231,7 @@ class Builder:
             number = bool(number)
         elif kind != "int64_t":
             number = float(number)
-        elif math.isfinite(number):
+        elif isfinite(number):
             number = int(number)
         return self.add(Value(op="constant", args=(), type=kind, stage="unit", number=number))
 

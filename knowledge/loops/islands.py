@@ -9,6 +9,7 @@ import knowledge.loops.movement
 import knowledge.loops.normalisations
 import knowledge.loops.padding
 import knowledge.loops.pointwise
+import knowledge.loops.quotients
 import knowledge.loops.reductions  # noqa: F401 - these fill the table of operators
 from knowledge.loops.form import Loop
 from knowledge.loops.lower import lower

@@ -78,7 +78,7 @@ SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 TANH_GELU, CUBIC_GELU = math.sqrt(2 / math.pi), 0.044715
 
 
-def _known(x: Expression) -> float | int | bool | None:
+def known(x: Expression) -> float | int | bool | None:
     """The number that an argument is; None for a tensor."""
     value = x.build.values[x.value]
     return value.number if value.op == "constant" else None
@@ -90,7 +90,7 @@ def _number(x: Expression) -> float | int | bool:
     Raises:
         Refused: it is a tensor.
     """
-    number = _known(x)
+    number = known(x)
     if number is None:
         raise Refused("a parameter of the operator is a tensor")
     return number
@@ -98,21 +98,19 @@ def _number(x: Expression) -> float | int | bool:
 
 def _scaled(x: Expression, factor: Expression) -> Expression:
     """`x * factor`, without the multiplication where the factor is the number 1."""
-    return x if _known(factor) == 1 else x * factor
+    return x if known(factor) == 1 else x * factor
 
 
 # What `vector_pow` is made for.
 MODERATE_EXPONENT = 64
-# And `vector_fmod`.
-SMALLEST_DIVISOR = 2.0**-16
 
 
 def _power(x: Expression, exponent: Expression) -> Expression:
     """X to a power: by multiplication for small whole exponents, and by square roots for halves."""
-    known = _known(exponent)
-    if known is None:
+    given = known(exponent)
+    if given is None:
         return x.call("pow", exponent)
-    number = float(known)
+    number = float(given)
     if exponent.type == "float":
         x = x.floating()
     if number == 0.5:
@@ -128,59 +126,6 @@ def _power(x: Expression, exponent: Expression) -> Expression:
     for _ in range(int(number) - 1):
         half = half * x
     return half
-
-
-def _are_whole(x: Expression, y: Expression) -> bool:
-    """Whether both are whole numbers, of which one divides the other.
-
-    Raises:
-        Refused: the divisor may be 0, which ends a process where torch raises.
-    """
-    whole = x.type in ("int64_t", "bool") and y.type in ("int64_t", "bool")
-    if whole and not _known(y):
-        raise Refused("whole numbers are divided by what may be 0")
-    return whole
-
-
-def _floor_divide(x: Expression, y: Expression) -> Expression:
-    """The quotient rounded down, by way of the remainder, which is NaN for infinite x."""
-    if _are_whole(x, y):
-        return x.to("int64_t").call("floor_int", y)
-    if (size := _known(y)) and math.isfinite(size):
-        return ((x - _remainder(x, y)) / y).call("round")
-    rest = _fmod(x, y)
-    quotient = (x - rest) / y
-    down = _crosses(rest, y).choose(quotient - 1.0, quotient).call("round")
-    return y.call("eq", 0.0).choose(x / y, down)
-
-
-def _crosses(rest: Expression, y: Expression) -> Expression:
-    """Whether a remainder has another sign than the divisor."""
-    return (rest < 0.0).call("xor", y < 0.0).call("and", rest.call("ne", 0.0))
-
-
-def _truncated(x: Expression, y: Expression) -> Expression:
-    """The quotient without its fraction."""
-    return x.to("int64_t").call("trunc_int", y) if _are_whole(x, y) else (x / y).call("trunc")
-
-
-def _fmod(x: Expression, y: Expression) -> Expression:
-    """What is left of x, with x's sign."""
-    if _are_whole(x, y):
-        return x - _truncated(x, y) * y
-    size = _known(y)
-    usual = size is not None and SMALLEST_DIVISOR <= abs(size) < math.inf
-    return x.call("fmod_by" if usual and x.type in ("float", "double") else "fmod", y)
-
-
-def _remainder(x: Expression, y: Expression) -> Expression:
-    """What is left of x, with y's sign. By fmod, which is exact however large the quotient is."""
-    if _are_whole(x, y):
-        return x - _floor_divide(x, y) * y
-    rest = _fmod(x, y)
-    if size := _known(y):
-        return (rest < 0.0 if size > 0 else rest > 0.0).choose(rest + y, rest)
-    return _crosses(rest, y).choose(rest + y, rest)
 
 
 def _elu(x: Expression, alpha: Expression, scale: Expression, slope: Expression) -> Expression:
@@ -218,9 +163,6 @@ register("maximum", "self, other", lambda x, y: x.maximum(y))
 register("minimum", "self, other", lambda x, y: x.minimum(y))
 register("pow pow_", "self, exponent", _power)
 register("square", "self", lambda x: x * x)
-register("floor_divide", "self, other", _floor_divide)
-register("remainder", "self, other", _remainder)
-register("fmod", "self, other", _fmod)
 register("atan2", "self, other", lambda x, y: x.call("atan2", y))
 register("frac", "self", lambda x: x - x.call("trunc"))
 register("relu relu_", "self", lambda x: x.maximum(0))
@@ -287,18 +229,6 @@ def _round(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
     if arguments["decimals"] != 0:
         raise Refused("rounding to decimals")
     return compute(k, node, [arguments["self"]], _rounding("round"))
-
-
-@operator("div div_ divide true_divide", "self, other, rounding_mode=None", result_shape)
-def _div(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
-    mode = arguments["rounding_mode"]
-
-    def formula(x: Expression, y: Expression) -> Expression:
-        if mode == "floor":
-            return _floor_divide(x, y)
-        return _truncated(x, y) if mode == "trunc" else x / y
-
-    return compute(k, node, [arguments["self"], arguments["other"]], formula)
 
 
 @operator("clamp clamp_ clip", "self, low=None, high=None", result_shape)

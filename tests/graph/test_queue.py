@@ -2,6 +2,8 @@
 
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -11,27 +13,34 @@ from tools.judge.client import Judge
 from tools.judge.turns import VARIABLE, Turns, turns_of_process
 
 
-def test_whoever_times_is_alone_and_waiting_is_no_work(tmp_path: Path) -> None:
-    meter = Meter(tmp_path / "spent.jsonl")
-    queue = Queue(Turns(tmp_path), meter, on_cpu=True)
+@contextmanager
+def held_elsewhere(turn: AbstractContextManager[None]) -> Iterator[threading.Event]:
+    """While somebody else has a turn, until the event is set."""
     held, free = threading.Event(), threading.Event()
 
     def somebody_else() -> None:
-        with Turns(tmp_path).judging():
+        with turn:
             held.set()
             free.wait(10)
 
     other = threading.Thread(target=somebody_else)
     other.start()
     held.wait(10)
-    with queue.turn("verify"):
-        pass  # two may judge at once
-    threading.Timer(0.5, free.set).start()
-    began = time.monotonic()
-    with queue.turn("measure"):
-        assert free.is_set()
-        waited = time.monotonic() - began
+    yield free
     other.join()
+
+
+def test_whoever_times_is_alone_and_waiting_is_no_work(tmp_path: Path) -> None:
+    meter = Meter(tmp_path / "spent.jsonl")
+    queue = Queue(Turns(tmp_path), meter, on_cpu=True)
+    with held_elsewhere(Turns(tmp_path).judging()) as free:
+        with queue.turn("verify"):
+            pass  # two may judge at once
+        threading.Timer(0.5, free.set).start()
+        began = time.monotonic()
+        with queue.turn("measure"):
+            assert free.is_set()
+            waited = time.monotonic() - began
     assert waited > 0.4
     assert meter.wall_seconds < waited
 
@@ -39,20 +48,10 @@ def test_whoever_times_is_alone_and_waiting_is_no_work(tmp_path: Path) -> None:
 def test_reading_instruments_waits_for_who_times(tmp_path: Path, relu_judge: Judge) -> None:
     meter = Meter(tmp_path / "spent.jsonl")
     judge = MeteredJudge(relu_judge, meter, queue=Queue(Turns(tmp_path), meter, on_cpu=True))
-    held, free = threading.Event(), threading.Event()
-
-    def somebody_else() -> None:
-        with Turns(tmp_path).timing():
-            held.set()
-            free.wait(10)
-
-    other = threading.Thread(target=somebody_else)
-    other.start()
-    held.wait(10)
-    threading.Timer(0.3, free.set).start()
-    with judge.alone():
-        assert free.is_set()
-    other.join()
+    with held_elsewhere(Turns(tmp_path).timing()) as free:
+        threading.Timer(0.3, free.set).start()
+        with judge.alone():
+            assert free.is_set()
 
 
 @pytest.mark.parametrize("what", TIMING)

@@ -8,16 +8,12 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
 # A stopped process forks no more, so each round that finds new ones brings the end nearer.
 ROUNDS = 400
 # States of a thread in /proc: stopped, traced, or on its way out.
 STOPPED = (b"T", b"t", b"Z", b"X", b"x")
-
-Told = TypeVar("Told")
 
 
 class OwnNamespace:
@@ -50,27 +46,11 @@ class OwnNamespace:
 
     def clocks_ns(self) -> dict[int, int]:
         """Processor time that each but the runner has taken so far."""
-        return {process: self._ran(process) for process in self.others()}
+        return {process: _scheduled_ns(process, self._table) for process in self.others()}
 
     def are_stopped(self) -> bool:
         """Whether all but the runner have come to a stop."""
-        return all(self._of_threads(process, are_stopped, True) for process in self.others())
-
-    def _ran(self, process: int) -> int:
-        def scheduled(folder: int) -> int:
-            return sum(_scheduled(task, folder) for task in os.listdir(folder))
-
-        return self._of_threads(process, scheduled, 0)
-
-    def _of_threads(self, process: int, tell: Callable[[int], Told], ended: Told) -> Told:
-        """What the folder of a process's threads tells; `ended` where it ends meanwhile."""
-        with contextlib.suppress(OSError, IndexError, ValueError):
-            folder = os.open(f"{process}/task", os.O_RDONLY | os.O_DIRECTORY, dir_fd=self._table)
-            try:
-                return tell(folder)
-            finally:
-                os.close(folder)
-        return ended
+        return all(is_stopped(process, self._table) for process in self.others())
 
     def close(self) -> None:
         """Let go of the table."""
@@ -120,16 +100,7 @@ class Descendants:
 
     def are_stopped(self) -> bool:
         """Whether all but the runner have come to a stop."""
-        for process in self.others():
-            # It may have ended.
-            with contextlib.suppress(OSError):
-                folder = os.open(f"/proc/{process}/task", os.O_RDONLY | os.O_DIRECTORY)
-                try:
-                    if not are_stopped(folder):
-                        return False
-                finally:
-                    os.close(folder)
-        return True
+        return all(is_stopped(process) for process in self.others())
 
     def close(self) -> None:
         """Nothing to let go of."""
@@ -151,15 +122,12 @@ def signal_all(processes: OwnNamespace | Descendants, number: signal.Signals) ->
     return False
 
 
-def are_stopped(folder: int) -> bool:
-    """Whether each thread has stopped or ended; `folder` lists a process's threads."""
-    for task in os.listdir(folder):
-        # One that has ended since has stopped.
-        with contextlib.suppress(OSError):
-            stat = _read_in(folder, f"{task}/stat")
-            if stat.rpartition(b")")[2].split()[0] not in STOPPED:
-                return False
-    return True
+def is_stopped(process: int, table: int | None = None) -> bool:
+    """Whether each thread of a process has stopped, or ended; `table` is the /proc that has it."""
+    return all(
+        stat.rpartition(b")")[2].split()[0] in STOPPED
+        for stat in _of_threads(process, "stat", table)
+    )
 
 
 def processor_ns(process: int) -> int:
@@ -172,17 +140,24 @@ def processor_ns(process: int) -> int:
     return time.clock_gettime_ns((~process << 3) | 2)
 
 
-def _scheduled(task: str, folder: int) -> int:
-    """For how long a thread has run, by the scheduler; `folder` lists its process's threads."""
-    return int(_read_in(folder, f"{task}/schedstat").split()[0])
+def _scheduled_ns(process: int, table: int) -> int:
+    """For how long a process's threads have run, by the scheduler."""
+    return sum(int(told.split()[0]) for told in _of_threads(process, "schedstat", table))
 
 
-def _read_in(folder: int, name: str) -> bytes:
-    descriptor = os.open(name, os.O_RDONLY, dir_fd=folder)
-    try:
-        return os.read(descriptor, 4096)
-    finally:
-        os.close(descriptor)
+def _of_threads(process: int, name: str, table: int | None) -> list[bytes]:
+    """A file of each thread of a process; of those that end meanwhile, none."""
+    found: list[bytes] = []
+    home = f"/proc/{process}/task" if table is None else f"{process}/task"
+    with contextlib.suppress(OSError):
+        folder = os.open(home, os.O_RDONLY | os.O_DIRECTORY, dir_fd=table)
+        try:
+            for task in os.listdir(folder):  # noqa: PTH208
+                with contextlib.suppress(OSError):
+                    found.append(_read_in(f"{task}/{name}", folder))
+        finally:
+            os.close(folder)
+    return found
 
 
 def _parent(process: int) -> int:
@@ -209,8 +184,12 @@ def _newest_process() -> str:
 
 
 def _read(path: str) -> str:
-    descriptor = os.open(path, os.O_RDONLY)
+    return _read_in(path, None).decode()
+
+
+def _read_in(path: str, folder: int | None) -> bytes:
+    descriptor = os.open(path, os.O_RDONLY, dir_fd=folder)
     try:
-        return os.read(descriptor, 1 << 16).decode()
+        return os.read(descriptor, 1 << 16)
     finally:
         os.close(descriptor)

@@ -18,13 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tools.judge.processes import (
-    Descendants,
-    OwnNamespace,
-    are_stopped,
-    processor_ns,
-    signal_all,
-)
+from tools.judge.processes import Descendants, OwnNamespace, is_stopped, processor_ns, signal_all
 from tools.runner.channel import (
     Channel,
     ChannelClosed,
@@ -235,17 +229,9 @@ class Runner:
         deadline = time.monotonic() + SETTLING_SECONDS
         while True:
             time.sleep(SETTLING_STEP_S)
-            if self._is_at_rest() or time.monotonic() > deadline:
+            at_rest = is_stopped(self.pid) and self._processes.are_stopped()
+            if at_rest or time.monotonic() > deadline:
                 return self._clocks_ns()
-
-    def _is_at_rest(self) -> bool:
-        with contextlib.suppress(OSError):
-            folder = os.open(f"/proc/{self.pid}/task", os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                return are_stopped(folder) and self._processes.are_stopped()
-            finally:
-                os.close(folder)
-        return True
 
     def _clocks_ns(self) -> dict[int, int]:
         """Processor time of all its threads, under 0, and of each descendant's, by its id."""

@@ -17,8 +17,6 @@ from tools.reference import tensors_of
 LARGEST_BYTES = 128 << 20
 PRIMES = (3, 5, 7, 11, 13, 17, 29, 43, 61, 97, 131, 199, 257, 389, 521, 1031, 2053, 4099)
 Draw = Callable[[], tuple[Any, ...]]
-
-
 Which = Literal["one", "fewer", "beside"]
 
 

@@ -65,7 +65,7 @@ def apply(program: Program, step: Step) -> Program:
         if isinstance(one, Statistics):
             again = statistics_of(program.graph, program.graph.by_name[one.node])
             assert isinstance(again, Statistics)
-            if one.node not in program.kernel_of and program.comes_into_being(again.source):
+            if program.can_take((again.node,), (again.source,)):
                 kernels = (*program.kernels, _kernel(program, again))
                 program = program.changed(kernels=kernels)
     return program.changed(steps=(*program.steps, _words(len(found))))

@@ -258,7 +258,7 @@ static void convolve(
     {
         std::unique_ptr<float[]> staged(new float[plane + SLACK]);
         std::unique_ptr<float[]> scratch(new float[UNITS == 2 ? FILTERS * size : 1]);
-        std::fill_n(staged.get(), plane + SLACK, 0.0f);
+        std::fill_n(&staged[plane], SLACK, 0.0f);
         for (int64_t done = 0; done < images; done += together) {
             const int64_t count = smaller(together, images - done);
 #pragma omp for

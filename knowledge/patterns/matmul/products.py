@@ -55,8 +55,7 @@ def replaced(program: Program, found: Sequence[Contraction], make: Make) -> Prog
     """
     for one in found:
         reads = [one.a.ref, one.b.ref, *([one.offset.ref] if one.offset else [])]
-        apart = set(program.kernel_of).isdisjoint(one.nodes)
-        if apart and all(program.comes_into_being(ref) for ref in reads):
+        if program.can_take(one.nodes, reads):
             kernel = make(program, one, f"{NAME}_{len(program.kernels)}")
             program = program.changed(kernels=(*program.kernels, kernel))
     return program

@@ -61,8 +61,7 @@ def apply(program: Program, step: Step) -> Program:
         raise ValueError("scan: there is nothing to scan")
     for scan in scans:
         # What an earlier one does in its rows is not there to be read.
-        apart = set(program.kernel_of).isdisjoint(scan.nodes)
-        if apart and all(program.comes_into_being(ref) for ref in scan.factors):
+        if program.can_take(scan.nodes, scan.factors):
             program = program.changed(kernels=(*program.kernels, _kernel(program, scan, strip)))
     words = f"{len(scans)} scan{'s' if len(scans) > 1 else ''} in vectors"
     return program.changed(steps=(*program.steps, words))
