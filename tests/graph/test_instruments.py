@@ -13,7 +13,7 @@ from graph.summary import record_of
 from graph.workbench import Workbenches
 from tests.graph import builders
 from tests.graph.conftest import LIMITS, ScriptedCrew
-from tools.task import InputSpec, Task
+from tools.task import Task
 from tools.verdict import (
     CounterReadings,
     HotSpot,
@@ -31,22 +31,36 @@ class ModelNew(torch.nn.Module):
     def forward(self, x):
         return {result}
 """
-QUICK, SLOW = (
-    FORWARD.format(result=one)
-    for one in ("torch.clamp_min(x, 0)", "torch.stack([x.clamp_min(0) for _ in range(40)])[0]")
-)
+QUICK = FORWARD.format(result="torch.clamp_min(x, 0)")
+SLOW = FORWARD.format(result="torch.stack([x.clamp_min(0) for _ in range(40)])[0]")
+# Between the two, so that which of them leads is never a matter of noise.
+REFERENCE = """
+import torch
+
+
+class Model(torch.nn.Module):
+    def forward(self, x):
+        return torch.stack([x.relu() for _ in range(10)])[0]
+
+
+def get_inputs():
+    return [torch.randn(64, 64)]
+
+
+def get_init_inputs():
+    return []
+"""
 
 
 @pytest.fixture(scope="module")
 def record(tmp_path_factory: pytest.TempPathFactory) -> RunRecord:
-    """Two attempts one after the other, the second many times slower."""
+    """Two attempts one after the other: one faster than the reference and one slower."""
     folder = tmp_path_factory.mktemp("instruments")
+    reference = folder / "relu.py"
+    reference.write_text(REFERENCE)
     script = ScriptedCrew((QUICK,), (SLOW,))
     crew = Crew(script, script, script, script)
-    task = Task(
-        name="relu", op="torch.relu", inputs=(InputSpec(shape=(64, 64)),), width=1,
-        strategy="greedy",
-    )  # fmt: skip
+    task = Task(name="relu", reference=reference, width=1, strategy="greedy")
     benches = Workbenches(folder / "library", crew, LIMITS, instruments=True)
     try:
         graph = build_graph(benches, runs=folder / "runs")
