@@ -3,6 +3,7 @@
 from typing import assert_never
 
 from agents.brief import Brief, Diagnosis
+from agents.playbook.instructions import spent_on
 from agents.playbook.readings import Finding, read_counters, read_report, read_times
 from tools.verdict import (
     Correct,
@@ -46,7 +47,7 @@ class PlaybookProfiler:
         if brief.device.kind == "cpu":
             faults = f"{profile.page_faults:.0f} page faults a call"
             evidence.append(f"{faults}, worth {profile.page_fault_ms:.2f} ms")
-        found = _refined(profile, _read(profile, verdict.timing.lead, headroom))
+        found = _refined(profile, _read(brief, profile, verdict.timing.lead, headroom))
         return Diagnosis(
             trial=trial.number,
             bottleneck=found.bottleneck,
@@ -73,7 +74,7 @@ def _refined(profile: Profile, found: Finding) -> Finding:
             assert_never(never)
 
 
-def _read(profile: Profile, timing: Timing, headroom: float) -> Finding:
+def _read(brief: Brief, profile: Profile, timing: Timing, headroom: float) -> Finding:
     """The rules that need no instrument, most telling first."""
     if headroom < AT_THE_ROOF:
         return Finding("none", "", (), ())
@@ -86,9 +87,6 @@ def _read(profile: Profile, timing: Timing, headroom: float) -> Finding:
     if profile.bound == "memory" and headroom < 1.0 / MEMORY_BOUND:
         moves = ("move fewer bytes: fuse what still goes through memory",)
         return Finding("memory", "", (), moves)
-    moves = (
-        "cheaper transcendental functions (inline polynomials)",
-        "fewer sweeps over the row",
-        "more independent accumulators",
-    )
-    return Finding("compute", "", (), moves)
+    if brief.device.kind == "cpu":
+        return spent_on(brief.facts.graph, brief.roofline, profile.median_ms)
+    return Finding("compute", "", (), ("fewer instructions: hoist, unroll", "cheaper operations"))

@@ -250,7 +250,8 @@ def read_times(readings: TimeReadings, achieved_gbps: float, found: Finding) -> 
     evidence = [
         f"{first.name} takes {first.share:.0%} of the time of {len(readings.kernels)} kernels"
     ]
-    library = sum(one.share for one in readings.kernels if one.name.startswith("aten::"))
+    own = [one for one in readings.kernels if one.name.startswith("aten::")]
+    library = sum(one.share for one in own)
     if readings.copy_gbps > 0:
         share = achieved_gbps / readings.copy_gbps
         evidence.append(f"{share:.0%} of the {readings.copy_gbps:.1f} GB/s that a copy reaches")
@@ -265,7 +266,8 @@ def read_times(readings: TimeReadings, achieved_gbps: float, found: Finding) -> 
             found = found._replace(bottleneck="latency", cause="stalls", moves=moves)
     if found.bottleneck != "none" and LIBRARY_SHARE <= library < 1.0:
         evidence.append(f"torch's own operators take {library:.0%} of it")
-        moves = ("fuse the operators that are left", *found.moves)
+        longest = max(own, key=lambda one: one.share)
+        moves = (f"{longest.name} in the kernel: {longest.share:.0%} of the time", *found.moves)
         found = found._replace(cause="library calls", moves=moves[:3])
     return found._replace(evidence=(*found.evidence, *evidence))
 

@@ -34,7 +34,7 @@ COUNTERS_SHOWN = (
 
 BOTTLENECKS = {
     "memory": "held back by memory traffic",
-    "compute": "held back by arithmetic",
+    "compute": "held back by its instructions",
     "latency": "held back by latency",
     "pages": "held back by page faults",
     "none": "at its bound",

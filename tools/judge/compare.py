@@ -66,6 +66,15 @@ class Match:
         return self.wrong == 0
 
 
+@dataclass(frozen=True)
+class Undecided:
+    """Which elements, as (groups, elements), may be any number from `low` to `high`."""
+
+    where: torch.Tensor
+    low: torch.Tensor
+    high: torch.Tensor
+
+
 def expect(truth: torch.Tensor, reference: torch.Tensor) -> Expected:
     """Reduce a reference's output and its float64 truth to what comparisons need."""
     groups = _grouped(reference)
@@ -136,14 +145,16 @@ def compare(
     typical: float,
     tolerance: Tolerance,
     precision: Literal["strict", "tf32", "half"],
+    undecided: Undecided | None = None,
 ) -> Match:
     """Compare a dense output with the truth.
 
     NaN passes only where truth or reference is NaN, Inf only where one of them is that Inf.
+    `undecided` says which integers the op leaves open (`undecided_among`).
     """
     groups = _grouped(output)
     if output.dtype in EXACT:
-        return _compare_exact(groups, expected)
+        return _compare_exact(groups, expected, undecided)
     share = _share(output.dtype, tolerance.epsilons, ADMITTED[precision])
     tiny = torch.finfo(output.dtype).tiny
     worst, wrong, place = 0.0, 0, (0, 0)
@@ -193,8 +204,29 @@ def _same_class(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     return (left.isnan() & right.isnan()) | (left.isinf() & (left == right))
 
 
-def _compare_exact(groups: torch.Tensor, expected: Expected) -> Match:
+def undecided_among(
+    expected: Expected, shaken: Sequence[torch.Tensor], ordinary: Expected
+) -> Undecided | None:
+    """Of an output that must be equal, the elements that hang on last bits; None of another.
+
+    Args:
+        expected: the truth.
+        shaken: what is as true: of inputs that differ in their last bits, of picks among equals.
+        ordinary: the truth of ordinary inputs, which shows what else the output may hold.
+    """
+    if expected.dtype not in EXACT or expected.reference is None or not expected.truth.numel():
+        return None
+    where = expected.reference != expected.truth
+    for truth in shaken:
+        where |= _grouped(truth) != expected.truth
+    low, high = torch.cat([expected.truth.reshape(-1), ordinary.truth.reshape(-1)]).aminmax()
+    return Undecided(where, low, high)
+
+
+def _compare_exact(groups: torch.Tensor, expected: Expected, undecided: Undecided | None) -> Match:
     bad = groups != expected.truth
+    if undecided is not None:
+        bad &= ~(undecided.where & (groups >= undecided.low) & (groups <= undecided.high))
     if expected.reference is not None:
         # Where rounding decides between equals (an argmax), the reference's choice is as good as
         # the oracle's.

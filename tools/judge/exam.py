@@ -18,10 +18,12 @@ import torch
 from tools.judge.compare import (
     Expected,
     Match,
+    Undecided,
     compare,
     luckless,
     relative_errors,
     typical_error,
+    undecided_among,
     usual_size,
 )
 from tools.judge.inputs import (
@@ -145,6 +147,8 @@ class Exam:
         self.cases: list[Case] = []
         self._chance = generator()
         self._conditions: dict[str, tuple[Expected, ...]] = {}
+        # By case, with the truth that it was asked of: timed calls share their names.
+        self._open: dict[str, tuple[Truth, tuple[Undecided | None, ...]]] = {}
         self.few_changed: Case | None = None
         self._write(seconds, unhurried)
 
@@ -312,6 +316,8 @@ class Exam:
             fairly = self._matches(outputs, shaken, _typical(shaken), case.slack, fair=True)
             if _passed(fairly) or not _passed(matches):
                 matches = fairly
+        if not _passed(matches):
+            matches = self._settled(matches, outputs, case)
         result = CaseResult(
             name=name or case.name,
             passed=_passed(matches),
@@ -333,6 +339,41 @@ class Exam:
             compare(output, truth, max(errors), self._tolerance(truth, slack, fair), precision)
             for output, truth, *errors in zip(outputs, expected, self.typical, typical, strict=True)
         ]
+
+    def _settled(
+        self, matches: list[Match], outputs: tuple[torch.Tensor, ...], case: Case
+    ) -> list[Match]:
+        """The same, where whole numbers that hang on last bits are not held against a kernel.
+
+        Which of two experts with nearly equal scores comes first, or on which side of a step a
+        number is rounded. Asked for after a miss, for it takes several runs in float64.
+        """
+        task = self.subject.task
+        return [
+            match
+            if match.passed or (open_ones := self._undecided(case)[place]) is None
+            else compare(output, truth, 0.0, task.tolerance, task.precision, open_ones)
+            for place, (match, output, truth) in enumerate(
+                zip(matches, outputs, case.expected, strict=True)
+            )
+        ]
+
+    def _undecided(self, case: Case) -> tuple[Undecided | None, ...]:
+        truth, known = self._open.get(case.name, (None, ()))
+        if truth is not case.truth:
+            oracle, yardstick = self.subject.oracle, self.subject.task.tolerance.yardstick
+            model, inputs = case.weights.model, case.inputs
+            shaken = oracle.shaken(model, inputs, self._chance, yardstick)
+            turned = oracle.turned(model, inputs, yardstick)
+            shaken += [turned] if turned is not None else []
+            known = tuple(
+                undecided_among(expected, [one[place] for one in shaken], ordinary)
+                for place, (expected, ordinary) in enumerate(
+                    zip(case.expected, self.cases[0].expected, strict=True)
+                )
+            )
+            self._open[case.name] = case.truth, known
+        return known
 
     def _shaken(self, case: Case) -> tuple[Expected, ...]:
         """The case's truth, the reference held to be no luckier than its op's condition allows.

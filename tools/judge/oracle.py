@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from knowledge.errors import BadInput
 from tools.judge.compare import Expected, expect
+from tools.judge.picks import Noted, Turned
 from tools.reference import LoadedReference, named_tensors, tensors_of
 from tools.runner.memory import collapse
 
@@ -98,11 +99,15 @@ class Oracle:
         return Truth(tuple(expect(truth, made) for truth, made in pairs), reference)
 
     def shaken(
-        self, model: torch.nn.Module, inputs: tuple[Any, ...], chance: torch.Generator
+        self,
+        model: torch.nn.Module,
+        inputs: tuple[Any, ...],
+        chance: torch.Generator,
+        units: float = 1.0,
     ) -> list[tuple[torch.Tensor, ...]]:
         """What the reference means on inputs that differ from these in their last bits.
 
-        Each time every element is moved by up to one unit in the last place of float32, as which
+        Each time every element is moved by up to `units` in the last place of float32, as which
         kernels of narrower types compute too: alone, or with its row or its column. Empty where
         float64 is not to be had.
 
@@ -115,7 +120,7 @@ class Oracle:
         def shake(tensor: torch.Tensor, together: int | None) -> torch.Tensor:
             if not tensor.is_floating_point():
                 return _widen(tensor)
-            eps = min(torch.finfo(torch.float32).eps, torch.finfo(tensor.dtype).eps)
+            eps = units * min(torch.finfo(torch.float32).eps, torch.finfo(tensor.dtype).eps)
             shape = list(tensor.shape)
             if together is not None and len(shape) >= -together:
                 shape[together] = 1
@@ -128,6 +133,25 @@ class Oracle:
             moved: tuple[Any, ...] = pytree.tree_map_only(torch.Tensor, shaking, inputs)
             made.append(tuple(tensors_of(self._call(_double(model), moved))))
         return made
+
+    def turned(
+        self, model: torch.nn.Module, inputs: tuple[Any, ...], yardstick: float
+    ) -> tuple[torch.Tensor, ...] | None:
+        """What the reference means where each pick among as good as equals is another.
+
+        None where float64 is not to be had, or nothing is picked.
+
+        Raises:
+            CannotRun: the reference raises on these inputs.
+        """
+        if self.caution:
+            return None
+        with Noted() as noted:
+            self._call(copy.deepcopy(model), own(inputs))
+        if not noted.values:
+            return None
+        with Turned(noted.values, yardstick):
+            return tuple(tensors_of(self._call(_double(model), _wide(inputs))))
 
     def left_behind(
         self, model: torch.nn.Module, inputs: tuple[Any, ...], names: Sequence[str]
