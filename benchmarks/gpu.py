@@ -146,11 +146,15 @@ def run(given: argparse.Namespace) -> int:
     # Ceilings first, in each part: every row is held against them.
     steps = ["ceilings", *part_of([*tests, *chosen], given.part)]
 
+    started = time.monotonic()
+
     def work(step: str) -> None:
         nonlocal results
         began = time.monotonic()
         if step.startswith("test:"):
-            results = results.with_test(run_tests(step.removeprefix("test:"), results_module))
+            left = max(STEP_SECONDS, 60 * given.minutes - (time.monotonic() - started))
+            file = step.removeprefix("test:")
+            results = results.with_test(run_tests(file, results_module, min(TEST_SECONDS, left)))
         elif step == "ceilings":
             results = results.model_copy(update={"ceilings": ceilings(results_module)})
         else:
@@ -167,8 +171,8 @@ def run(given: argparse.Namespace) -> int:
     return 0
 
 
-def run_tests(file: str, results_module: object) -> object:
-    """The GPU tests of one file, in a process of their own."""
+def run_tests(file: str, results_module: object, seconds: float = TEST_SECONDS) -> object:
+    """The GPU tests of one file, in a process of their own that has so many seconds."""
     began = time.monotonic()
     command = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "-x", "--tb=short", file]
     if "evil" in file:
@@ -177,13 +181,13 @@ def run_tests(file: str, results_module: object) -> object:
     try:
         done = subprocess.run(
             command, cwd=PROJECT, env={**os.environ, "PYTHONPATH": search}, capture_output=True,
-            text=True, errors="replace", timeout=TEST_SECONDS, check=False,
+            text=True, errors="replace", timeout=seconds, check=False,
         )  # fmt: skip
         status, told = done.returncode, done.stdout + done.stderr
     except subprocess.TimeoutExpired as late:
         said = late.stdout or ""
         said = said.decode(errors="replace") if isinstance(said, bytes) else said
-        status, told = 124, f"{said}\nended by its deadline of {TEST_SECONDS:g} s"
+        status, told = 124, f"{said}\nended by its deadline of {seconds:.0f} s"
     if status:
         say(told[-6000:])
     lines = [line.strip("= ") for line in told.strip().splitlines() if line.strip()]

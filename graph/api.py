@@ -174,7 +174,7 @@ def _of_file(path: Path, inputs: Any, out: Path, raw: dict[str, Any]) -> Job:
     if path.suffix == ".py":
         task = parse_task({"name": path.stem, **raw, "reference": str(path)}, WHERE, Path.cwd())
     else:
-        overrides = [f"{key}={json.dumps(value)}" for key, value in _flat(raw).items()]
+        overrides = [f"{key}={json.dumps(value, default=str)}" for key, value in _flat(raw).items()]
         task = load_task(path, tuple(overrides))
     subject, arguments, given = _read(_checked(task), str(path))
     return Job(RunFolder.create(out, task), task, subject, arguments, given)
@@ -220,8 +220,11 @@ def _sorted_out(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings as a task file has them: the budget's keys in their section."""
     budget = {key: settings[key] for key in settings if key in Budget.model_fields}
     raw = {key: value for key, value in settings.items() if key not in budget}
+    given = raw.get("budget") or {}
+    if not isinstance(given, Mapping):
+        raise BadInput("budget", "is a section.", "Give its keys: optimize(f, x, trials=4).")
     if budget:
-        raw["budget"] = {**(raw.get("budget") or {}), **budget}
+        raw["budget"] = {**given, **budget}
     return raw
 
 

@@ -82,9 +82,9 @@ def as_tool(
                 minutes=asked.minutes,
                 settings=asked.settings,
             )
+            made = RunFolder.create(runs, task)
         except BadInput as error:
             raise ToolException(str(error)) from error
-        made = RunFolder.create(runs, task)
         entry = RunInput(task=task, run_dir=str(made.path))
         benches = Workbenches(folder, instruments=True)
         return Background(made, task, entry, benches).start()

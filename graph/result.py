@@ -8,6 +8,7 @@ from typing import Any
 from graph.record import RunRecord
 from graph.report import plots
 from graph.report.words import baseline_name, headline, interval, milliseconds, times
+from tools.facts import MUTATES
 from tools.verdict import Timing
 from tools.wear import load_kernel, wear
 
@@ -64,7 +65,9 @@ class Result:
         kernel = self.folder / "best" / "kernel.py"
         if self.record.confirmation is None or not kernel.is_file():
             return self._subject
-        return wear(self._subject, load_kernel(kernel, self._built_with), self._arguments)
+        in_place = any(MUTATES in caution for caution in self.record.facts.cautions)
+        made = load_kernel(kernel, self._built_with)
+        return wear(self._subject, made, self._arguments, in_place=in_place)
 
     @property
     def folder(self) -> Path:

@@ -272,6 +272,6 @@ def _summary(record: RunRecord) -> RenderableType:
     table.add_column(overflow="fold")
     table.add_row("work", f"{work} {cost}")
     if record.winner is not None:
-        table.add_row("kernel", f"{record.run_dir}/best/kernel.py")
-    table.add_row("report", f"{record.run_dir}/report.html")
+        table.add_row("kernel", Text(f"{record.run_dir}/best/kernel.py"))
+    table.add_row("report", Text(f"{record.run_dir}/report.html"))
     return table

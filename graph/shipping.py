@@ -39,7 +39,7 @@ def shipment_of(record: RunRecord) -> Shipment | None:
         ),
         returns=graph.returns if graph is not None else None,
         updates=tuple(graph.mutations) if graph is not None else None,
-        in_place=MUTATES in facts.cautions,
+        in_place=any(MUTATES in caution for caution in facts.cautions),
     )
 
 

@@ -8,9 +8,9 @@ import re
 from collections.abc import Callable
 
 from bs4 import BeautifulSoup
+from bs4.exceptions import ParserRejectedMarkup
 from markdownify import markdownify
 from pypdf import PdfReader
-from pypdf.errors import PyPdfError
 
 # Parts of a web page that say nothing about its subject.
 FURNITURE = ("script", "style", "nav", "header", "footer", "aside", "form", "noscript", "svg")
@@ -32,17 +32,25 @@ def markdown_of_pdf(content: bytes) -> str:
             raise NoText("a PDF with a password")
         pages = [page.extract_text() for page in reader.pages]
         title = (reader.metadata.title if reader.metadata else None) or ""
-    # A damaged file makes the reader fail in any of these ways.
-    except (PyPdfError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except NoText:
+        raise
+    except Exception as error:
+        # A damaged file makes the reader fail in any way there is.
         raise NoText(f"a PDF that cannot be read ({type(error).__name__})") from error
     told = [
-        f"## page {number}\n\n{_paragraphs(text)}"
+        f"## page {number}\n\n{_paragraphs(_sound(text))}"
         for number, text in enumerate(pages, 1)
         if text.strip()
     ]
+    title = _sound(title)
     if not told:
         raise NoText("a PDF without text: its pages are pictures")
     return "\n\n".join([*([f"# {title.strip()}"] if title.strip() else []), *told])
+
+
+def _sound(text: str) -> str:
+    """The text with halves of surrogate pairs joined, and lone ones replaced."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _paragraphs(text: str) -> str:
@@ -56,14 +64,17 @@ def markdown_of_html(content: bytes) -> str:
     """The text of a web page as Markdown, without what stands around its subject.
 
     Raises:
-        NoText: nothing is left.
+        NoText: nothing is left, or its tags are nested too deep.
     """
-    soup = BeautifulSoup(content, "html.parser")
-    title = soup.title.get_text(" ", strip=True) if soup.title else ""
-    for part in soup(FURNITURE):
-        part.decompose()
-    subject = soup.find("main") or soup.find("article") or soup.body or soup
-    text = markdownify(str(subject), heading_style="ATX", strip=["a", "img", "title"]).strip()
+    try:
+        soup = BeautifulSoup(content, "html.parser")
+        title = soup.title.get_text(" ", strip=True) if soup.title else ""
+        for part in soup(FURNITURE):
+            part.decompose()
+        subject = soup.find("main") or soup.find("article") or soup.body or soup
+        text = markdownify(str(subject), heading_style="ATX", strip=["a", "img", "title"]).strip()
+    except (ParserRejectedMarkup, RecursionError) as error:
+        raise NoText(f"an HTML page that cannot be read ({type(error).__name__})") from error
     if not text:
         raise NoText("an HTML page without text")
     return f"# {title}\n\n{text}" if title else text

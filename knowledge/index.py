@@ -13,6 +13,8 @@ from knowledge.store import IndexReport, Library
 
 app = typer.Typer(add_completion=False)
 SHOWN_UNREADABLE = 20
+# A file that was named could not be read.
+UNREAD = 1
 
 
 @app.command()
@@ -40,7 +42,10 @@ def index(
         bool, typer.Option("--anew", help="Build all of it from nothing, for everybody.")
     ] = False,
 ) -> None:
-    """Add your documents to the library; without a path, index the project's own pages."""
+    """Add your documents to the library; without a path, index the project's own pages.
+
+    Exit code 0, 1 where a file that was named can't be read, 2 on bad input.
+    """
     screen = Console(stderr=True)
     columns = (
         BarColumn(),
@@ -49,6 +54,8 @@ def index(
     )
     try:
         library = Library.open(place)
+        if drop is not None and (paths or anew):
+            raise BadInput("--drop", "stands alone.", "Index and drop by two commands.")
         if drop is not None:
             sys.stdout.write(f"{library.drop(drop)} dropped\nlibrary: {library.place}\n")
             return
@@ -69,6 +76,9 @@ def index(
     if (hidden := len(report.unreadable) - SHOWN_UNREADABLE) > 0:
         sys.stderr.write(f"not read: {hidden} more\n")
     sys.stdout.write(f"{summary(report)}\nlibrary: {library.place}\n")
+    named = {str(path.expanduser().resolve()) for path in paths or []}
+    if named & {bad.path for bad in report.unreadable}:
+        raise typer.Exit(UNREAD)
 
 
 def summary(report: IndexReport) -> str:

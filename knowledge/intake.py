@@ -94,6 +94,9 @@ def take_stock(
         for found in _files(path, listed):
             if isinstance(found, Unreadable):
                 unreadable.append(found)
+            elif not _is_utf8(found):
+                odd = ascii(str(found))[1:-1]
+                unreadable.append(Unreadable(path=odd, reason="its name is not UTF-8"))
             elif found.resolve() not in own:
                 label = f"{mark}{found}"
                 jobs.setdefault(label, _Job(label=label, path=found, own=False))
@@ -126,12 +129,24 @@ def take_stock(
 
 
 def _files(path: Path, listed: tuple[Path, ...]) -> Iterator[Path | Unreadable]:
-    if path.exists():
+    try:
+        there = path.exists()
+    except OSError as error:
+        raise BadInput(str(path), f"cannot be read ({error.strerror}).") from error
+    if there:
         yield from find_files(path)
     elif not any(_lies_under(known, (path,)) for known in listed):
         raise BadInput(
             str(path), "does not exist.", "Give files or folders of text, Markdown or code."
         )
+
+
+def _is_utf8(path: Path) -> bool:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _lies_under(path: Path, folders: tuple[Path, ...]) -> bool:

@@ -5,6 +5,7 @@ be read is a value that says why; nothing here knows how passages are stored.
 """
 
 import re
+import stat
 import tomllib
 from collections.abc import Iterator
 from hashlib import sha256
@@ -76,9 +77,15 @@ def find_files(path: Path) -> Iterator[Path | Unreadable]:
         return
     for item in items:
         hidden = item.name.startswith(".") or item.name in _SKIPPED_FOLDERS
-        if item.is_dir() and not hidden and not item.is_symlink():
+        try:
+            is_folder = item.is_dir() and not item.is_symlink()
+            is_text = not is_folder and item.is_file() and item.suffix.lower() in READ
+        except OSError as error:
+            yield Unreadable(path=str(item), reason=error.strerror or type(error).__name__)
+            continue
+        if is_folder and not hidden:
             yield from find_files(item)
-        elif item.is_file() and not hidden and item.suffix.lower() in READ:
+        elif is_text and not hidden:
             yield item
 
 
@@ -93,9 +100,11 @@ def project_files(root: Path) -> Iterator[tuple[str, Path]]:
 def load_bytes(path: Path) -> bytes | Unreadable:
     """A file's bytes, or why they cannot be had."""
     try:
-        size = path.stat().st_size
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            return Unreadable(path=str(path), reason="no regular file")
         most = LARGEST_PDF_BYTES if path.suffix.lower() == ".pdf" else LARGEST_BYTES
-        if size > most:
+        if found.st_size > most:
             return Unreadable(path=str(path), reason=f"larger than {most >> 20} MiB")
         return path.read_bytes()
     except OSError as error:
@@ -176,7 +185,11 @@ def _front_matter(text: str) -> tuple[dict[str, Any], str]:
         return {}, text
     try:
         front = yaml.safe_load(found.group(1))
-    except yaml.YAMLError as error:
+    # A value of a type that it isn't, such as a 31st of June, fails in a way of its own.
+    except (
+        yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, OverflowError,
+        RecursionError,
+    ) as error:  # fmt: skip
         raise BadPage("the front matter between the --- lines is not YAML") from error
     # Two rules with prose between them look alike; only keys and values are front matter.
     return (front, text[found.end() :]) if isinstance(front, dict) else ({}, text)

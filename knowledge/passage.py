@@ -1,9 +1,10 @@
 """A passage: what a search gives back, how it lies on the shelf, how a search narrows the shelf."""
 
+import re
 from hashlib import sha256
 from typing import Any, TypedDict
 
-from knowledge.device import load_devices
+from knowledge.device import known_devices
 from knowledge.experience import Lesson, plain_op
 from knowledge.opgraph import Frozen
 from knowledge.pages import Page
@@ -173,9 +174,12 @@ def _device_names(device: str | None) -> tuple[str, ...]:
     if not device:
         return ()
     name = device.lower().removeprefix("cuda:")
-    if known := load_devices().get(name):
+    if known := known_devices().get(name):
         return (name, known.kind, known.architecture)
-    if name == "cuda" or name.startswith("sm_"):
-        return (name, "cuda")
-    # Any other name is a detected CPU's.
-    return (name, "cpu")
+    if name in ("cuda", "hip"):
+        return (name,)
+    if name.startswith(("sm_", "gfx")):
+        return (name, "cuda" if name.startswith("sm_") else "hip")
+    # A detected CPU's name ends with its cores; any other is a tag of somebody's own pages.
+    is_cpu = name in ("auto", "cpu") or re.search(r"-\d+c$", name) is not None
+    return (name, "cpu") if is_cpu else (name,)

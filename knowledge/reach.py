@@ -52,7 +52,10 @@ def address_of(url: str) -> Address:
     Raises:
         BadInput: it is no such address.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise BadInput("library", "is no server's address.", "Write http://host:port.") from error
     path = [part for part in parts.path.split("/") if part]
     try:
         port = parts.port or (443 if parts.scheme == "https" else 8000)
@@ -77,7 +80,9 @@ def address_of(url: str) -> Address:
 
 def _headers() -> dict[str, str]:
     """The token, if there is one, as a proxy and as Chroma's own service read it."""
-    token = os.environ.get(TOKEN)
+    token = os.environ.get(TOKEN, "").strip()
+    if not (token.isascii() and token.isprintable()):
+        raise BadInput(TOKEN, "holds characters that no header may carry.")
     return {"Authorization": f"Bearer {token}", "X-Chroma-Token": token} if token else {}
 
 
@@ -103,7 +108,7 @@ def open_client(name: str, address: Address) -> Client:
                 session.post(databases, json={"name": address.database})
                 found = session.get(f"{databases}/{quote(address.database)}")
             _check(name, found, "name")
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
         told = " ".join(str(error).split()) or type(error).__name__
         raise Unreachable(f"library {name}", f"does not answer ({told}).", MEND) from error
     opened = chromadb.HttpClient(

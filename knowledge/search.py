@@ -2,17 +2,22 @@
 
 import json
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.markdown import Markdown
 from rich.rule import Rule
+from rich.text import Text
 
+from knowledge.documents import READERS
 from knowledge.errors import BadInput
 from knowledge.store import Library, Passage
 
 app = typer.Typer(add_completion=False)
+# What is kept as Markdown, whatever the file was.
+MARKED = (".md", ".markdown", *READERS)
 
 
 @app.command()
@@ -38,7 +43,10 @@ def search(  # noqa: PLR0913 - a command's options are its parameters
     """Print the passages that answer a query, best first."""
     try:
         library = Library.open(place)
-        library.refresh()
+        report = library.refresh()
+        if report.rebuilt and report.dropped:
+            gone = f"{report.dropped} documents that can't be read now have left it"
+            sys.stderr.write(f"the library was built anew ({report.rebuilt}): {gone}\n")
         found = library.search(
             query,
             k,
@@ -63,9 +71,13 @@ def _show(found: list[Passage]) -> None:
     if not found:
         screen.print("Nothing in the library answers that.")
     for passage in found:
-        screen.print(Rule(f"[bold]{passage.title}[/]  {passage.score:.2f}", align="left"))
+        heading = Text.assemble((passage.title, "bold"), f"  {passage.score:.2f}")
+        screen.print(Rule(heading, align="left"))
         screen.print(passage.source, style="dim", markup=False, highlight=False)
-        screen.print(Markdown(passage.text))
+        suffix = Path(passage.source.split("#")[0]).suffix.lower()
+        # Source code and plain text would lose their lines and whatever looks like a tag.
+        marked = suffix in MARKED or passage.kind != "document"
+        screen.print(Markdown(passage.text) if marked else Text(passage.text))
 
 
 if __name__ == "__main__":

@@ -126,7 +126,7 @@ class ServerShelf:
                 yield self._before(number)
             finally:
                 self._mine = None
-                with suppress(ChromaError, httpx.HTTPError):
+                with suppress(Exception):
                     writer.leave()
 
     def begin(self, catalogue: Catalogue) -> None:
@@ -372,8 +372,9 @@ class _Writer:
 
     def _beat(self) -> None:
         while not self._ended.wait(BEAT_S):
-            # The writer itself meets whatever is wrong with the server.
-            with suppress(ChromaError, httpx.HTTPError):
+            # The writer itself meets whatever is wrong with the server; its client raises a plain
+            # Exception for a proxy's words.
+            with suppress(Exception):
                 self.say()
 
 

@@ -17,6 +17,7 @@ from chromadb.config import Settings
 from chromadb.errors import ChromaError
 
 from knowledge.catalogue import Catalogue, folder_lock, load_catalogue, save_catalogue
+from knowledge.errors import BadInput
 from knowledge.experience import Lesson, append_lesson, drop_lessons, read_lessons
 from knowledge.lexical import WordIndex, open_index
 from knowledge.passage import Row
@@ -101,14 +102,31 @@ class FolderShelf:
 
     def read(self, answer: Callable[[Catalogue], Answer]) -> Answer:
         """An answer under the folder's lock, which readers share and a writer does not."""
-        with self._lock, folder_lock(self.folder, exclusive=False):
+        with self._lock, self._usable(), folder_lock(self.folder, exclusive=False):
             return answer(load_catalogue(self.folder))
 
     @contextmanager
     def writing(self) -> Iterator[Catalogue]:
         """Hold the folder's lock, which falls open when its holder dies."""
-        with self._lock, folder_lock(self.folder, exclusive=True):
+        with self._lock, self._usable(), folder_lock(self.folder, exclusive=True):
             yield load_catalogue(self.folder)
+
+    @contextmanager
+    def _usable(self) -> Iterator[None]:
+        """What nobody has mended, in one line: a full disk, a folder that can't be written.
+
+        Raises:
+            BadInput: Chroma or the file system failed.
+        """
+        try:
+            yield
+        except (ChromaError, OSError) as error:
+            told = " ".join(str(error).split())[:200] or type(error).__name__
+            raise BadInput(
+                f"library {self.name}",
+                f"could not be used ({told}).",
+                "Make its folder writable and free some disk, or set KERNELWRIGHT_LIBRARY.",
+            ) from error
 
     def begin(self, catalogue: Catalogue) -> None:
         """Write the mark into the catalogue."""

@@ -133,7 +133,7 @@ class Library:
         Raises:
             BadInput: a path that neither exists nor was indexed before.
         """
-        resolved = tuple(path.expanduser().resolve() for path in paths)
+        resolved = tuple(map(_resolved, paths))
         asked = "asked to" if anew else ""
         return self._served(lambda: self._upkeep.update(resolved, progress, asked))
 
@@ -146,6 +146,8 @@ class Library:
         Raises:
             BadInput: no such document is indexed.
         """
+        if not source.strip():
+            raise BadInput("--drop", "needs to know what.", "Give a file, a folder or a host.")
         self.refresh()
         dropped = self._served(lambda: self._upkeep.drop(source))
         if not dropped:
@@ -162,6 +164,8 @@ class Library:
         """
         if k < 1 or not query.strip():
             return []
+        # Half a surrogate pair, as broken arguments and models have it, is no text to anybody.
+        query = query.encode("utf-8", "replace").decode()
         vector, fusion = self._vector_of(query), self._fusion
         if vector is None:
             fusion = fusion.model_copy(update={"dense": 0.0})
@@ -179,7 +183,13 @@ class Library:
             self._upkeep.make_vectors([record], vectors, None)
         except EmbeddingFailed as error:
             self._endure(error)
-        self._served(lambda: self._remember(lesson, record, vectors))
+        try:
+            self._served(lambda: self._remember(lesson, record, vectors))
+        except BadInput as error:
+            if not self._for_run:
+                raise
+            # What a run has found is worth more than what it teaches.
+            self.memory.complain(f"What this run learned teaches nobody: {error}")
 
     def forget(self, unwanted: Callable[[Lesson], bool]) -> int:
         """Drop lessons for good, and say how many."""
@@ -260,7 +270,11 @@ class Library:
 
         found, broken = self._shelf.read(attempt)
         if found is None:
-            self._upkeep.update((), None, broken)
+            try:
+                self._upkeep.update((), None, broken)
+            except EmbeddingFailed as error:
+                self._endure(error)
+                return []
             found = self._shelf.read(answer)
         return found
 
@@ -329,16 +343,35 @@ class Library:
     def _forget(self, unwanted: Callable[[Lesson], bool]) -> int:
         with self._shelf.writing() as catalogue:
             sound = not self._upkeep.why_anew(catalogue)
+            vectors: Vectors = {}
+            if sound:
+                # Before anything is touched, so that a service that fails leaves all as it was.
+                staying = [one for one in self._shelf.lessons() if not unwanted(one)]
+                records = [record_of_lesson(one) for one in latest(staying)]
+                self._upkeep.make_vectors(records, vectors, None)
             self._shelf.begin(catalogue)
             left, dropped = self._shelf.drop_lessons(unwanted)
             if sound:
                 # Filled anew: a dropped lesson may have taken an earlier one's place.
                 self._shelf.empty(catalogue, LESSONS)
                 self._upkeep.put(
-                    catalogue, LESSONS, [record_of_lesson(one) for one in latest(left)], {}
+                    catalogue, LESSONS, [record_of_lesson(one) for one in latest(left)], vectors
                 )
                 self._shelf.finish(catalogue)
         return dropped
+
+
+def _resolved(path: Path) -> Path:
+    """The path in full.
+
+    Raises:
+        BadInput: it goes in a circle, or begins with a user whom nobody knows.
+    """
+    try:
+        return path.expanduser().resolve()
+    except (OSError, RuntimeError) as error:
+        told = " ".join(str(error).split())
+        raise BadInput(str(path), f"is no path ({told}).") from error
 
 
 def folder_of(path: Path) -> Path:
@@ -347,7 +380,7 @@ def folder_of(path: Path) -> Path:
     Raises:
         BadInput: it cannot be made or written.
     """
-    folder = path.expanduser().resolve()
+    folder = _resolved(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "lock").touch()

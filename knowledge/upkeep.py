@@ -100,11 +100,14 @@ class Upkeep:
                 label for label, one in catalogue.entries.items() if not one.own if meant(label)
             ]
             if gone and not self.why_anew(catalogue):
-                self._shelf.begin(catalogue)
-                self._drop_pages(catalogue, gone)
                 left = {key: one for key, one in catalogue.entries.items() if key not in gone}
-                self._publish(catalogue, left)
-        return len(gone)
+                # Marked as it will be: whoever builds it anew after a death must not take them in.
+                marked = catalogue.model_copy(update={"entries": left})
+                self._shelf.begin(marked)
+                self._drop_pages(marked, gone)
+                self._publish(marked, left)
+                return len(gone)
+        return 0
 
     def why_anew(self, catalogue: Catalogue) -> str:
         """Why the shelf must be built from nothing, empty where it is sound.

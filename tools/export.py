@@ -70,7 +70,8 @@ class Shipment(Frozen):
             return "Nothing was verified, so ModelNew is the kernel alone, whatever it is given."
         if is_as_given(self.candidate.source, self.reference):
             return "ModelNew is the op as it was given, so it takes whatever Model takes."
-        if any(case.name == REBUILT for case in self.verdict.cases):
+        # Of several workloads a case's name begins with the workload's.
+        if any(case.name.rpartition(": ")[2] == REBUILT for case in self.verdict.cases):
             return (
                 "Its weights have other names than the reference's, which can't stand in for it: "
                 "ModelNew is the kernel alone, for the shapes that were judged, without gradients."
@@ -151,7 +152,7 @@ def _tail(shipment: Shipment, own: str) -> str:
     ]
     kernels = [own, *(f"OTHER_{number}.ModelNew" for number in range(1, len(others) + 1))]
     ways = [
-        f"# Constructed as on {workload}.\n"
+        f"# Constructed as on {' '.join(workload.split())}.\n"
         + _loaded(
             f"REFERENCE_{number}",
             f"kernelwright_{name}_reference_{number}",

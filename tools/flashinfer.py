@@ -91,6 +91,8 @@ def write_flashinfer(shipment: Shipment, parent: Path, op_type: str) -> Path:
         raise BadInput(
             where, f"the op changes {shipment.updates[0]}, and a Definition has no form for that."
         )
+    if shipment.in_place:
+        raise BadInput(where, "the op writes to its inputs, and a Definition has no form for that.")
     op_type = _slug(op_type)
     loaded = load(shipment.reference, shipment.origin or shipment.subject)
     model, inputs = loaded.build(SEED), loaded.inputs(SEED)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+_FIELD = re.compile(r"\{[^{}]*\}")
 # What each loader gives to candidates, under the module that they import.
 LOADERS = {"tools.backends.cpp.loader": "cpp_kernel", "tools.backends.cuda.loader": "cuda_kernel"}
 # The drop-in's own part, each after those that it imports.
@@ -25,7 +26,7 @@ def stand_alone(source: str, header: str, opening: str = "") -> str:
         opening: statements to put before its own.
     """
     tree = ast.parse(source)
-    lines = source.splitlines()
+    lines = source.split("\n")
     own_words = ast.get_docstring(tree)
     future: list[str] = []
     for statement in reversed(tree.body):
@@ -35,7 +36,8 @@ def stand_alone(source: str, header: str, opening: str = "") -> str:
             lines[first:last] = []
         elif isinstance(statement, ast.ImportFrom) and statement.module in LOADERS:
             module = statement.module
-            text = give_way(part_text(module), tree, "loader_", {LOADERS[module]})
+            keep = {LOADERS[module], *(alias.name for alias in statement.names)}
+            text = give_way(part_text(module), tree, "loader_", keep)
             lines[first:last] = [text, *_aliases(statement)]
         elif statement is tree.body[0] and own_words is not None:
             lines[first:last] = []
@@ -90,7 +92,6 @@ def give_way(text: str, tree: ast.Module, prefix: str, keep: set[str]) -> str:
     clashing = sorted((bound_names(own) | set(imported)) & taken - keep)
     if not clashing:
         return text
-    lines = text.splitlines()
     spans = [
         range(node.lineno - 1, node.end_lineno or node.lineno)
         for node in own.body
@@ -98,13 +99,14 @@ def give_way(text: str, tree: ast.Module, prefix: str, keep: set[str]) -> str:
     ]
     within = {number for span in spans for number in span}
     for name in clashing:
-        pattern = re.compile(rf"(?<![\w.]){re.escape(name)}\b")
-        for number, line in enumerate(lines):
-            new = f"{prefix}{name}"
-            if number in within and f" as {name}" not in line:
-                new = f"{name} as {new}"
-            lines[number] = pattern.sub(new, line)
-    return "\n".join(lines)
+        new = f"{prefix}{name}"
+        # By tokens: what stands in a string, such as the reference's text, is left as it is.
+        lines = renamed(text, name, new, formatted=True).split("\n")
+        for number in within:
+            if f" as {new}" not in lines[number]:
+                lines[number] = re.sub(rf"\b{re.escape(new)}\b", f"{name} as {new}", lines[number])
+        text = "\n".join(lines)
+    return text
 
 
 def bound_names(tree: ast.Module) -> set[str]:
@@ -140,19 +142,29 @@ def _outermost(nodes: Iterable[ast.AST]) -> Iterator[ast.AST]:
             yield from _outermost(ast.iter_child_nodes(node))
 
 
-def renamed(source: str, old: str, new: str) -> str:
-    """Python text with one of its names changed to another, strings left as they are."""
-    lines = source.splitlines(keepends=True)
-    before = ""
-    places: list[tuple[int, int]] = []
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type == tokenize.NAME and token.string == old and before != ".":
-            places.append(token.start)
+def renamed(source: str, old: str, new: str, *, formatted: bool = False) -> str:
+    """Python text with one of its names changed to another, strings left as they are.
+
+    With `formatted`, names in the fields of f-strings are changed too, in versions of Python to
+    which an f-string is one token.
+    """
+    # As the tokens are counted: splitlines() would divide at more than newlines.
+    starts = [0]
+    for line in source.split("\n"):
+        starts.append(starts[-1] + len(line) + 1)
+    before, at, pieces = "", 0, []
+    for token in tokenize.generate_tokens(io.StringIO(source, newline="\n").readline):
+        word = token.string
+        if token.type == tokenize.NAME and word == old and before != ".":
+            word = new
+        elif formatted and token.type == tokenize.STRING and "f" in word[: word.find(word[-1])]:
+            word = _FIELD.sub(lambda field: re.sub(rf"(?<![\w.]){old}\b", new, field[0]), word)
+        if word != token.string:
+            first = starts[token.start[0] - 1] + token.start[1]
+            pieces += [source[at:first], word]
+            at = first + len(token.string)
         before = token.string
-    for line, column in reversed(places):
-        text = lines[line - 1]
-        lines[line - 1] = text[:column] + new + text[column + len(old) :]
-    return "".join(lines)
+    return "".join([*pieces, source[at:]])
 
 
 def literal(text: str) -> str:

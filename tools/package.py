@@ -77,7 +77,7 @@ def write_package(
 
 def _project(shipment: Shipment, name: str, module: str) -> str:
     requires = "\n".join(f'    "{one}",' for one in REQUIRES[shipment.candidate.backend])
-    subject = re.sub(r'[\\"\s]+', " ", shipment.subject)
+    subject = re.sub(r'[\\"\s\x00-\x1f\x7f]+', " ", shipment.subject)
     return f"""\
 [build-system]
 requires = ["setuptools>=77"]
@@ -101,8 +101,9 @@ package-dir = {{ "" = "src" }}
 
 def _init(shipment: Shipment, module: str) -> str:
     note = "" if shipment.why_alone else ", whose calls go to a kernel where that was verified"
+    subject = shipment.subject.replace("\\", "\\\\").replace('"', "'")
     return f'''\
-"""{shipment.subject.replace(chr(34), "'")}: `ModelNew` takes the place of `Model`{note}."""
+"""{subject}: `ModelNew` takes the place of `Model`{note}."""
 
 from {module}.kernel import ModelNew
 from {module}.reference import Model

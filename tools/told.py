@@ -1,8 +1,8 @@
 """A verdict as agents are told it: bounded, quoted, and without what would help to fool the judge.
 
 What a compiler or a kernel printed may be written to be read as instructions by a model (no. 50 of
-the catalogue of cheats), so it only ever appears as marked lines of plain text. Which cases there
-were, their inputs and their seeds are not told.
+the catalogue of cheats), so it only ever appears as marked lines of plain text. Of a case that is
+missed the kind is told; its distribution, its inputs and its seeds are not.
 """
 
 import re
@@ -27,6 +27,9 @@ TOLD_LIMIT, QUOTED_LINES, LINE_LIMIT = 2000, 24, 300
 # Of a module compiled for a device that is not here: its first ones.
 KERNELS = 4
 MARK = "| "
+# An interval as wide as this part of the speedup is no reading of the kernel alone.
+WIDE = 0.2
+DISTURBED = "; the interval is wide: something else was at work, and a second reading may differ"
 # Escape sequences of terminals, then whatever else does not print.
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
 
@@ -69,7 +72,11 @@ def _told(verdict: Verdict) -> str:
             return "the judge's own machinery failed; this says nothing of the candidate"
         case TimedOut():
             return f"no result within {verdict.deadline_s:g} s"
-        case WrongOutput() | ContractBroken() | TimerMismatch():
+        case WrongOutput():
+            missed = [case for case in verdict.cases if not case.passed]
+            about = missed[-1].about if missed else ""
+            return _one_line(verdict.detail) + (f", on {about}" if about else "")
+        case ContractBroken() | TimerMismatch():
             return _one_line(verdict.detail)
         case Cheated():
             return f"{verdict.check}: {_one_line(verdict.detail)}"
@@ -104,11 +111,14 @@ def _told_correct(verdict: Correct) -> str:
     if verdict.timing is None:
         return told
     rows = [
-        f"{row.speedup:.3f} times as fast as {row.baseline} ({row.low:.3f} to {row.high:.3f})"
+        f"{row.speedup:.3f} times as fast as {row.baseline} ({row.low:.3f} to {row.high:.3f}), "
+        f"which took {row.baseline_ms:.4g} ms meanwhile"
         for row in verdict.timing.comparisons
     ]
     timing = verdict.timing
+    wide = any(row.high - row.low > WIDE * row.speedup for row in verdict.timing.comparisons)
     return (
         f"{told}; {timing.candidate_ms:.4g} ms a call, {', '.join(rows)}; "
         f"noise {timing.noise:.1%}, {timing.page_faults:.0f} page faults a call"
+        + (DISTURBED if wide else "")
     )

@@ -97,6 +97,7 @@ class CaseResult(Frozen):
     name: str
     passed: bool
     worst: float = Field(description="largest |y - y64| divided by what was allowed there")
+    about: str = Field("", description="what is out of the ordinary, as agents may be told")
     shapes: tuple[tuple[int, ...], ...] = Field(
         (), description="of the input tensors, in a case whose shapes are not the task's own"
     )

@@ -34,23 +34,25 @@ def load_kernel(path: Path, arguments: tuple[Any, ...] = ()) -> torch.nn.Module:
     return made
 
 
-def wear(subject: Any, kernel: torch.nn.Module, verified: Sequence[Any]) -> Any:
+def wear(
+    subject: Any, kernel: torch.nn.Module, verified: Sequence[Any], *, in_place: bool = False
+) -> Any:
     """The subject with the kernel at work in it: a function, or a module with the same parameters.
 
     Args:
         subject: a function or an instance of a module, which stays as it is.
         kernel: takes the subject's tensors by name.
         verified: the arguments that it was verified with, or such like them.
+        in_place: it writes to its arguments, so that it can't be run again for gradients.
     """
     if not isinstance(subject, torch.nn.Module):
-        chooser = Chooser(None, subject, kernel, verified)
+        chooser = Chooser(None, subject, kernel, verified, in_place=in_place)
 
         @functools.wraps(subject)
         def worn(*given: Any, **named: Any) -> Any:
             return chooser(*given, **named)
 
         return worn
-    _share(subject, kernel)
     # A shallow copy is of the same class and holds the same tensors, under the same names.
     module = copy.copy(subject)
     bound = inspect.ismethod(subject.forward) and subject.forward.__self__ is subject
@@ -59,7 +61,7 @@ def wear(subject: Any, kernel: torch.nn.Module, verified: Sequence[Any]) -> Any:
         if bound
         else subject.forward
     )
-    module.forward = Chooser(module, original, kernel, verified)
+    module.forward = Chooser(module, original, kernel, verified, in_place=in_place)
     return module
 
 
@@ -71,6 +73,7 @@ class Chooser:
         original: what is called elsewhere.
         kernel: what is called where it was verified.
         verified: the arguments of that.
+        in_place: the original writes to its arguments.
     """
 
     def __init__(
@@ -79,8 +82,14 @@ class Chooser:
         original: Callable[..., Any],
         kernel: torch.nn.Module,
         verified: Sequence[Any],
+        *,
+        in_place: bool = False,
     ) -> None:
         self._module = module
+        self._in_place = in_place
+        self._shared = _shared(module, kernel) if module is not None else []
+        parts = module.modules() if module is not None else ()
+        self._modes = [(part, part.training) for part in parts]
         self._original = original
         self._kernel = kernel
         self._verified = tuple(_kind(one) for one in pytree.tree_leaves(tuple(verified)))
@@ -89,7 +98,7 @@ class Chooser:
     def __call__(self, *given: Any, **named: Any) -> Any:
         """One call."""
         arguments = self._positional(given, named)
-        if arguments is None or self._mode_differs():
+        if arguments is None or self._mode_differs() or not self._share():
             return self._original(*given, **named)
         leaves = pytree.tree_leaves(arguments)
         if tuple(_kind(one) for one in leaves) != self._verified:
@@ -97,10 +106,31 @@ class Chooser:
         wanted = [one for one in leaves if isinstance(one, torch.Tensor) and one.requires_grad]
         if self._module is not None:
             wanted += [one for one in self._module.parameters() if one.requires_grad]
-        if torch.is_grad_enabled() and wanted:
-            through: Any = _Through
-            return through.apply(self._original, self._kernel, arguments, *wanted)
+        if not (torch.is_grad_enabled() and wanted):
+            return self._kernel(*arguments)
+        if self._in_place:
+            return self._original(*given, **named)
+        through: Any = _Through
+        packing: list[Any] = []
+        made = through.apply(self, arguments, packing, *wanted)
+        return pytree.tree_unflatten(list(made), packing[0])
+
+    def forward(self, arguments: tuple[Any, ...]) -> Any:
+        """The kernel's answer."""
         return self._kernel(*arguments)
+
+    def again(self, arguments: tuple[Any, ...]) -> Any:
+        """The original's answer, the buffers that it updates left as they are."""
+        buffers = [] if self._module is None else list(self._module.buffers())
+        held = [(buffer, buffer.clone()) for buffer in buffers]
+        try:
+            return self._original(*arguments)
+        finally:
+            with torch.no_grad():
+                # By value: a batch norm updates its statistics and leaves their version as it is.
+                for buffer, value in held:
+                    if not torch.equal(buffer, value):
+                        buffer.copy_(value)
 
     def _positional(self, given: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, ...] | None:
         """The arguments in their order; None where these are not those of the verified call."""
@@ -109,13 +139,35 @@ class Chooser:
                 bound = inspect.signature(self._original).bind(*given, **named)
             except (TypeError, ValueError):
                 return None
+            known = list(bound.signature.parameters)[: self._count]
+            if any(name not in known for name in bound.arguments):
+                # An argument that was left out when it was verified.
+                return None
             bound.apply_defaults()
             given = () if bound.kwargs else bound.args[: self._count]
         return given if len(given) == self._count else None
 
     def _mode_differs(self) -> bool:
         """Whether the module was put into another mode than the kernel was made for."""
-        return self._module is not None and self._module.training != self._kernel.training
+        return (self._module is not None and self._module.training != self._kernel.training) or any(
+            part.training is not mode for part, mode in self._modes
+        )
+
+    def _share(self) -> bool:
+        """Put the module's present tensors into the kernel; False where they are of another kind.
+
+        They may have been exchanged since, as `load_state_dict(..., assign=True)` does.
+        """
+        for holder, key, slots, slot in self._shared:
+            own, held = holder.get(key), slots[slot]
+            if own is held:
+                continue
+            if own is None or (own.shape, own.dtype, own.device) != (
+                held.shape, held.dtype, held.device
+            ):  # fmt: skip
+                return False
+            slots[slot] = own
+        return True
 
 
 class _Through(torch.autograd.Function):
@@ -123,50 +175,81 @@ class _Through(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, original: Any, kernel: Any, arguments: tuple[Any, ...], *wanted: torch.Tensor
+        ctx: Any,
+        chooser: Chooser,
+        arguments: tuple[Any, ...],
+        packing: list[Any],
+        *wanted: torch.Tensor,
     ) -> Any:
-        ctx.original, ctx.arguments, ctx.wanted = original, arguments, wanted
-        return kernel(*arguments)
+        ctx.chooser, ctx.arguments, ctx.wanted = chooser, arguments, wanted
+        tensors = [one for one in pytree.tree_leaves(arguments) if isinstance(one, torch.Tensor)]
+        ctx.versions = [
+            (one, one._version) for one in (*tensors, *wanted) if not one.is_inference()
+        ]
+        leaves, packed = pytree.tree_flatten(chooser.forward(arguments))
+        packing.append(packed)
+        return tuple(leaves)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
+        if any(one._version != version for one, version in ctx.versions):
+            raise RuntimeError(
+                "one of the tensors that the gradients need was modified by an in-place operation"
+            )
+        # Whether these gradients will be differentiated in their turn.
+        further = torch.is_grad_enabled()
         with torch.enable_grad():
             # Leaves in the place of the arguments, so that their own history is not walked again.
             fresh = {
-                id(one): one.detach().requires_grad_()
+                id(one): one.view_as(one) if further else one.detach().requires_grad_()
                 for one in pytree.tree_leaves(ctx.arguments)
                 if isinstance(one, torch.Tensor) and one.requires_grad
             }
             again = pytree.tree_map(lambda one: fresh.get(id(one), one), ctx.arguments)
-            returned = pytree.tree_leaves(ctx.original(*again))
+            returned = pytree.tree_leaves(ctx.chooser.again(again))
         pairs = [
             (value, gradient)
             for value, gradient in zip(returned, gradients, strict=True)
             if gradient is not None and value.requires_grad
         ]
         sought = [fresh.get(id(one), one) for one in ctx.wanted]
-        found = torch.autograd.grad(
-            [value for value, _ in pairs],
-            sought,
-            [gradient for _, gradient in pairs],
-            allow_unused=True,
-        )
+        found: Sequence[torch.Tensor | None] = [None] * len(sought)
+        if pairs:
+            found = torch.autograd.grad(
+                [value for value, _ in pairs],
+                sought,
+                [gradient for _, gradient in pairs],
+                allow_unused=True,
+                create_graph=further,
+            )
         return (None, None, None, *found)
 
 
 def _kind(value: Any) -> Any:
     """What of an argument must be as it was when the kernel was verified."""
     if isinstance(value, torch.Tensor):
-        return value.shape, value.dtype, value.stride(), value.device.type
+        laid = value.stride() if value.layout is torch.strided else value.layout
+        return value.shape, value.dtype, laid, value.device.type
     return type(value), value
 
 
-def _share(subject: torch.nn.Module, kernel: torch.nn.Module) -> None:
-    """Put the subject's own tensors into the kernel, by name."""
-    held = {**dict(subject.named_parameters()), **dict(subject.named_buffers())}
-    for name, module in kernel.named_modules():
-        for slots in (module._parameters, module._buffers):
+def _shared(
+    subject: torch.nn.Module, kernel: torch.nn.Module
+) -> list[tuple[dict[str, Any], str, dict[str, Any], str]]:
+    """Where the subject holds each tensor, and where the kernel has it, by name; put there."""
+    places: dict[str, tuple[dict[str, Any], str]] = {}
+    for name, part in subject.named_modules(remove_duplicate=False):
+        for holder in (part._parameters, part._buffers):
+            for key, value in holder.items():
+                if value is not None:
+                    places[f"{name}.{key}" if name else key] = holder, key
+    found = []
+    for name, part in kernel.named_modules(remove_duplicate=False):
+        for slots in (part._parameters, part._buffers):
             for slot in slots:
-                own = held.get(f"{name}.{slot}" if name else slot)
-                if own is not None:
-                    slots[slot] = own
+                place = places.get(f"{name}.{slot}" if name else slot)
+                if place is not None:
+                    holder, key = place
+                    slots[slot] = holder[key]
+                    found.append((holder, key, slots, slot))
+    return found

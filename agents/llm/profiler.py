@@ -41,7 +41,11 @@ class ModelProfiler:
             )
         except (Malformed, Refused):
             return rules
-        evidence = [_sentence(one) for one in reading.evidence[:SENTENCES]]
+        # Figures and what a model makes of them are kept apart for whoever reads on.
+        evidence = [
+            f"as {self._talk.model.id} reads it: {_sentence(one)}"
+            for one in reading.evidence[:SENTENCES]
+        ]
         return rules.model_copy(
             update={
                 "bottleneck": reading.bottleneck,

@@ -55,7 +55,9 @@ class PlanDraft(Answer):
         max_length=1500, description="how that was reckoned: bytes, operations, bandwidth, peak"
     )
     parent: int | None = Field(None, description="number of the trial to start from, if any")
-    pages: tuple[int, ...] = Field((), description="numbers of the pages that it leans on")
+    pages: tuple[int, ...] = Field(
+        (), description="numbers, as in [1], of the given pages that it leans on"
+    )
 
 
 class Unwanted(Answer):
@@ -191,6 +193,19 @@ def newest_draft(messages: Sequence[BaseMessage], base: str | None) -> str | Non
             if isinstance(given, str) and "ModelNew" in given:
                 draft = given
     return draft
+
+
+def unread_code(message: BaseMessage, base: str | None) -> str:
+    """Why the code in a message can't be read; empty where it can, or where there is none."""
+    text = text_of(message)
+    meant = "class ModelNew" in text or len(_OPEN_FENCE.findall(text)) % 2
+    if not meant and not _MARKER.search(text):
+        return ""
+    try:
+        read_module(text, base)
+    except Malformed as error:
+        return str(error)
+    return ""
 
 
 def answered(reply: AIMessage, words: str) -> list[BaseMessage]:

@@ -14,21 +14,22 @@ from langchain_core.tools import BaseTool, StructuredTool
 from pydantic import Field, ValidationError
 
 from agents.brief import Brief
-from agents.llm.replies import newest_draft
-from agents.llm.views import device_lines
+from agents.llm.replies import newest_draft, unread_code
+from agents.llm.views import device_lines, words_of
 from agents.playbook.coder import backend_of
 from knowledge.store import Library
 from tools.candidate import Candidate
 from tools.judge.client import JudgeDied
 from tools.judge.source import parse_candidate
+from tools.task import language_of
 from tools.told import printable, told_to_agents
 from tools.verdict import BuildFailed, Correct, JudgeError, Profile, Trial, Verdict
 
-PAGES, PAGE_LIMIT = 4, 1200
+PAGES, PAGE_WORDS = 4, 200
 LINES = 120
 ANSWER_LIMIT = 8000
 NO_CALLS_LEFT = "No calls are left in this turn: give your answer now."
-NO_DRAFT = "There is no draft yet: write the module in a fenced block beside the call."
+NO_DRAFT = "There is no draft yet: write the module, or edits, beside the call."
 
 Source = Annotated[
     str, Field(description="leave it empty: the newest module you wrote in a fenced block")
@@ -85,6 +86,7 @@ class Toolbox:
         self._base = base
         self._most = most
         self._draft: str | None = None
+        self._unread = ""
         looks: list[Callable[..., str]] = [self.search_library, self.device]
         looks += [self.read_trial] if brief.trials else []
         tries: list[Callable[..., str]] = [self.compile, self.verify]
@@ -100,13 +102,15 @@ class Toolbox:
         last = messages[-1]
         assert isinstance(last, AIMessage), "only a model calls tools"
         self._draft = newest_draft(messages, self._base)
+        self._unread = unread_code(last, newest_draft(messages[:-1], self._base) or self._base)
         used = sum(isinstance(message, ToolMessage) for message in messages)
         found: list[ToolMessage] = []
-        for at, call in enumerate(last.tool_calls):
-            said = (
-                self._run(call["name"], call["args"]) if used + at < self._most else NO_CALLS_LEFT
-            )
-            found.append(ToolMessage(content=said[:ANSWER_LIMIT], tool_call_id=call["id"] or ""))
+        for number, call in enumerate(last.tool_calls, used + 1):
+            said = NO_CALLS_LEFT
+            if number <= self._most:
+                told = self._run(call["name"], call["args"])[:ANSWER_LIMIT]
+                said = f"{told}\n(call {number} of {self._most})"
+            found.append(ToolMessage(content=said, tool_call_id=call["id"] or ""))
         for broken in last.invalid_tool_calls:
             said = "The arguments are not JSON."
             found.append(ToolMessage(content=said, tool_call_id=broken["id"] or ""))
@@ -129,10 +133,12 @@ class Toolbox:
 
     def search_library(self, query: str) -> str:
         """Search pages on hardware, languages, patterns, mends: by symptom, operator, error."""
-        found = self._library.search(query[:400], PAGES)
+        device, task = self._brief.device, self._brief.task
+        language = language_of(task, device, "task")
+        found = self._library.search(query[:400], PAGES, device=device.name, language=language)
         if not found:
             return "Nothing was found."
-        return "\n\n".join(f"## {one.title}\n{one.text[:PAGE_LIMIT]}" for one in found)
+        return "\n\n".join(f"## {one.title}\n{words_of(one.text, PAGE_WORDS)}" for one in found)
 
     def device(self) -> str:
         """Every figure that is known of the device: cores, caches, vectors, bandwidth, peaks."""
@@ -163,13 +169,15 @@ class Toolbox:
 
     def time(self, source: Source = "") -> str:
         """Time the draft against the fastest baseline, after it was found right."""
-        return self._with_draft(source, lambda one: told_to_agents(self._timed(one)))
+        return self._with_draft(source, lambda one: _timed_words(self._timed(one)))
 
     def profile(self, metrics: Sequence[Metric], source: Source = "") -> str:
-        """Time the draft and read these metrics."""
+        """Time the draft as `time` does, and read these metrics."""
         return self._with_draft(source, lambda one: self._profiled(one, metrics))
 
     def _with_draft(self, source: str, work: Callable[[Candidate], str]) -> str:
+        if not source.strip() and self._unread:
+            return f"The code beside the call can't be read, so nothing was tried: {self._unread}."
         text = source if source.strip() else self._draft
         if text is None:
             return NO_DRAFT
@@ -200,11 +208,17 @@ class Toolbox:
         with suppress(JudgeDied):
             profile = self._bench.profile(draft) if self._bench is not None else None
         if not isinstance(verdict, Correct) or profile is None:
-            return told_to_agents(verdict)
-        return "\n".join(f"{name}: {_shown(getattr(profile, name))}" for name in metrics)
+            return _timed_words(verdict)
+        read = [f"{name}: {_shown(getattr(profile, name))}" for name in metrics]
+        return "\n".join([told_to_agents(verdict), *read])
 
     def _trial(self, number: int) -> Trial | None:
         return next((one for one in self._brief.trials if one.number == number), None)
+
+
+def _timed_words(verdict: Verdict) -> str:
+    told = told_to_agents(verdict)
+    return told if isinstance(verdict, Correct) else f"There is no timing.\n{told}"
 
 
 def _shown(value: object) -> str:

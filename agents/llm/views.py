@@ -242,7 +242,10 @@ def pages_for(brief: Brief, library: Library, query: str) -> list[Page]:
     found = library.search(query, PAGES, device=brief.device.name, language=language)
     return [
         Page(
-            number=number, title=one.title, text=_words(one.text, PAGE_WORDS), citation=_cited(one)
+            number=number,
+            title=one.title,
+            text=words_of(one.text, PAGE_WORDS),
+            citation=_cited(one),
         )
         for number, one in enumerate(found, 1)
     ]
@@ -263,19 +266,21 @@ def _cited(passage: Passage) -> Citation:
     return Citation(
         source=passage.source,
         title=passage.title,
-        passage=_words(passage.text, 60),
+        passage=words_of(passage.text, 60),
         score=passage.score,
     )
 
 
-def _words(text: str, most: int) -> str:
+def words_of(text: str, most: int) -> str:
     """The text's beginning; line breaks stay, since tables and code need them."""
     kept: list[str] = []
     left = most
     for line in text.splitlines():
         words = len(line.split())
         if words > left:
-            return "\n".join([*kept, " ".join(line.split()[:left]) + " ..."])
+            # A line that is cut says something else; a long one has to be.
+            cut = " ".join([*line.split()[:left], "..."]) if left > most // 2 else "..."
+            return "\n".join([*kept, cut])
         kept.append(line)
         left -= words
     return "\n".join(kept)

@@ -16,6 +16,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from graph.report.index import render_index, style_hash
 from graph.report.listing import STATES, RunRow, Wanted
 from graph.report.write import hash_of, script
+from knowledge.errors import BadInput
 
 LOOPBACK = "127.0.0.1"
 NAMES = (LOOPBACK, "localhost")
@@ -110,7 +111,12 @@ class _Handler(BaseHTTPRequestHandler):
             op=given.get("op", [""])[0],
             device=given.get("device", [""])[0],
         )
-        rows = self._listing()
+        try:
+            rows = self._listing()
+        except BadInput as error:
+            # The folder went away while it is served.
+            self._say(HTTPStatus.SERVICE_UNAVAILABLE, str(error), body)
+            return
         fitting = [row for row in rows if wanted.fits(row)]
         page = render_index(fitting, wanted, _names(rows))
         policy = f"{NOTHING}; style-src '{style_hash()}'; form-action 'self'"
@@ -119,7 +125,11 @@ class _Handler(BaseHTTPRequestHandler):
     def _file(self, path: str) -> tuple[bytes, str] | None:
         """A file's bytes and what it is; None where it can't be asked for, or isn't there."""
         empty, runs, name, wanted = [*path.split("/", 3), "", "", "", ""][:4]
-        folder = next((one for one, its in _names(self._listing()).items() if its == name), None)
+        try:
+            known = _names(self._listing())
+        except BadInput:
+            return None
+        folder = next((one for one, its in known.items() if its == name), None)
         if empty or runs != "runs" or folder is None or wanted not in FILES:
             return None
         root = Path(folder)

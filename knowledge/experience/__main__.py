@@ -61,9 +61,15 @@ def export_to(
     with _library() as library:
         found = library.memory.entries(run_id=run_id, op=op, device=device)
         text = "".join(one.model_dump_json() + "\n" for one in found)
+        part = file.with_name(f"{file.name}.part")
         try:
-            file.write_text(text, encoding="utf-8")
+            if file.exists() and not file.is_file():
+                file.write_text(text, encoding="utf-8")
+            else:
+                part.write_text(text, encoding="utf-8")
+                part.replace(file)
         except OSError as error:
+            part.unlink(missing_ok=True)
             raise BadInput(str(file), f"cannot be written ({error.strerror}).") from error
     sys.stdout.write(f"{_trials(len(found))} written to {file}\n")
 
@@ -75,9 +81,12 @@ def import_from(
     """Add the trials of a file; those that are known already are passed over."""
     with _library() as library:
         given = read_trials(file)
-        new = library.memory.add(given)
-        for lesson in filter(None, (one.lesson for one in new)):
+        known = {(one.run_id, one.trial) for one in library.memory.entries()}
+        fresh = [one for one in given if (one.run_id, one.trial) not in known]
+        # Lessons first: were it killed in between, the same command would find the trials again.
+        for lesson in filter(None, (one.lesson for one in fresh)):
             library.remember(lesson)
+        new = library.memory.add(given)
     sys.stdout.write(f"{_trials(len(new))} new of {len(given)} in {file}\n")
 
 
@@ -119,7 +128,7 @@ def read_trials(file: Path) -> list[Tried]:
         BadInput: no such file, or a line that is not a trial.
     """
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = file.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(str(file), f"cannot be read ({error}).") from error
     trials: list[Tried] = []

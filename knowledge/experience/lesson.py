@@ -133,7 +133,7 @@ def read_lessons(path: Path) -> list[Lesson]:
     if not path.exists():
         return []
     lessons: list[Lesson] = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
         try:
             lessons.append(Lesson.model_validate_json(line))
         except ValidationError:
@@ -149,15 +149,29 @@ def latest(lessons: Iterable[Lesson]) -> list[Lesson]:
 def drop_lessons(path: Path, unwanted: Callable[[Lesson], bool]) -> tuple[list[Lesson], int]:
     """Write the file anew without some lessons, in one step; the caller holds the lock.
 
+    A line that can't be read here, as of a later version, stays as it is.
+
     Returns:
         What is left, and how many were dropped.
     """
-    known = read_lessons(path)
-    left = [lesson for lesson in known if not unwanted(lesson)]
+    kept: list[bytes] = []
+    left: list[Lesson] = []
+    dropped = 0
+    for line in path.read_bytes().split(b"\n") if path.exists() else []:
+        try:
+            lesson = Lesson.model_validate_json(line)
+        except ValidationError:
+            kept += [line] if line.strip() else []
+            continue
+        if unwanted(lesson):
+            dropped += 1
+        else:
+            left.append(lesson)
+            kept.append(line)
     fresh = path.with_name(f"{path.name}.new")
     with fresh.open("wb") as file:
-        file.writelines(lesson.model_dump_json().encode() + b"\n" for lesson in left)
+        file.writelines(line + b"\n" for line in kept)
         file.flush()
         os.fsync(file.fileno())
     fresh.replace(path)
-    return left, len(known) - len(left)
+    return left, dropped

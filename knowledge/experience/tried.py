@@ -23,7 +23,7 @@ class Tried(Frozen):
     """
 
     run_id: str = Field(min_length=1)
-    trial: int = Field(ge=1)
+    trial: int = Field(ge=1, le=2**63 - 1)
     fingerprint: str
     signature: str = Field(description="empty where the op could not be traced")
     device: str
@@ -31,9 +31,9 @@ class Tried(Frozen):
     title: str
     steps: tuple[Step, ...]
     verdict: str = Field(description="the verdict's kind, e.g. correct or wrong_output")
-    speedup: float | None = None
-    low: float | None = None
-    high: float | None = None
+    speedup: float | None = Field(None, gt=0, allow_inf_nan=False)
+    low: float | None = Field(None, gt=0, allow_inf_nan=False)
+    high: float | None = Field(None, gt=0, allow_inf_nan=False)
     confirmed: bool = Field(False, description="measured again in a new process with new seeds")
     won: bool = Field(False, description="confirmed faster than every baseline, and handed over")
     bottleneck: str = Field("", description="what the diagnosis named, empty without one")

@@ -208,7 +208,9 @@ class Tile:
             first = "tl.program_id(1) * BLOCK + "
         elif self.shape.looped:
             first = "start + "
-        found = [("col", f"{first}tl.arange(0, BLOCK){side}")]
+        col = f"{first}tl.arange(0, BLOCK){side}"
+        # Among lanes a column is multiplied by a stride, and the product may not fit into 32 bits.
+        found = [("col", f"({col}).to(tl.int64)" if self.shape.kind == "lanes" else col)]
         if self.flat:
             found.append(("inside", f"col < {self.columns}"))
         else:

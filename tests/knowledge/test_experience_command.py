@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from knowledge.errors import BadInput
 from knowledge.experience.__main__ import app
 from knowledge.store import Library
 from tests.knowledge.test_memory import LOOP, tried, wrong
@@ -126,6 +127,32 @@ def test_a_bad_line_is_named_and_nothing_is_imported(
     assert told in err
     assert library.memory.entries() == before
     assert lessons(library) == ["r1"]
+
+
+def test_an_import_that_is_cut_off_teaches_when_it_is_done_again(
+    library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "trials.jsonl"
+    file.write_text(tried(run_id="new", confirmed=True, won=True).model_dump_json() + "\n")
+
+    def away(*_: object) -> None:
+        raise BadInput("library", "does not answer.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Library, "remember", away)
+        assert command("import", str(file))[0] == 2
+    assert "new" not in lessons(library)
+    assert command("import", str(file))[0] == 0
+    assert "new" in lessons(library)
+
+
+def test_a_lesson_of_a_later_version_outlives_a_drop(library: Library) -> None:
+    file = library.folder / "lessons.jsonl"
+    later = json.dumps({"of": "a later version", "text": "a\u2028b"}, ensure_ascii=False)
+    file.write_text(f"{file.read_text()}{later}\n")
+    assert command("drop", "--run", "r1")[0] == 0
+    assert later in file.read_text().split("\n")
+    assert lessons(library) == []
 
 
 @pytest.mark.parametrize(

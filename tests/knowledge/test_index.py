@@ -34,6 +34,28 @@ def test_a_missing_path_is_one_line_and_exit_2(tmp_path: Path) -> None:
     assert "does not exist" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--drop", ""), "needs to know what"),
+        (("--drop", "x", "notes"), "stands alone"),
+        (("~nosuchuser/x",), "is no path"),
+        (("x" * 300,), "cannot be read"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_2(arguments: tuple[str, ...], told: str) -> None:
+    result = CliRunner().invoke(app, list(arguments))
+    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+    assert told in result.stderr
+
+
+def test_a_file_that_was_named_and_can_not_be_read_is_exit_1(tmp_path: Path) -> None:
+    (tmp_path / "a.docx").write_bytes(b"PK")
+    result = CliRunner().invoke(app, [str(tmp_path / "a.docx")])
+    assert result.exit_code == 1
+    assert "a.docx" in result.stderr
+
+
 def test_the_module_runs_as_a_command(tmp_path: Path) -> None:
     told = subprocess.run(
         [sys.executable, "-m", "knowledge.index"], capture_output=True, text=True, check=True

@@ -1,5 +1,6 @@
 """Reading documents: nothing that was written is lost, and what cannot be read says why."""
 
+import os
 import re
 from pathlib import Path
 
@@ -7,7 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from knowledge.pages import PASSAGE_CHARACTERS, Page, Unreadable, find_files, parse, project_files
+from knowledge.documents import _sound
+from knowledge.pages import (
+    PASSAGE_CHARACTERS,
+    Page,
+    Unreadable,
+    find_files,
+    load_bytes,
+    parse,
+    project_files,
+)
 from knowledge.store import PROJECT
 
 OWN = dict(project_files(PROJECT))
@@ -80,12 +90,27 @@ def test_no_word_is_lost_and_no_passage_is_too_long(paragraphs: list[str]) -> No
         ("a.html", b"<html><script>x</script></html>", "without text"),
         ("a.md", b"  \n\n ", "holds no text"),
         ("a.md", b"---\ntitle: [\n---\nbody", "not YAML"),
+        ("a.md", b"---\ndate: 2023-02-31\n---\nbody", "not YAML"),
+        ("a.md", b"---\ncount: !!int ''\n---\nbody", "not YAML"),
+        ("a.html", b"<div>" * 3000 + b"x", "cannot be read (RecursionError)"),
+        ("a.html", b"<![x]]", "ParserRejectedMarkup"),
     ],
 )
 def test_what_cannot_be_read_says_why(name: str, content: bytes, reason: str) -> None:
     bad = parse(f"/home/{name}", Path(name), content)
     assert isinstance(bad, Unreadable)
     assert reason in bad.reason
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.md")
+    told = load_bytes(tmp_path / "pipe.md")
+    assert isinstance(told, Unreadable)
+    assert told.reason == "no regular file"
+
+
+def test_half_a_character_in_a_pdf_is_replaced() -> None:
+    assert _sound("a\ud83d\ude00b\ud83dc") == "a\U0001f600b\ufffdc"
 
 
 def test_a_folder_is_searched_without_hidden_and_built_things(tmp_path: Path) -> None:

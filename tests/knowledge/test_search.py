@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from knowledge.search import app
+from knowledge.search import _show, app
 from knowledge.store import Library, Passage
 
 SYMPTOMS = {
@@ -107,6 +107,20 @@ def test_a_person_reads_title_source_and_score() -> None:
     assert result.exit_code == 0
     assert "docs/cpu/pages.md" in result.stdout
     assert "Huge pages" in result.stdout or "huge pages" in result.stdout
+
+
+def test_brackets_and_code_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    common = {"id": "x", "score": 1.0}
+    code = "// __init__\nfloat y = static_cast<float>(x);\n\nint main() {}"
+    _show([
+        Passage(source="/home/a.md", title="Options [/O2] of map[string]int", kind="document",
+                text="**bold**", **common),
+        Passage(source="/home/a.cpp#main", title="a.cpp", kind="document", text=code, **common),
+    ])  # fmt: skip
+    shown = capsys.readouterr().out
+    assert "Options [/O2] of map[string]int" in shown
+    assert "**" not in shown
+    assert code in shown
 
 
 @pytest.mark.usefixtures("own_library")

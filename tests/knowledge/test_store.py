@@ -9,10 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from knowledge import passage
 from knowledge.catalogue import default_place, load_catalogue, save_catalogue
+from knowledge.device import load_devices
 from knowledge.embed import HashedWords
 from knowledge.errors import BadInput
+from knowledge.passage import tag_groups
 from knowledge.store import Library
+from tests.knowledge.test_memory import tried
 
 INDEX = "import sys; from pathlib import Path; from knowledge.store import Library; "
 OPEN = "library = Library.open(Path(sys.argv[1]), project=Path(sys.argv[2])); "
@@ -196,6 +200,72 @@ def test_documents_are_dropped_by_the_source_that_a_search_names(
     for source in (str(notes), "docs/general.md"):
         with pytest.raises(BadInput, match="is no document"):
             library.drop(source)
+    for source in ("", " "):
+        with pytest.raises(BadInput, match="needs to know what"):
+            library.drop(source)
+    assert library.search("ibex0", 1)[0].source == f"{other}/0.md"
+
+
+def test_a_name_that_is_no_text_is_left_out_and_said(library: Library, tmp_path: Path) -> None:
+    notes = documents(tmp_path / "notes", 1, "zebra")
+    (Path(os.fsdecode(os.fsencode(notes) + b"/caf\xe9.md"))).write_text("ibex")
+    report = library.index([notes])
+    assert [bad.reason for bad in report.unreadable] == ["its name is not UTF-8"]
+    assert library.search("zebra0", 1)[0].source == f"{notes}/0.md"
+
+
+@pytest.mark.parametrize(
+    ("device", "tags"),
+    [
+        ("h200-sxm", ("h200-sxm", "cuda", "sm_90")),
+        ("cuda:h200-sxm", ("h200-sxm", "cuda", "sm_90")),
+        ("sm_90", ("sm_90", "cuda")),
+        ("gfx942", ("gfx942", "hip")),
+        ("hip", ("hip",)),
+        ("amd-epyc-2c", ("amd-epyc-2c", "cpu")),
+        ("h100", ("h100",)),
+    ],
+)
+def test_a_device_is_looked_for_by_all_its_names(device: str, tags: tuple[str, ...]) -> None:
+    assert tag_groups({"device": device}) == [tuple(f"device:{tag}" for tag in (*tags, "any"))]
+
+
+def test_a_gpu_that_was_measured_here_is_no_cpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    page = load_devices()["a40"].model_copy(update={"name": "rtx-a6000", "title": "RTX A6000"})
+    monkeypatch.setattr(passage, "known_devices", lambda: {page.name: page})
+    (group,) = tag_groups({"device": "rtx-a6000"})
+    assert group == ("device:rtx-a6000", "device:cuda", "device:sm_86", "device:any")
+
+
+def test_a_query_that_is_no_text_is_no_error(library: Library) -> None:
+    assert library.search("softmax \ud83d", 1)
+
+
+def test_a_run_that_can_not_keep_its_lesson_goes_on_and_says_so(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lesson = tried(confirmed=True, won=True).lesson
+    assert lesson is not None
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    for for_run in (True, False):
+        opened = Library.open(tmp_path / f"library-{for_run}", project=project, for_run=for_run)
+        opened.refresh()
+        with monkeypatch.context() as patched:
+            patched.setattr("knowledge.shelf.save_catalogue", full)
+            if for_run:
+                opened.remember(lesson)
+            else:
+                with pytest.raises(BadInput, match=r"could not be used .*No space left"):
+                    opened.remember(lesson)
+        told = "\n".join(opened.memory.complaints())
+        assert ("teaches nobody" in told) == for_run
+        opened.close()
 
 
 def test_naming_the_projects_own_pages_does_not_index_them_twice(

@@ -2,7 +2,10 @@
 
 import copy
 import io
+import random
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -329,6 +332,74 @@ def test_a_part_that_was_exchanged_or_is_listened_to_is_called(norm: ModuleType)
     assert torch.equal(new(x)[0], x.clamp(min=0))
 
 
+def test_a_part_that_was_changed_before_anybody_called_is_seen(norm: ModuleType) -> None:
+    x = torch.randn(8, 4)
+    _, new = pair(norm, NormModel, 4)
+    new.norm = torch.nn.Identity()
+    assert torch.equal(new(x)[0], x.clamp(min=0))
+    _, new = pair(norm, NormModel, 4)
+    assert new.takes_kernel(x)
+    new.norm.eps = 1.0
+    number, made = calls(norm, lambda: new(x))
+    assert number == 0
+    expected = (x - x.mean(0)) * torch.rsqrt(x.var(0, correction=0) + 1.0)
+    torch.testing.assert_close(made[0], expected.clamp(min=0))
+    assert not copy.deepcopy(new).takes_kernel(x)
+    new.norm.eps = 1e-5
+    assert new.takes_kernel(x)
+    hook = new.norm.register_full_backward_hook(lambda *_: None)
+    assert not new.takes_kernel(x)
+    hook.remove()
+    assert new.takes_kernel(x)
+
+
+def test_compiled_with_a_changed_part_it_is_plain_torch(norm: ModuleType) -> None:
+    _, new = pair(norm, NormModel, 4)
+    new.norm.eps = 1.0
+    compiled = torch.compile(new, backend="eager", fullgraph=True)
+    x = torch.randn(8, 4)
+    with torch.no_grad():
+        number, made = calls(norm, lambda: compiled(x))
+    assert number == 0
+    expected = (x - x.mean(0)) * torch.rsqrt(x.var(0, correction=0) + 1.0)
+    torch.testing.assert_close(made[0], expected.clamp(min=0))
+
+
+def test_a_weight_that_lies_otherwise_is_the_references(tmp_path: Path) -> None:
+    reference = REFERENCE.replace("torch.randn(features)", "torch.randn(features, 2)[:, 0]")
+    assert reference != REFERENCE
+    kernel = shipped(tmp_path, shipment(reference=reference))
+    new = kernel.ModelNew(5)
+    assert new.shift.stride() != (1,)
+    assert not new.takes_kernel(torch.randn(9, 5))
+
+
+def test_first_calls_of_many_threads_have_the_weights(kernel: ModuleType) -> None:
+    x = torch.randn(9, 5)
+    for _ in range(30):
+        model, new = pair(kernel)
+        expected = model(x).detach()
+        gate = threading.Barrier(4)
+
+        def call(_: int, new: Any = new, gate: Any = gate) -> torch.Tensor:
+            gate.wait()
+            with torch.no_grad():
+                made: torch.Tensor = new(x)
+            return made
+
+        with ThreadPoolExecutor(4) as pool:
+            for made in pool.map(call, range(4)):
+                torch.testing.assert_close(made, expected)
+
+
+def test_constructing_one_leaves_others_random_numbers_alone(kernel: ModuleType) -> None:
+    random.seed(1)
+    expected = random.random()
+    random.seed(1)
+    kernel.ModelNew(5)
+    assert random.random() == expected
+
+
 def test_transforms_and_autocast_see_the_reference(kernel: ModuleType) -> None:
     model, new = pair(kernel)
     x = torch.randn(3, 9, 5)
@@ -400,6 +471,22 @@ def test_what_is_no_tensor_has_to_be_as_it_was_verified(tmp_path: Path) -> None:
     assert number == 1
     assert isinstance(made, list)
     torch.testing.assert_close(made, [parts[0] * 2, parts[1] + 2])
+
+
+def test_nothing_may_be_among_the_arguments(tmp_path: Path) -> None:
+    reference = PAIR_REFERENCE.replace("more=None", "more").replace("2.0]", "2.0, None]")
+    slots = tuple(Slot(dtype="float32", sizes=(size,)) for size in (4, 6))
+    source = PAIR_KERNEL.replace("more=None", "more").replace("2.0]", "2.0, None]")
+    kernel = shipped(tmp_path, shipment(
+        candidate=Candidate(source=source, backend="torch"), reference=reference,
+        signatures=(Signature(device="cpu", inputs=slots, outputs=slots, aligned=False),),
+        returns=None,
+    ))  # fmt: skip
+    parts = [torch.randn(4), torch.randn(6)]
+    number, made = calls(kernel, lambda: kernel.ModelNew()(parts, 2.0, None))
+    assert number == 1
+    torch.testing.assert_close(made, [parts[0] * 2, parts[1] + 2])
+    assert calls(kernel, lambda: kernel.ModelNew()(parts, 2.0, 1))[0] == 0
 
 
 def test_each_shape_may_have_a_kernel_of_its_own(tmp_path: Path) -> None:

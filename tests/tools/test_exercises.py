@@ -200,3 +200,34 @@ def test_the_changes_make_one_text_the_other(old: str, new: str) -> None:
         assert tuple(lines[place]) == given
         lines[place] = others
     assert "\n".join(lines) == new
+
+
+IN_PLACE = """import torch
+
+
+class Model(torch.nn.Module):
+    def forward(self, cache, x):
+        cache.add_(x)
+        return x * 2.0, {"more": x.to(torch.complex64)}
+
+
+def get_inputs():
+    return [torch.zeros(4, 6), torch.randn(4, 6)]
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [("cache.add_(x)", ""), ("pass", "off by"), ("cache.add_(x); x.zero_()", "off by")],
+)
+def test_what_is_left_in_the_inputs_is_compared_too(tmp_path: Path, line: str, said: str) -> None:
+    source = IN_PLACE.replace("Model(", "ModelNew(").replace(
+        'cache.add_(x)\n        return x * 2.0, {"more": x.to(torch.complex64)}',
+        f'made = x * 2.0, {{"more": x.to(torch.complex64)}}\n        {line}\n        return made',
+    )
+    what = shipment(
+        candidate=Candidate(source=source, backend="torch"), reference=IN_PLACE, in_place=True
+    )
+    done = run(export(what, tmp_path).with_name("test_kernel.py"), cwd=tmp_path)
+    assert done.returncode == bool(said), done.stderr
+    assert said in done.stderr

@@ -8,7 +8,15 @@ import torch
 
 from tests.tools.shipping import KERNEL, shipment, shipped
 from tools.candidate import Candidate
-from tools.inline import PARTS, drop_in_text, give_way, literal, part_text, renamed
+from tools.inline import (
+    PARTS,
+    drop_in_text,
+    give_way,
+    literal,
+    part_text,
+    renamed,
+    stand_alone,
+)
 
 # Names of the drop-in's own parts and imports, for things of the candidate's own.
 CLASHING = """
@@ -71,6 +79,24 @@ def test_a_name_gives_way_everywhere_but_in_attributes() -> None:
     assert "    c as p_c," in made
     assert "    b," in made
     assert "return x.types(p_types, p_c)" in made
+
+
+def test_a_name_gives_way_in_fields_of_strings_and_not_in_texts() -> None:
+    text = (
+        "from typing import Callable\n\nTEXT = r'''from typing import Callable'''\n"
+        "def told(x: Callable) -> str:\n    return f'Callable {Callable.__name__} of {x}'\n"
+    )
+    made = give_way(text, ast.parse("from collections.abc import Callable"), "p_", set())
+    assert made.startswith("from typing import Callable as p_Callable\n")
+    assert "r'''from typing import Callable'''" in made
+    assert "def told(x: p_Callable)" in made
+    assert "f'Callable {p_Callable.__name__} of {x}'" in made
+
+
+def test_a_line_ends_where_python_ends_it() -> None:
+    source = "x = 'a\x0cb\u2028c'; A = 1\nB = A\n"
+    assert renamed(source, "A", "Z") == "x = 'a\x0cb\u2028c'; Z = 1\nB = Z\n"
+    assert "x = 'a\x0cb\u2028c'; A = 1\nB = A" in stand_alone(source, "It.")
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,4 @@
+from tests.graph import builders
 from tools.told import TOLD_LIMIT, quote, told_to_agents
 from tools.verdict import BuildFailed, CaseResult, Compiled, Correct, KernelUse, WrongOutput
 
@@ -26,6 +27,25 @@ def test_the_names_of_hidden_cases_are_not_told():
     told = told_to_agents(WrongOutput(detail="3 of 8 elements are wrong", cases=cases))
     assert "3 of 8" in told
     assert "mixed rows" not in told
+
+
+def test_what_was_out_of_the_ordinary_in_a_missed_case_is_told():
+    cases = (
+        CaseResult(name="ordinary 1", passed=True, worst=0.1, about="values as they are drawn"),
+        CaseResult(name="mixed rows", passed=False, worst=9.0, about="larger values"),
+    )
+    told = told_to_agents(WrongOutput(detail="3 of 8 elements are wrong", cases=cases))
+    assert told == "wrong_output: 3 of 8 elements are wrong, on larger values"
+
+
+def test_a_reading_that_was_disturbed_says_so():
+    quiet = told_to_agents(builders.correct(builders.timing(4.0, spread=0.01)))
+    noisy = told_to_agents(builders.correct(builders.timing(4.0, spread=0.3)))
+    assert "the interval is wide" not in quiet
+    assert "the interval is wide" in noisy
+    baseline = builders.timing(4.0).comparisons[0]
+    assert f"{baseline.baseline}" in quiet
+    assert f"which took {baseline.baseline_ms:.4g} ms meanwhile" in quiet
 
 
 def test_labels_are_told_each_on_one_line():

@@ -116,3 +116,121 @@ def test_two_kernels_of_one_file_are_apart(tmp_path: Path) -> None:
     one, other = load_kernel(tmp_path / "kernel.py"), load_kernel(tmp_path / "kernel.py")
     one(torch.ones(2), 2)
     assert (calls(one), calls(other)) == (1, 0)
+
+
+def test_an_argument_that_was_left_out_when_verified_is_not_lost(tmp_path: Path) -> None:
+    (tmp_path / "kernel.py").write_text(DOUBLE.replace("x, factor", "x").replace("factor", "2"))
+    kernel, x = load_kernel(tmp_path / "kernel.py"), torch.randn(4)
+    fast = wear(double, kernel, (x,))
+    assert torch.equal(fast(x), x * 2)
+    assert torch.equal(fast(x, factor=3), x * 3)
+    assert torch.equal(fast(x=x), x * 2)
+    assert calls(kernel) == 2
+
+
+def test_weights_that_are_exchanged_reach_the_kernel(
+    worn: tuple[Head, Head, torch.nn.Module],
+) -> None:
+    fast, _, kernel = worn
+    x = torch.randn(8, 4)
+    with torch.no_grad():
+        fast.linear.weight = torch.nn.Parameter(torch.ones(3, 4))
+        torch.testing.assert_close(fast(x), torch.nn.functional.linear(x, *fast.parameters()))
+        fast.load_state_dict({"linear.weight": torch.zeros(3, 4), "linear.bias": torch.ones(3)},
+                             assign=True)  # fmt: skip
+        assert torch.equal(fast(x), torch.ones(8, 3))
+        assert calls(kernel) == 2
+        fast.linear.double()
+        assert fast(x.double()).dtype == torch.float64
+    assert calls(kernel) == 2
+
+
+def test_a_part_in_another_mode_is_the_originals(worn: tuple[Head, Head, torch.nn.Module]) -> None:
+    fast, _, kernel = worn
+    fast.linear.eval()
+    with torch.no_grad():
+        fast(torch.randn(8, 4))
+    assert calls(kernel) == 0
+
+
+NORM = """
+import torch
+
+
+class ModelNew(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.norm = torch.nn.BatchNorm1d(4)
+
+    def forward(self, x):
+        with torch.no_grad():
+            y = self.norm(x)
+        return [y, y + 1]
+"""
+
+
+class Norm(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = torch.nn.BatchNorm1d(4)
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        y = self.norm(x)
+        return [y, y + 1]
+
+
+def test_a_training_step_updates_what_it_updates_once(tmp_path: Path) -> None:
+    (tmp_path / "kernel.py").write_text(NORM)
+    module, x = Norm(), torch.randn(16, 4)
+    other = copy.deepcopy(module)
+    fast = wear(module, load_kernel(tmp_path / "kernel.py"), (x,))
+    for one in (fast, other):
+        made = one(x)
+        assert isinstance(made, list)
+        (made[0] * made[1] ** 2).sum().backward()
+    for a, b in zip(module.buffers(), other.buffers(), strict=True):
+        torch.testing.assert_close(a, b)
+    for a, b in zip(module.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad)
+
+
+def test_gradients_have_gradients(worn: tuple[Head, Head, torch.nn.Module]) -> None:
+    fast, head, _ = worn
+    x = torch.randn(8, 4, requires_grad=True)
+
+    def second(module: torch.nn.Module) -> torch.Tensor:
+        (first,) = torch.autograd.grad((module(x) ** 3).sum(), x, create_graph=True)
+        (again,) = torch.autograd.grad((first**2).sum(), x)
+        return again
+
+    torch.testing.assert_close(second(fast), second(copy.deepcopy(head)))
+
+
+def test_what_was_changed_since_forward_has_no_silent_gradient(
+    worn: tuple[Head, Head, torch.nn.Module],
+) -> None:
+    fast, _, _ = worn
+    x = torch.randn(8, 4, requires_grad=True)
+    made = fast(x).sum()
+    with torch.no_grad():
+        x.add_(1)
+    with pytest.raises(RuntimeError, match="in-place"):
+        made.backward()
+
+
+def test_what_writes_to_its_arguments_is_not_run_twice_for_gradients(tmp_path: Path) -> None:
+    def add_to(total: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        total.add_(x.detach())
+        return x * 2
+
+    (tmp_path / "kernel.py").write_text(
+        "import torch\n\n\nclass ModelNew(torch.nn.Module):\n    def forward(self, total, x):\n"
+        "        total.add_(x.detach())\n        return x.detach() * 2\n"
+    )
+    total, x = torch.zeros(4), torch.ones(4, requires_grad=True)
+    kernel = load_kernel(tmp_path / "kernel.py")
+    fast = wear(add_to, kernel, (total, x), in_place=True)
+    fast(total, x).sum().backward()
+    assert torch.equal(total, torch.ones(4))
+    assert x.grad is not None
+    assert torch.equal(x.grad, torch.full((4,), 2.0))

@@ -86,10 +86,10 @@ def _exported(module: torch.nn.Module, inputs: tuple[Any, ...]) -> torch.fx.Grap
     """The graph as a module of its own."""
     said = ""
     for strict in (True, False):
-        # Running forward may change what a module holds, and that is the user's own.
-        apart = copy.deepcopy(module) if _copies(module) else module
         with silence(), torch.no_grad():
             try:
+                # Running forward may change what a module holds, and that is the user's own.
+                apart = copy.deepcopy(module) if _copies(module) else module
                 program = torch.export.export(apart, inputs, strict=strict)
                 made: torch.fx.GraphModule = program.run_decompositions({}).module(
                     check_guards=False

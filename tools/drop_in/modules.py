@@ -1,20 +1,39 @@
 """What one module can be told from another by, and how one is called with another's tensors."""
 
 import inspect
+import random
+import sys
 import types
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch.utils import _pytree as pytree
 
+PLAIN = (bool, int, float, complex, str, torch.dtype)
 # Where a tensor is kept: a dict of its module's, and the key there.
 Spot = tuple[dict[str, Any], str]
 # Their own forward says `training`, but what they compute depends on it through children alone.
 MODELESS = (
     torch.nn.TransformerEncoder, torch.nn.TransformerEncoderLayer, torch.nn.TransformerDecoderLayer,
 )  # fmt: skip
+
+
+def plain_of(part: torch.nn.Module) -> dict[str, Any]:
+    """The plain values that a module holds, such as an epsilon, by name."""
+    return {
+        name: value
+        for name, value in vars(part).items()
+        if name != "training" and not name.startswith("_") and _is_plain(value)
+    }
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    # What does not equal itself can't be compared later.
+    return value is None or (isinstance(value, PLAIN) and value == value)
 
 
 def tensors_by_name(module: torch.nn.Module) -> dict[str, Spot]:
@@ -110,11 +129,20 @@ def _names(code: types.CodeType) -> Iterator[tuple[str, ...]]:
             yield tuple(name for name in const if isinstance(name, str))
 
 
-def undisturbed() -> AbstractContextManager[None]:
+@contextmanager
+def undisturbed() -> Iterator[None]:
     """The random numbers that the user's own code draws are as they would have been."""
     cuda: Any = torch.cuda
     devices = [cuda.current_device()] if cuda.is_initialized() else []
-    return torch.random.fork_rng(devices=devices)
+    numpy: Any = sys.modules.get("numpy")
+    drawn, others = random.getstate(), numpy and numpy.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=devices):
+            yield
+    finally:
+        random.setstate(drawn)
+        if numpy:
+            numpy.random.set_state(others)
 
 
 def example_of(reference: types.ModuleType) -> list[Any]:

@@ -52,6 +52,8 @@ class Operator:
             # A compiler may lay its tensors out as it likes.
             inputs = [t.clone(memory_format=torch.contiguous_format) for t in inputs]
             row = twins.row_for(inputs, traced=False)
+        if not twins.laid(state):
+            row = None
         place = REFERENCE_PLACE if row is None else row.kernel
         module, spots = twins.bench(place, inputs[0].device)
         with torch.no_grad():
@@ -130,7 +132,9 @@ class Operator:
         twins.able()
         count = len(twins.rows[0].places)
         module, spots = twins.bench(REFERENCE_PLACE, saved[0].device)
-        with torch.enable_grad():
+        # Forward ran without it, whatever surrounds backward.
+        exact = torch.autocast(saved[0].device.type, enabled=False)
+        with torch.enable_grad(), exact:
             # A tensor may be given twice; each place has a gradient of its own.
             leaves = [t.view_as(t) if again else t.detach() for t in saved]
             for place in () if again else wanted:

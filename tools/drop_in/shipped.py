@@ -7,14 +7,15 @@ from typing import Any
 
 import torch
 
-from tools.drop_in.modules import Spot, tensors_by_name
+from tools.drop_in.modules import Spot, plain_of, tensors_by_name
 from tools.drop_in.operator import Operator
 from tools.drop_in.table import Row
 from tools.drop_in.twins import Twins
 
 PLAIN_TENSORS = (torch.Tensor, torch.nn.Parameter)
-# Attributes that may be set without the op becoming another.
+# Attributes that may be set without the op becoming another, and those that torch keeps itself.
 HARMLESS = ("training", "recompute", "drop_in_state")
+TORCHS = frozenset(vars(torch.nn.Module()))
 
 
 class Kept:
@@ -22,8 +23,9 @@ class Kept:
 
     `verified`: it was constructed as the kernels were verified. `modes`: parts whose mode matters,
     and the one they were verified in. `parts`: where each part hangs, so that another in its place
-    is noticed. `state`: its tensors when they were last looked at, `places` with their addresses.
-    `kernels`: what calls each kernel, and its spots; those in `sharing` have these very tensors.
+    is noticed, `plain` what plain values it holds. `state`: its tensors when they were last looked
+    at, `places` with their addresses. `kernels`: what calls each kernel, its spots, and the state
+    whose tensors these have.
     """
 
     def __init__(self, verified: bool, modes: list[tuple[torch.nn.Module, bool]]) -> None:
@@ -35,10 +37,10 @@ class Kept:
         """Have everything looked at anew."""
         self.spots: list[Spot] | None = None
         self.parts: list[tuple[dict[str, Any], str, torch.nn.Module]] = []
+        self.plain: list[tuple[dict[str, Any], str, Any]] = []
         self.state: list[torch.Tensor] = []
         self.places: list[tuple[Spot, torch.Tensor, int]] = []
-        self.kernels: dict[Any, tuple[Callable[..., Any], list[Spot]]] = {}
-        self.sharing: set[Any] = set()
+        self.kernels: dict[Any, tuple[Callable[..., Any], list[Spot], Sequence[torch.Tensor]]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return {"verified": self.verified, "modes": self.modes}
@@ -97,8 +99,10 @@ class Dispatch:
 
     def _traced_state(self, model: Any, device: torch.device) -> list[torch.Tensor] | None:
         """As `_state`, by the attributes that lead to the tensors: by these, tracers know them."""
+        if not self._is_whole(model):
+            return None
         for part in model.modules():
-            if part is not model and (part._forward_hooks or part._forward_pre_hooks):
+            if part is not model and _listened_to(part):
                 return None
         state = [functools.reduce(getattr, name.split("."), model) for name in self.twins.homes]
         return state if self._fits(state, device) else None
@@ -109,10 +113,11 @@ class Dispatch:
         So it is where a part was exchanged, or is listened to by a hook.
         """
         if kept.spots is None:
-            self._find(model, kept)
-        for holder, key, part in kept.parts:
-            if holder.get(key) is not part or part._forward_hooks or part._forward_pre_hooks:
+            if not self._is_whole(model):
                 return None
+            self._find(model, kept)
+        if not _undisturbed(kept):
+            return None
         if kept.state and kept.state[0].device == device:
             for (holder, key), tensor, address in kept.places:
                 if holder.get(key) is not tensor or tensor.data_ptr() != address:
@@ -123,7 +128,7 @@ class Dispatch:
         state: list[Any] = [holder.get(key) for holder, key in kept.spots or ()]
         if not (self._fits(state, device) and _plain(state)):
             return None
-        kept.state, kept.sharing = state, set()
+        kept.state = state
         addresses = [tensor.data_ptr() for tensor in state]
         kept.places = list(zip(kept.spots or (), state, addresses, strict=True))
         return state
@@ -137,30 +142,45 @@ class Dispatch:
             for parent in model.modules()
             for key, part in parent.named_children()
         ]
+        kept.plain = [
+            (vars(part), key, value)
+            for part in model.modules()
+            if part is not model
+            for key, value in plain_of(part).items()
+        ]
+
+    def _is_whole(self, model: Any) -> bool:
+        """Whether an instance has the parts that the reference has, and these the same values.
+
+        In words that a tracer can follow.
+        """
+        for path, kind, plain in self.twins.whole:
+            part = functools.reduce(_attribute, path, model)
+            if type(part) is not kind:
+                return False
+            for name, value in plain:
+                if _attribute(part, name) != value:
+                    return False
+        return True
 
     def _fits(self, state: Sequence[Any], device: torch.device) -> bool:
-        for tensor, (dtype, shape) in zip(state, self.twins.expected, strict=True):
+        for tensor, (dtype, shape, _) in zip(state, self.twins.expected, strict=True):
             # A parametrization takes a parameter away.
             if not isinstance(tensor, torch.Tensor) or tensor.dtype is not dtype:
                 return False
             if tensor.shape != shape or tensor.device != device:
                 return False
-        return True
+        return self.twins.laid(state)
 
     def _directly(
         self, kept: Kept, row: Row, inputs: Sequence[torch.Tensor], state: list[torch.Tensor]
     ) -> Any:
         place = row.kernel, inputs[0].device
-        if place not in kept.kernels:
-            module, spots = self.twins.placed(*place)
-            # Called as a module it would look for hooks, of which it can have none.
-            call = module if module._compiled_call_impl is not None else module.forward
-            kept.kernels[place] = call, spots
-        call, spots = kept.kernels[place]
-        if place not in kept.sharing:
-            for (holder, key), tensor in zip(spots, state, strict=True):
-                holder[key] = tensor
-            kept.sharing.add(place)
+        entry = kept.kernels.get(place)
+        if entry is None or entry[2] is not state:
+            with self.twins.lock:
+                entry = self._shared(kept, place, state)
+        call, spots, _ = entry
         returned = call(*self.twins.rebuilt(inputs))
         for index in self.twins.updated:
             holder, key = spots[index]
@@ -168,6 +188,22 @@ class Dispatch:
                 state[index].copy_(holder[key])
                 holder[key] = state[index]
         return returned
+
+    def _shared(
+        self, kept: Kept, place: Any, state: list[torch.Tensor]
+    ) -> tuple[Callable[..., Any], list[Spot], Sequence[torch.Tensor]]:
+        """What calls a kernel that has an instance's tensors; one thread at a time comes here."""
+        entry = kept.kernels.get(place)
+        if entry is None:
+            module, spots = self.twins.placed(*place)
+            # Called as a module it would look for hooks, of which it can have none.
+            call = module if module._compiled_call_impl is not None else module.forward
+        else:
+            call, spots, _ = entry
+        for (holder, key), tensor in zip(spots, state, strict=True):
+            holder[key] = tensor
+        kept.kernels[place] = entry = call, spots, state
+        return entry
 
     def _by_operator(self, inputs: Sequence[torch.Tensor], state: list[torch.Tensor]) -> Any:
         made = self.operator.call(list(inputs), state)
@@ -178,6 +214,33 @@ class Dispatch:
                 state[index].copy_(value)
         assert self.twins.pack is not None
         return self.twins.pack(made[:count])
+
+
+def _undisturbed(kept: Kept) -> bool:
+    """Whether an instance's parts are those that were looked at, and nobody listens to them."""
+    for holder, key, part in kept.parts:
+        if holder.get(key) is not part or _listened_to(part):
+            return False
+    for holder, key, value in kept.plain:
+        if holder.get(key) is not value:
+            # It is looked at anew: another value may be as good.
+            kept.forget()
+            return False
+    return True
+
+
+def _attribute(holder: Any, name: str) -> Any:
+    return getattr(holder, name, None)
+
+
+def _listened_to(part: torch.nn.Module) -> bool:
+    """Whether a hook on a part wants to see its calls."""
+    return bool(
+        part._forward_hooks
+        or part._forward_pre_hooks
+        or part._backward_hooks
+        or part._backward_pre_hooks
+    )
 
 
 def _transformed() -> bool:
@@ -250,9 +313,12 @@ def _drop_in(shared: tuple[Dispatch, ...], model: Any, home: str) -> type[torch.
             self.drop_in_state = tuple(one.look_at(self, args, kwargs) for one in shared)
 
         def __setattr__(self, name: str, value: Any) -> None:
+            held = None if name in TORCHS else vars(self).get(name)
+            known = held is not None and not isinstance(held, torch.Tensor)
+            slight = name.startswith("_") or isinstance(value, torch.Tensor)
+            harmless = name in HARMLESS or (slight and not known)
             super().__setattr__(name, value)
             state = vars(self).get("drop_in_state", ())
-            harmless = name in HARMLESS or name.startswith("_") or isinstance(value, torch.Tensor)
             if not harmless:
                 for kept in state:
                     # A number that the kernel has in its code, say.

@@ -65,10 +65,14 @@ class Row:
                 return False
             if laid and not self._is_laid(tensor, strides, traced):
                 return False
+            if self.capability and tensor.device != tensors[0].device:
+                return False
         return not self.sizes or self._sizes_fit(tensors)
 
     def _is_laid(self, tensor: torch.Tensor, strides: tuple[int, ...] | None, traced: bool) -> bool:
         if self.contiguous and not tensor.is_contiguous():
+            return False
+        if tensor.is_complex() and tensor.is_conj():
             return False
         if strides is not None and tensor.stride() != strides:
             return False

@@ -16,6 +16,7 @@ from tools.drop_in.modules import (
     call_with,
     example_of,
     mode_matters,
+    plain_of,
     tensors_by_name,
     undisturbed,
 )
@@ -24,6 +25,8 @@ from tools.drop_in.table import Row
 # The place of the reference; kernels are numbered from 0.
 REFERENCE_PLACE = -1
 CPU, META = torch.device("cpu"), torch.device("meta")
+# Where a tensor stands among arguments that are none; None may be one of these.
+TENSOR = object()
 PACKINGS: dict[str, Callable[[Sequence[Any]], Any]] = {
     "tensor": lambda made: made[0], "tuple": tuple, "list": list,
 }  # fmt: skip
@@ -41,11 +44,14 @@ class Twins:
 
     Attributes:
         homes: names of the tensors that a module keeps, in the operator's order.
-        expected: their dtypes and shapes, in that order.
+        expected: their dtypes, shapes and strides, in that order: the kernels' own, whose tensors
+            were filled with the values that they were verified on.
+        whole: of each part its path, its class, and what plain values it holds.
         updated: the places of those that forward changes.
         modes: for each part whose mode matters, its name and the mode it was verified in.
         pack: packs outputs as forward returns them; None where the operator can't be used.
         count: how many tensors forward returns.
+        lock: is held by whoever builds a module.
     """
 
     def __init__(
@@ -61,7 +67,10 @@ class Twins:
         self.updates = updates
         self.pack = PACKINGS.get(returns or "")
         self.homes: tuple[str, ...] = ()
-        self.expected: tuple[tuple[torch.dtype, torch.Size], ...] = ()
+        self.expected: tuple[tuple[torch.dtype, torch.Size, tuple[int, ...]], ...] = ()
+        self.whole: tuple[
+            tuple[tuple[str, ...], type[torch.nn.Module], tuple[tuple[str, Any], ...]], ...
+        ] = ()
         self.updated: tuple[int, ...] = ()
         self.modes: tuple[tuple[str, bool], ...] = ()
         self.capabilities: dict[int | None, str] = {}
@@ -71,7 +80,7 @@ class Twins:
         self._exact_first = sorted(rows, key=lambda row: bool(row.sizes))
         self._spare: dict[int, torch.nn.Module] = {}
         self._benches = threading.local()
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
         self._able: bool | None = None
 
     def able(self) -> bool:
@@ -80,7 +89,7 @@ class Twins:
         Found out once, by constructing them.
         """
         if self._able is None:
-            with self._lock:
+            with self.lock:
                 if self._able is None:
                     self._able = self._compare()
         return self._able
@@ -89,6 +98,7 @@ class Twins:
         twin = self._outline()
         spots = tensors_by_name(twin)
         values = {name: holder[key] for name, (holder, key) in spots.items()}
+        laid: dict[str, tuple[int, ...]] = {}
         for place in range(len(self.kernels)):
             kernel = self.build(place, CPU)
             there = {name: h[key] for name, (h, key) in tensors_by_name(kernel).items()}
@@ -96,9 +106,18 @@ class Twins:
                 like = there.get(name)
                 if like is None or like.shape != value.shape or like.dtype != value.dtype:
                     return False
+                if laid.setdefault(name, like.stride()) != like.stride():
+                    return False
             self._spare[place] = kernel
         self.homes = tuple(sorted(values))
-        self.expected = tuple((values[name].dtype, values[name].shape) for name in self.homes)
+        self.expected = tuple(
+            (values[name].dtype, values[name].shape, laid[name]) for name in self.homes
+        )
+        self.whole = tuple(
+            (tuple(name.split(".")), type(part), tuple(plain_of(part).items()))
+            for name, part in twin.named_modules()
+            if name
+        )
         self.updated = tuple(self.homes.index(name) for name in self.updates or ())
         self.modes = tuple(
             (name, part.training)
@@ -129,7 +148,7 @@ class Twins:
         leaves, packing = pytree.tree_flatten(example)
         tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
         if len(tensors) != len(example) or packing != pytree.tree_flatten(tensors)[1]:
-            kept = [None if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
+            kept = [TENSOR if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
             self._template = kept, packing
         return tensors
 
@@ -144,7 +163,7 @@ class Twins:
         module, spots = self.bench(REFERENCE_PLACE, CPU)
         try:
             with _disable_current_modes(), META, torch.no_grad():
-                state = [torch.empty(shape, dtype=dtype) for dtype, shape in self.expected]
+                state = [torch.empty(shape, dtype=dtype) for dtype, shape, _ in self.expected]
                 given = self.rebuilt([torch.empty(t.shape, dtype=t.dtype) for t in tensors])
                 returned, _ = call_with(module, spots, state, given)
         except Exception:  # noqa: BLE001 - whatever a reference does with such tensors
@@ -194,14 +213,21 @@ class Twins:
 
     def build(self, place: int, device: torch.device) -> torch.nn.Module:
         """A module as it was verified: constructed alike, in float32 unless it says otherwise."""
-        if device == CPU and place in self._spare:
-            return self._spare.pop(place)
+        with self.lock:
+            return self._built(place, device)
+
+    def _built(self, place: int, device: torch.device) -> torch.nn.Module:
+        spare = self._spare.pop(place, None) if device == CPU else None
+        if spare is not None:
+            return spare
         kind = self.reference.Model if place == REFERENCE_PLACE else self.kernels[place]
         positional, named = self.arguments()
         dtype = torch.get_default_dtype()
         try:
             torch.set_default_dtype(torch.float32)
-            with undisturbed(), _disable_current_modes(), META if device == META else CPU:
+            # Whoever calls first may do so in inference mode, and others not.
+            own = torch.inference_mode(False)
+            with own, undisturbed(), _disable_current_modes(), META if device == META else CPU:
                 module: torch.nn.Module = kind(*positional, **named)
                 if device not in (CPU, META):
                     module.to(device)
@@ -233,7 +259,7 @@ class Twins:
             return None
         tensors = []
         for value, expected in zip(given, kept, strict=True):
-            if isinstance(value, torch.Tensor) and expected is None:
+            if isinstance(value, torch.Tensor) and expected is TENSOR:
                 tensors.append(value)
             elif type(value) is not type(expected) or value != expected:
                 return None
@@ -245,7 +271,7 @@ class Twins:
             return tensors
         left = iter(tensors)
         kept, packing = self._template
-        leaves = [next(left) if value is None else value for value in kept]
+        leaves = [next(left) if value is TENSOR else value for value in kept]
         given: list[Any] = pytree.tree_unflatten(leaves, packing)
         return given
 
@@ -260,6 +286,14 @@ class Twins:
             ):
                 return row
         return None
+
+    def laid(self, state: Sequence[torch.Tensor]) -> bool:
+        """Whether a module's tensors lie in memory as those that a kernel was verified with."""
+        for tensor, (_, _, strides) in zip(state, self.expected, strict=True):
+            for size, one, other in zip(tensor.shape, tensor.stride(), strides, strict=True):
+                if size > 1 and one != other:
+                    return False
+        return True
 
     def fresh(self, state: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """The tensors of a module, with copies of those that forward changes."""

@@ -204,14 +204,18 @@ def mismatch(candidate: Arm, baseline: Arm, overhead_ns: float) -> str:
     return ""
 
 
-def device_mismatch(candidate: Arm, baseline: Arm) -> str:
-    """What a device shows besides, in words: time that nobody saw pass, or work without an end."""
+def device_mismatch(candidate: Arm, baseline: Arm, idle_ns: Sequence[float] = ()) -> str:
+    """What a device shows besides, in words: time that nobody saw pass, or work without an end.
+
+    `idle_ns` is what the least work took while no candidate was alive. A baseline beside one that
+    leaves work behind waits for that as well; it stands in where there is nothing better.
+    """
     wall = candidate.median_ns(lambda sample: sample.call_ns)
     device = candidate.median_ns(lambda sample: sample.device_ns)
     noise = max(CLAIM_SHARE * wall, CLAIM_NS / candidate.calls)
     return rotation.span_mismatch(device, wall, noise) or rotation.lingering(
         [sample.after_ns for sample in candidate.samples],
-        [sample.after_ns for sample in baseline.samples],
+        idle_ns or [sample.after_ns for sample in baseline.samples],
     )
 
 

@@ -205,7 +205,10 @@ def _same_class(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
 
 
 def undecided_among(
-    expected: Expected, shaken: Sequence[torch.Tensor], ordinary: Expected
+    expected: Expected,
+    shaken: Sequence[torch.Tensor],
+    ordinary: Expected,
+    most: float = 1.0,
 ) -> Undecided | None:
     """Of an output that must be equal, the elements that hang on last bits; None of another.
 
@@ -213,12 +216,15 @@ def undecided_among(
         expected: the truth.
         shaken: what is as true: of inputs that differ in their last bits, of picks among equals.
         ordinary: the truth of ordinary inputs, which shows what else the output may hold.
+        most: of the elements. Where more are open, none is: an answer that takes no work would do.
     """
     if expected.dtype not in EXACT or expected.reference is None or not expected.truth.numel():
         return None
     where = expected.reference != expected.truth
     for truth in shaken:
         where |= _grouped(truth) != expected.truth
+    if int(where.sum()) > max(1, most * where.numel()):
+        return None
     low, high = torch.cat([expected.truth.reshape(-1), ordinary.truth.reshape(-1)]).aminmax()
     return Undecided(where, low, high)
 

@@ -25,9 +25,10 @@ def broken_promise(
     if not isinstance(claims, list):
         return "the runner said nothing of its outputs"
     if len(claims) != len(expected):
-        return f"forward returns {len(claims)} outputs instead of {len(expected)}"
+        left = len(subject.written)
+        return f"forward returns {len(claims) - left} outputs instead of {len(expected) - left}"
     for number, (claim, tensor) in enumerate(zip(claims, expected, strict=True)):
-        which = f"output {number}" if len(expected) > 1 else "the output"
+        which = subject.name_of(number)
         if not isinstance(claim, dict) or claim.get("type") != "Tensor":
             kind = claim.get("type") if isinstance(claim, dict) else claim
             return f"{which} is a {kind} instead of a plain torch.Tensor"

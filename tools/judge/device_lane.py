@@ -85,6 +85,11 @@ class DeviceLane(Lane):
         self._site.synchronise()
         return super().collect(slot, claims, watch)
 
+    def state(self, names: Sequence[str]) -> tuple[str, ...]:
+        """As `Lane.state`, after what the judge itself has begun to write."""
+        self._site.synchronise()
+        return super().state(names)
+
     def sample(
         self, sets: Sequence[int], finish: Callable[[], None], warm: Sequence[int] = ()
     ) -> Sample:

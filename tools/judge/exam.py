@@ -8,7 +8,7 @@ import copy
 import functools
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -16,6 +16,7 @@ from typing import Any, Literal
 import torch
 
 from tools.judge.compare import (
+    EXACT,
     Expected,
     Match,
     Undecided,
@@ -114,6 +115,20 @@ class Case:
         """
         return _typical(self.expected)
 
+    @property
+    def about(self) -> str:
+        """What is out of the ordinary, in words that leave the very distribution secret."""
+        if "weights" in self.name:
+            return "weights drawn anew"
+        if self.stretched:
+            return "values larger, smaller or more alike than get_inputs() draws"
+        return {
+            "shape": "inputs of another shape",
+            "layout": "inputs that lie otherwise in memory",
+            "special": "inputs with NaN or Inf",
+            "values": "values as get_inputs() draws them",
+        }[self.kind]
+
     @cached_property
     def shapes(self) -> tuple[tuple[int, ...], ...]:
         """Of the input tensors."""
@@ -147,8 +162,8 @@ class Exam:
         self.cases: list[Case] = []
         self._chance = generator()
         self._conditions: dict[str, tuple[Expected, ...]] = {}
-        # By case, with the truth that it was asked of: timed calls share their names.
-        self._open: dict[str, tuple[Truth, tuple[Undecided | None, ...]]] = {}
+        self._open: dict[str, tuple[Undecided | None, ...]] = {}
+        self._renewed: dict[frozenset[str], Case | None] = {}
         self.few_changed: Case | None = None
         self._write(seconds, unhurried)
 
@@ -289,6 +304,30 @@ class Exam:
         redraw_weights(model, self._chance)
         return Weights(self.first.seed, model)
 
+    def renewed_but(self, homeless: Sequence[str]) -> Case | None:
+        """The case of fresh weights for a kernel that knows some only by names of its own.
+
+        Those stay as they were constructed. None where no others are to be had.
+        """
+        key = frozenset(homeless)
+        if key not in self._renewed:
+            fresh = next((case for case in self.cases if case.weights is not self.first), None)
+            self._renewed[key] = self._renew_but(key, fresh) if fresh is not None else None
+        return self._renewed[key]
+
+    def _renew_but(self, homeless: frozenset[str], fresh: Case) -> Case | None:
+        parameters = dict(fresh.weights.model.named_parameters())
+        if not parameters.keys() - homeless:
+            return None
+        model = copy.deepcopy(self.first.model)
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if name not in homeless:
+                    parameter.copy_(parameters[name])
+        weights = Weights(self.first.seed, model)
+        truth = self.subject.oracle.answer(model, fresh.inputs)
+        return Case("fresh weights but for some", weights, fresh.inputs, truth)
+
     @cached_property
     def rebuilt(self) -> Case:
         """A case under another construction seed, for weights that cannot be given by name."""
@@ -316,15 +355,20 @@ class Exam:
             fairly = self._matches(outputs, shaken, _typical(shaken), case.slack, fair=True)
             if _passed(fairly) or not _passed(matches):
                 matches = fairly
-        if not _passed(matches):
-            matches = self._settled(matches, outputs, case)
+        matches = self._settled(matches, outputs, case)
         result = CaseResult(
             name=name or case.name,
             passed=_passed(matches),
             worst=_worst(matches),
+            about=case.about,
             shapes=case.shapes if case.kind == "shape" else (),
         )
-        return result, _told(matches)
+        several = len(matches) > 1
+        return result, "; ".join(
+            f"{self.subject.name_of(place)}: {match.detail}" if several else match.detail
+            for place, match in enumerate(matches)
+            if not match.passed
+        )
 
     def _matches(
         self,
@@ -348,31 +392,45 @@ class Exam:
         Which of two experts with nearly equal scores comes first, or on which side of a step a
         number is rounded. Asked for after a miss, for it takes several runs in float64.
         """
+        missed = [t.dtype for m, t in zip(matches, case.expected, strict=True) if not m.passed]
+        if not missed or any(dtype not in EXACT for dtype in missed):
+            return matches
         task = self.subject.task
         return [
             match
-            if match.passed or (open_ones := self._undecided(case)[place]) is None
+            if match.passed or open_ones is None
             else compare(output, truth, 0.0, task.tolerance, task.precision, open_ones)
-            for place, (match, output, truth) in enumerate(
-                zip(matches, outputs, case.expected, strict=True)
+            for match, output, truth, open_ones in zip(
+                matches, outputs, case.expected, self._undecided(case), strict=True
             )
         ]
 
     def _undecided(self, case: Case) -> tuple[Undecided | None, ...]:
-        truth, known = self._open.get(case.name, (None, ()))
-        if truth is not case.truth:
-            oracle, yardstick = self.subject.oracle, self.subject.task.tolerance.yardstick
-            model, inputs = case.weights.model, case.inputs
-            shaken = oracle.shaken(model, inputs, self._chance, yardstick)
-            turned = oracle.turned(model, inputs, yardstick)
-            shaken += [turned] if turned is not None else []
-            known = tuple(
-                undecided_among(expected, [one[place] for one in shaken], ordinary)
-                for place, (expected, ordinary) in enumerate(
-                    zip(case.expected, self.cases[0].expected, strict=True)
-                )
+        """For each output what is open of it.
+
+        On values that its author drew most of an op has to be decided. On stretched ones (all
+        equal, say) nothing may be; these are there for what becomes of the others.
+        """
+        if case.name in self._open:
+            return self._open[case.name]
+        oracle, yardstick = self.subject.oracle, self.subject.task.tolerance.yardstick
+        model, inputs = case.weights.model, case.inputs
+        turned = oracle.turned(model, inputs, yardstick)
+        # Moving inputs breaks ties whose order is promised, so it is the way where none is known.
+        found = [turned] if turned is not None else []
+        found = found or oracle.shaken(model, inputs, self._chance, yardstick)
+        pairs = zip(case.expected, self.cases[0].expected, strict=True)
+        known = tuple(
+            undecided_among(
+                expected,
+                [one[place] for one in found],
+                ordinary,
+                most=1.0 if case.stretched else MOSTLY,
             )
-            self._open[case.name] = case.truth, known
+            for place, (expected, ordinary) in enumerate(pairs)
+        )
+        if any(case is one for one in self.cases):
+            self._open[case.name] = known
         return known
 
     def _shaken(self, case: Case) -> tuple[Expected, ...]:
@@ -425,15 +483,6 @@ def _worst(matches: list[Match]) -> float:
 
 def _typical(expected: tuple[Expected, ...]) -> tuple[float, ...]:
     return tuple(typical_error([relative_errors(truth)]) for truth in expected)
-
-
-def _told(matches: list[Match]) -> str:
-    several = len(matches) > 1
-    return "; ".join(
-        f"output {number}: {match.detail}" if several else match.detail
-        for number, match in enumerate(matches)
-        if not match.passed
-    )
 
 
 def _finite_share(truth: Truth) -> float:

@@ -2,7 +2,7 @@
 
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
@@ -118,7 +118,7 @@ class Gauntlet:
     def _all_cases(self, program: Program) -> bool:
         """Every case in one runner; True where some weights could not be given to it by name."""
         exam = self.exam
-        sets = InputSets([case.inputs for case in exam.cases[:2]], exam.subject.private)
+        sets = exam.subject.share([case.inputs for case in exam.cases[:2]])
         lane = None
         try:
             lane = self.make_lane(program, exam.first)
@@ -126,11 +126,8 @@ class Gauntlet:
             lane.bind(sets)
             lane.expect(exam.cases[0].like)
             held = exam.first
-            usual = [case for case in exam.cases if case.kind == "values"]
-            for number, case in enumerate(usual):
+            for number, case in enumerate(self._usual(homeless)):
                 if case.weights is not held:
-                    if homeless:
-                        continue
                     lane.give_weights(case.weights.tensors)
                     held = case.weights
                 place = number % 2
@@ -139,7 +136,7 @@ class Gauntlet:
                 self._case(lane, place, case)
                 self._untouched(sets, place, case)
                 if number == 1:
-                    self._held_output(lane)
+                    self._held_output(lane, sets)
                     self._few_changed(lane, sets)
             if held is not exam.first or exam.subject.updated:
                 lane.give_weights(exam.first.tensors)
@@ -199,7 +196,7 @@ class Gauntlet:
 
     def _unusual(self, lane: Lane, case: Case) -> None:
         """A case that an honest kernel may refuse, by raising; never by a wrong answer."""
-        sets = InputSets([case.inputs], self.exam.subject.private)
+        sets = self.exam.subject.share([case.inputs])
         try:
             lane.bind(sets, first=SPARE)
             lane.expect(case.like)
@@ -219,18 +216,28 @@ class Gauntlet:
         finally:
             sets.close()
 
-    def _held_output(self, lane: Lane) -> None:
-        """An output must still be right after forward was called again on other inputs."""
-        case = self.exam.cases[0]
+    def _held_output(self, lane: Lane, sets: InputSets) -> None:
+        """An output must still be right after forward was called again on other inputs.
+
+        Other inputs elsewhere, and then where those of the output were: a kernel may keep a buffer
+        for each address.
+        """
+        case, changed, subject = self.exam.cases[0], self.exam.few_changed, self.exam.subject
         lane.buffers.poison(0)
         lane.call([0], slot=0)
         # How many buffers a kernel would need to get round this, it can't know.
         further = LEAST_HELD + secrets.randbelow(LEAST_HELD)
         for _ in range(further):
             lane.call([1], slot=1)
+        again = changed is not None and not subject.private and not any(subject.aliases)
+        if again and changed is not None:
+            sets.rewrite(0, changed.inputs)
+            lane.call([0], slot=2)
         self._copy(lane, case, slot=0)
         result, _ = self.exam.mark(lane.outputs, case, "held output")
         self._copy(lane, case, slot=1)
+        if again:
+            self._copy(lane, case, slot=2)
         self.results.append(result)
         if not result.passed:
             detail = "an output that was returned earlier changes when forward is called again"
@@ -277,10 +284,36 @@ class Gauntlet:
                 told = f"{name} is not what the reference's forward makes of it: {detail}"
                 raise Rejected(WrongOutput(detail=told, cases=tuple(self.results)))
 
+    def _usual(self, homeless: Sequence[str]) -> Iterator[Case]:
+        """The cases whose values alone are out of the ordinary; of new weights, what has a name."""
+        for case in self.exam.cases:
+            if case.kind != "values":
+                continue
+            if case.weights is self.exam.first or not homeless:
+                yield case
+                continue
+            self._note_constant(homeless)
+            renewed = self.exam.renewed_but(homeless)
+            if renewed is not None:
+                yield renewed
+
+    def _note_constant(self, homeless: Sequence[str]) -> None:
+        """A label where what can't be given by name looks the same under every seed."""
+        tensors, others = self.exam.first.tensors, self.exam.rebuilt.weights.tensors
+        alike = [
+            name
+            for name in homeless
+            if name in tensors
+            and tensors[name].numel() > 1
+            and torch.equal(tensors[name], others[name])
+        ]
+        if alike:
+            self.labels.append(f"whether it uses its own {', '.join(alike)} was not tested")
+
     def _rebuilt(self, program: Program) -> None:
         """For a candidate with other names for its weights: constructed under another seed."""
         case = self.exam.rebuilt
-        sets = InputSets([case.inputs], self.exam.subject.private)
+        sets = self.exam.subject.share([case.inputs])
         lane = None
         try:
             lane = self.make_lane(program, case.weights)
@@ -298,6 +331,8 @@ class Gauntlet:
 
         It is tried once more, on private copies that it may write to.
         """
+        if self.exam.subject.private:
+            return False
         case = self.exam.cases[0]
         sets = InputSets([case.inputs], private=True)
         lane = None

@@ -137,6 +137,7 @@ class Perturbation:
         flats = [] if fragile else [storage(tensor) for tensor in tensors if tensor.numel() > 1]
         self._flat = [flat for flat in flats if not _ordered(flat)]
         self._drawn = [flat.clone() for flat in self._flat]
+        self._pairs: list[tuple[torch.Tensor, torch.Tensor]] = []
         total = sum(flat.numel() for flat in self._flat)
         self._folding = total > FOLDING * max(1, output_elements)
 
@@ -151,21 +152,31 @@ class Perturbation:
             by = int(torch.randint(flat.numel(), (1,), generator=self._chance))
             flat[by:].copy_(drawn[: flat.numel() - by])
             flat[:by].copy_(drawn[flat.numel() - by :])
+        # Drawn now, since a runner is awake when they are exchanged.
+        self._pairs = [self._pair(flat) for flat in self._flat]
 
     def touch(self) -> None:
         """Swap a few elements; where an op folds very many into one, also make one element large.
 
         There a swap changes nothing that shows.
         """
-        for flat in self._flat:
-            count = min(SWAPS, flat.numel() // 2)
-            places = torch.randint(flat.numel(), (2, count), generator=self._chance)
-            places = places.to(flat.device)
-            taken = flat[places[0]]
-            flat[places[0]] = flat[places[1]]
-            flat[places[1]] = taken
+        pairs, self._pairs = self._pairs or [self._pair(flat) for flat in self._flat], []
+        for flat, (one, other) in zip(self._flat, pairs, strict=True):
+            taken = flat[one]
+            flat[one] = flat[other]
+            flat[other] = taken
             if self._folding and flat.is_floating_point():
                 self._enlarge(flat)
+
+    def _pair(self, flat: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Places to be exchanged.
+
+        None is there twice: of a permutation's numbers two would then be the same.
+        """
+        drawn = torch.unique(torch.randint(flat.numel(), (2 * SWAPS,), generator=self._chance))
+        drawn = drawn[torch.randperm(len(drawn), generator=self._chance)].to(flat.device)
+        half = len(drawn) // 2
+        return drawn[:half], drawn[half : 2 * half]
 
     def _enlarge(self, flat: torch.Tensor) -> None:
         place = int(torch.randint(flat.numel(), (1,), generator=self._chance))

@@ -91,11 +91,15 @@ class InputSets:
 
     Args:
         sets: the arguments, all of the same shapes.
-        private: the op writes to its inputs, so lanes map them copy-on-write.
+        private: lanes map them copy-on-write, for what may write to its inputs.
+        written: places of those that the op writes to, which come back with its outputs.
     """
 
-    def __init__(self, sets: Sequence[tuple[Any, ...]], private: bool) -> None:
+    def __init__(
+        self, sets: Sequence[tuple[Any, ...]], private: bool, written: Sequence[int] = ()
+    ) -> None:
         self.private = private
+        self.written = tuple(written)
         self.bundles: list[Bundle | DeviceBundle] = []
         self.arguments: list[Encoded] = []
         for values in sets:
@@ -406,7 +410,8 @@ class Lane:
 def _binding(sets: InputSets, index: int, number: int) -> dict[str, Any]:
     """The request to map a set under a number."""
     return {
-        "op": "inputs", "set": number, "private": sets.private, "arguments": sets.arguments[index],
+        "op": "inputs", "set": number, "private": sets.private, "written": list(sets.written),
+        "arguments": sets.arguments[index],
         "layouts": [layout.to_json() for layout in sets.bundles[index].layouts],
     }  # fmt: skip
 

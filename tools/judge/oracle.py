@@ -4,6 +4,7 @@ Runs in the judge's process. Each question is answered by a fresh copy of the mo
 call leaves anything behind for the next.
 """
 
+import contextlib
 import copy
 import functools
 from collections.abc import Sequence
@@ -66,20 +67,29 @@ class Oracle:
 
     Args:
         loaded: the reference; `caution` is empty, or says that float64 is not to be had from it.
+
+    Attributes:
+        written: places of the input tensors that the reference writes to; what it leaves in them
+            stands behind its outputs.
     """
 
     def __init__(self, loaded: LoadedReference) -> None:
         self.loaded = loaded
         self.caution = ""
+        self.written: tuple[int, ...] = ()
 
     def run(self, model: torch.nn.Module, inputs: tuple[Any, ...]) -> tuple[torch.Tensor, ...]:
-        """The reference's outputs on a private copy of everything.
+        """The reference's results on a private copy of everything.
 
         Raises:
             CannotRun: it raises on these inputs.
         """
-        returned = self._call(copy.deepcopy(model), own(inputs))
-        return tuple(tensor.detach() for tensor in tensors_of(returned))
+        return tuple(tensor.detach() for tensor in self._results(copy.deepcopy(model), own(inputs)))
+
+    def _results(self, model: torch.nn.Module, inputs: tuple[Any, ...]) -> tuple[torch.Tensor, ...]:
+        """What a call returns, and what it leaves in the inputs that it writes to."""
+        returned = self._call(model, inputs)
+        return (*tensors_of(returned), *written_of(inputs, self.written))
 
     def _call(self, model: torch.nn.Module, inputs: tuple[Any, ...]) -> Any:
         try:
@@ -108,11 +118,9 @@ class Oracle:
         """What the reference means on inputs that differ from these in their last bits.
 
         Each time every element is moved by up to `units` in the last place of float32, as which
-        kernels of narrower types compute too: alone, or with its row or its column. Empty where
-        float64 is not to be had.
-
-        Raises:
-            CannotRun: the reference raises on such inputs.
+        kernels of narrower types compute too: alone, or with its row or its column. Results of
+        other shapes, and inputs that the reference refuses, are left out; empty where float64 is
+        not to be had.
         """
         if self.caution:
             return []
@@ -127,31 +135,32 @@ class Oracle:
             moves = torch.rand(shape, generator=chance, dtype=torch.float64) * 2 - 1
             return tensor.to(torch.float64) * (1 + eps * moves.to(tensor.device))
 
+        like = _shapes(self.run(model, inputs))
         made = []
         for together in SHAKES:
             shaking = functools.partial(shake, together=together)
-            moved: tuple[Any, ...] = pytree.tree_map_only(torch.Tensor, shaking, inputs)
-            made.append(tuple(tensors_of(self._call(_double(model), moved))))
-        return made
+            moved: tuple[Any, ...] = pytree.tree_map_only(torch.Tensor, shaking, own(inputs))
+            with contextlib.suppress(CannotRun):
+                made.append(self._results(_double(model), moved))
+        return [results for results in made if _shapes(results) == like]
 
     def turned(
         self, model: torch.nn.Module, inputs: tuple[Any, ...], yardstick: float
     ) -> tuple[torch.Tensor, ...] | None:
         """What the reference means where each pick among as good as equals is another.
 
-        None where float64 is not to be had, or nothing is picked.
-
-        Raises:
-            CannotRun: the reference raises on these inputs.
+        None where float64 is not to be had, nothing is decided, or what comes of it can't be run.
         """
         if self.caution:
             return None
-        with Noted() as noted:
-            self._call(copy.deepcopy(model), own(inputs))
-        if not noted.values:
-            return None
-        with Turned(noted.values, yardstick):
-            return tuple(tensors_of(self._call(_double(model), _wide(inputs))))
+        with contextlib.suppress(CannotRun):
+            with Noted() as noted:
+                plain = self._results(copy.deepcopy(model), own(inputs))
+            if noted.values:
+                with Turned(noted.values, yardstick):
+                    turned = self._results(_double(model), _wide(inputs))
+                return turned if _shapes(turned) == _shapes(plain) else None
+        return None
 
     def left_behind(
         self, model: torch.nn.Module, inputs: tuple[Any, ...], names: Sequence[str]
@@ -191,9 +200,9 @@ class Oracle:
         if self.caution:
             return None
         try:
-            outputs = tensors_of(self.loaded.run(_double(model), _wide(inputs)))
-        except BadInput as error:
-            self.caution = NO_FLOAT64.format(reason=error.what.rstrip("."))
+            outputs = self._results(_double(model), _wide(inputs))
+        except CannotRun as error:
+            self.caution = NO_FLOAT64.format(reason=str(error).rstrip("."))
             return None
         for output, made in zip(outputs, reference, strict=True):
             if output.dtype != HIGHER.get(made.dtype, made.dtype) or output.shape != made.shape:
@@ -212,6 +221,16 @@ class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         self.names.add(func._schema.name.removeprefix("aten::"))
         return func(*args, **(kwargs or {}))
+
+
+def _shapes(tensors: Sequence[torch.Tensor]) -> list[torch.Size]:
+    return [tensor.shape for tensor in tensors]
+
+
+def written_of(inputs: tuple[Any, ...], written: Sequence[int]) -> tuple[torch.Tensor, ...]:
+    """The input tensors at these places."""
+    tensors = tensors_of(inputs)
+    return tuple(tensors[place] for place in written)
 
 
 def _double(model: torch.nn.Module) -> torch.nn.Module:

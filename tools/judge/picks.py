@@ -96,6 +96,9 @@ class Turned(TorchDispatchMode):
 
     def _near(self, noted: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         """How far a value may be off, by element."""
+        if not value.numel() or not noted.is_floating_point() or torch.equal(value, value.trunc()):
+            # Whole numbers are not rounded: what makes them differ was decided before.
+            return torch.zeros(value.shape, dtype=torch.float64, device=value.device)
         error = (noted.to(value.dtype) - value).abs().nan_to_num(0.0, 0.0, 0.0)
         size = value.abs().nan_to_num(0.0, 0.0, 0.0)
         row = size.amax(-1, keepdim=True) if size.dim() else size
@@ -109,12 +112,13 @@ class Turned(TorchDispatchMode):
 
 
 def _decided(func: Any, args: Any, kwargs: dict[str, Any]) -> list[torch.Tensor]:
-    """The floating-point tensors that a call decides by; none where it decides nothing."""
+    """The tensors that a call decides by; none where it decides nothing that may be turned."""
     to_whole = func is aten._to_copy.default and kwargs.get("dtype") in WHOLE
     if func not in STEPS and not to_whole and _pick(func, args, kwargs) is None:
         return []
     tensors = [one.detach() for one in args if isinstance(one, torch.Tensor)]
-    return tensors if tensors[0].is_floating_point() else []
+    rounded = any(one.is_floating_point() for one in tensors)
+    return tensors if rounded or func in ORDERING else []
 
 
 def _pick(func: Any, args: Any, kwargs: dict[str, Any]) -> Pick | None:

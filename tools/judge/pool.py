@@ -82,7 +82,7 @@ def draw_pool(exam: Exam, timing_s: float) -> Pool:
     def draw() -> tuple[Any, ...]:
         return subject.loaded.inputs(secret_seed())
 
-    sets = InputSets([draw() for _ in range(count)], subject.private)
+    sets = subject.share([draw() for _ in range(count)])
     elements = sum(tensor.numel() for tensor in subject.outputs)
     fragile = _is_fragile(exam, draw())
     perturbations = tuple(

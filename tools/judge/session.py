@@ -23,7 +23,7 @@ from tools.judge.exam import Exam, Weights
 from tools.judge.gauntlet import Gauntlet
 from tools.judge.inductor import Furnishing
 from tools.judge.inputs import secret_seed
-from tools.judge.lane import InputSets, Lane, Program
+from tools.judge.lane import Lane, Program
 from tools.judge.oracle import CannotRun
 from tools.judge.provenance import provenance_labels
 from tools.judge.runners import RUNNER_FAILURES, ZygoteGone
@@ -34,6 +34,7 @@ from tools.judge.timing import COMPILE, BaselineFailed, Ground, Measured
 from tools.judge.wire import JudgeLimits
 from tools.judge.zygote import Zygote
 from tools.profile.roofline import profile_from
+from tools.runner.device_memory import DriverError
 from tools.runner.jail import scrubbed_environment
 from tools.task import Task, device_of
 from tools.verdict import (
@@ -50,6 +51,9 @@ from tools.verdict import (
 CPP_CACHE, CUDA_CACHE = "KERNELWRIGHT_CPP_CACHE", "KERNELWRIGHT_CUDA_CACHE"
 INDUCTOR = "KERNELWRIGHT_INDUCTOR"
 COMPILER_MEMORY = 4 << 30
+
+# A device has none left: a candidate took it, and the driver has not got it back yet.
+NO_MEMORY = (DriverError, torch.OutOfMemoryError)
 
 
 class Session:
@@ -246,7 +250,7 @@ class Session:
                 except ZygoteGone:
                     self._drop_ground()
                     verdict = judge()
-        except (ZygoteGone, BaselineFailed, CannotRun, TimeoutError) as error:
+        except (ZygoteGone, BaselineFailed, CannotRun, TimeoutError, *NO_MEMORY) as error:
             verdict = JudgeError(log=str(error))
         labels = [*candidate.labels, *verdict.labels]
         if not isinstance(verdict, BuildFailed | Crashed | JudgeError):
@@ -273,7 +277,7 @@ class Session:
         subject, seed = self.subject, secret_seed()
         # Timed on first use, and so used while nothing else is at work.
         _ = subject.quick_s
-        sets = InputSets([subject.loaded.inputs(seed)], subject.private)
+        sets = subject.share([subject.loaded.inputs(seed)])
         lane = None
         try:
             lane = self._bare_lane(program := subject.program(compile_it=True))

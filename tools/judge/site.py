@@ -36,6 +36,8 @@ from tools.verdict import BuildFailed, DeviceReading
 LEAST_MEMORY, MEMORY_PER_BYTE, MEMORY_SHARE = 4 << 30, 24, 0.75
 # A CUDA context reserves more addresses than a machine has memory, so they can't be capped.
 UNCAPPED = 1 << 62
+# Of the judge's own work, one after the other, that have to come through in a moment.
+SPARKS = 8
 LOCK_SECONDS, LOCK_POLL_SECONDS = 900.0, 0.05
 
 
@@ -154,10 +156,14 @@ class Gpu(Waiting):
         self._cache.add_(1)
 
     def moment_ns(self) -> float:
-        """As `Waiting` has it: long, where a stopped process still has the device at work."""
+        """As `Waiting` has it: long, where a stopped process still has the device at work.
+
+        Contexts of several processes take turns; each wait lets one that lingers in again.
+        """
         began = time.perf_counter_ns()
-        self._spark.zero_()
-        self.synchronise()
+        for _ in range(SPARKS):
+            self._spark.zero_()
+            self.synchronise()
         return float(time.perf_counter_ns() - began)
 
     def rotation(self, input_bytes: int, output_bytes: int, call_s: float) -> Rotation | None:

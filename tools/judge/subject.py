@@ -19,8 +19,8 @@ from knowledge.errors import BadInput
 from tools.facts import BLIND, CONSTANT, MUTATES
 from tools.judge.compare import EXACT, compare, expect, relative_errors, typical_error
 from tools.judge.inputs import secret_seed
-from tools.judge.lane import Program
-from tools.judge.oracle import Oracle, Truth, own
+from tools.judge.lane import InputSets, Program
+from tools.judge.oracle import Oracle, Truth, own, written_of
 from tools.judge.site import Host, Site
 from tools.materialise import materialise, packages_of
 from tools.reference import load, tensors_of
@@ -43,10 +43,12 @@ class Subject:
         device: where its tensors are.
         reference_s: what one call takes, roughly; deadlines scale with it.
         input_bytes: size of one set of inputs.
-        outputs: one set of outputs, for their shapes and dtypes.
+        outputs: one set of outputs, for their shapes and dtypes; behind them what is left in the
+            inputs that are written to.
         aliases: for each output, whether it shares an input's memory in the reference.
         expanded: for each output, whether the reference returns it with a repeated dimension.
-        private: the reference writes to its inputs.
+        written: places, among the tensors of the inputs, of those that the reference writes to.
+        private: there are such.
         updated: names of the buffers and parameters that a call of forward changes.
         packages: paths of the user's own package, which a kernel may import as well: its class is
             derived from one in there.
@@ -92,7 +94,8 @@ class Subject:
                 ) from error  # fmt: skip
 
     def _first_look(self) -> None:
-        inputs = self.loaded.inputs(secret_seed())
+        # As a runner gets them: tensors that share memory are two of them there.
+        inputs = own(self.loaded.inputs(secret_seed()))
         given = own(inputs)
         leaves = tensors_of(inputs)
         self.input_bytes = sum(leaf.nbytes for leaf in leaves)
@@ -102,10 +105,11 @@ class Subject:
         returned = self.loaded.run(self.model, inputs, seed=0)
         self.site.synchronise()
         self.reference_s = time.perf_counter() - began
-        outputs = tensors_of(returned)
         self.updated = _differing(state, self.model)
-        self.private = not _equal(given, inputs)
+        self.written = self.oracle.written = _changed(given, inputs)
+        self.private = bool(self.written)
         self._check_plain(returned)
+        outputs = (*tensors_of(returned), *written_of(inputs, self.written))
         starts = [_extent(leaf) for leaf in leaves]
         self.aliases = tuple(any(a <= t.data_ptr() < b for a, b in starts) for t in outputs)
         self.expanded = tuple(_is_expanded(tensor) for tensor in outputs)
@@ -116,21 +120,40 @@ class Subject:
         again = self.loaded.run(self.model, fresh, seed=0)
         self.site.synchronise()
         self.reference_s = min(self.reference_s, time.perf_counter() - began)
-        if not self._alike(tensors_of(again)):
+        results = (*tensors_of(again), *written_of(fresh, self.written))
+        if not self._alike(results, FEW):
             raise BadInput(
                 self.origin,
                 "forward gives another result when it is called again on the same inputs.",
                 "An op that remembers earlier calls can't be judged.",
             )  # fmt: skip
         self.model.load_state_dict(state)
-        other = self.loaded.run(self.model, own(given), seed=1)
-        if not self._alike(tensors_of(other)):
+        wavers = any(
+            first.dtype in EXACT and not torch.equal(first, second)
+            for first, second in zip(self.outputs, results, strict=True)
+        )
+        fresh = own(given)
+        other = self.loaded.run(self.model, fresh, seed=1)
+        results = (*tensors_of(other), *written_of(fresh, self.written))
+        # Of what is the same whenever it is called, another seed must not change one element.
+        if not self._alike(results, FEW if wavers else 0.0):
             raise BadInput(
                 self.origin,
                 "forward draws random numbers, and random outputs can't be judged yet.",
                 "If it has dropout, call self.eval() in the constructor.",
             )  # fmt: skip
         self.model.load_state_dict(state)
+
+    def share(self, sets: Sequence[tuple[Any, ...]]) -> InputSets:
+        """Sets of inputs in memory that lanes may map."""
+        return InputSets(sets, self.private, self.written)
+
+    def name_of(self, place: int) -> str:
+        """One of the outputs in words: among several, and where an input is what was written to."""
+        returned = len(self.outputs) - len(self.written)
+        if place >= returned:
+            return f"input {self.written[place - returned]}, as forward leaves it"
+        return f"output {place}" if returned > 1 else "the output"
 
     @functools.cached_property
     def quick_s(self) -> float:
@@ -161,10 +184,11 @@ class Subject:
                     f"Dense tensors on {self.device.type} can be judged here.",
                 )  # fmt: skip
 
-    def _alike(self, outputs: tuple[torch.Tensor, ...]) -> bool:
+    def _alike(self, outputs: tuple[torch.Tensor, ...], few: float) -> bool:
         """Whether outputs equal the first ones up to a thousand roundings: threads may reorder.
 
-        Whole numbers, such as the place of a maximum, may hang on these in a few elements.
+        Whole numbers, such as the place of a maximum, may hang on these in a `few` elements, as a
+        share of all.
         """
         if [t.shape for t in outputs] != [t.shape for t in self.outputs]:
             return False
@@ -174,7 +198,7 @@ class Subject:
             for made, first in zip(outputs, self.outputs, strict=True)
         ]
         return all(
-            match.wrong <= (FEW * match.total if first.dtype in EXACT else 0)
+            match.wrong <= (few * match.total if first.dtype in EXACT else 0)
             for match, first in zip(matches, self.outputs, strict=True)
         )
 
@@ -248,8 +272,10 @@ def _is_expanded(tensor: torch.Tensor) -> bool:
     return any(s == 0 and n > 1 for s, n in zip(tensor.stride(), tensor.shape, strict=True))
 
 
-def _equal(left: tuple[Any, ...], right: tuple[Any, ...]) -> bool:
-    pairs = zip(pytree.tree_leaves(left), pytree.tree_leaves(right), strict=True)
-    return all(
-        torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in pairs if isinstance(a, torch.Tensor)
-    )
+def _changed(before: tuple[Any, ...], after: tuple[Any, ...]) -> tuple[int, ...]:
+    """Places of the tensors that differ."""
+    pairs = zip(tensors_of(before), tensors_of(after), strict=True)
+    return tuple(
+        place for place, (a, b) in enumerate(pairs)
+        if not torch.equal(a.nan_to_num(), b.nan_to_num())
+    )  # fmt: skip

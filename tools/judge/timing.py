@@ -86,6 +86,8 @@ class Ground:
         self._inherited = earlier.hand_over() if earlier is not None else {}
         self._failed: dict[str, str] = {}
         self._noises: list[float] = [*earlier._noises] if earlier is not None else []
+        # What the device's least work takes after a call while no candidate is alive.
+        self._idle: list[float] = [*earlier._idle] if earlier is not None else []
         self._against_itself: list[float] = []
         if earlier is not None:
             self._against_itself += earlier._against_itself
@@ -198,6 +200,7 @@ class Ground:
             raise BaselineFailed(f"a baseline stopped working: {failure}") from failure
         finally:
             self._lanes.pop(AGAIN).close()
+        self._idle += [one.after_ns for name in (EAGER, AGAIN) for one in arms[name].samples]
         arms.update({arm.name: arm for arm in blocks.quiet(list(arms.values()))})
         ratios = blocks.log_ratios_of(arms[EAGER], arms[AGAIN], overhead)
         self._against_itself += ratios
@@ -265,7 +268,14 @@ class Ground:
         finally:
             if lane is not None:
                 lane.close()
-        overhead = clock.overhead_ns(baselines[0].lane, self.pool)
+        # What a dying process gives back (a device's memory above all) holds up those that live.
+        self._settle()
+        try:
+            with self.subject.site.turn():
+                overhead = clock.overhead_ns(baselines[0].lane, self.pool)
+        except RUNNER_FAILURES as failure:
+            self._forget_ended()
+            return JudgeError(log=f"{baselines[0].name} stopped working: {failure}")
         for arm in baselines:
             arm.lane.runner.freeze()
         candidate, *baselines = blocks.quiet([candidate, *baselines])
@@ -296,7 +306,7 @@ class Ground:
     ) -> Verdict | Measured:
         overhead, noise = measured
         found = blocks.mismatch(candidate, baselines[0], overhead)
-        if detail := found or blocks.device_mismatch(candidate, baselines[0]):
+        if detail := found or blocks.device_mismatch(candidate, baselines[0], self._idle):
             return TimerMismatch(detail=detail)
         deferred = blocks.deferred_ns(candidate, baselines[0])
         milliseconds = blocks.call_ms(candidate, overhead, deferred)

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from knowledge.device import Device
 from knowledge.opgraph import Frozen
 from tools.ahead import compiled_uses
-from tools.backends.jailed import ask
+from tools.backends.jailed import MEMORY, ask
 from tools.candidate import Candidate
 from tools.profile import counters, nsight
 from tools.profile.occupancy import capability_of
@@ -36,6 +36,8 @@ REPORT = "compiler report and analytic roofline"
 WALL_CLOCK = "wall clock and analytic roofline"
 SYSTEM_COUNTERS = "perf stat"
 COMMAND = ("tools.profile.child",)
+# A CUDA context reserves more addresses than a machine has memory.
+UNCAPPED = 1 << 62
 DEADLINE_SECONDS = 180.0
 LOOP_SECONDS = 0.4
 LEAST_FOOTPRINT, LARGEST_FOOTPRINT = 1 << 20, 512 << 20
@@ -124,7 +126,9 @@ def _job(subject: Subject, *, cuda: bool) -> dict[str, Any]:
 def _time(subject: Subject, *, cuda: bool) -> TimeReadings | str:
     """Times by kernel, or why there are none."""
     perf = None if cuda else counters.find_perf()
-    answer = ask(COMMAND, _job(subject, cuda=cuda) | {"perf": perf}, DEADLINE_SECONDS)
+    memory = UNCAPPED if cuda else MEMORY
+    job = _job(subject, cuda=cuda) | {"perf": perf}
+    answer = ask(COMMAND, job, DEADLINE_SECONDS, memory=memory)
     if isinstance(answer, str):
         return answer
     return read_times(answer, "" if perf or cuda else "perf is not installed")
@@ -168,7 +172,7 @@ def _count(subject: Subject, device: Device, hot_spots: bool) -> CounterReadings
         return old
     kernels = nsight.own_kernels(subject.candidate.source)
     job = {"ncu": str(ncu), "kernels": kernels, "hot_spots": hot_spots}
-    answer = ask(COMMAND, _job(subject, cuda=True) | job, DEADLINE_SECONDS)
+    answer = ask(COMMAND, _job(subject, cuda=True) | job, DEADLINE_SECONDS, memory=UNCAPPED)
     if isinstance(answer, str):
         return answer
     return read_counted(answer, f"{COUNTERS} {version[0]}.{version[1]}")

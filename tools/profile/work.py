@@ -18,6 +18,8 @@ import torch
 
 from tools.backends.triton.child import constructor_arguments, load, map_tensors
 from tools.profile.roofline import bandwidth_gbps
+from tools.reference import moved
+from tools.runner.accelerator import set_precision
 
 WARM_UP, FEWEST, MOST = 3, 5, 2000
 TRACED = 10
@@ -65,7 +67,10 @@ def build(job: dict[str, Any]) -> tuple[Callable[[], object], ModuleType]:
     with contextlib.suppress(RuntimeError):
         ours.load_state_dict(model.state_dict(), strict=False)
     if job["cuda"]:
-        ours, inputs = ours.cuda(), map_tensors(lambda tensor: tensor.cuda(), inputs)
+        # As the judge has it.
+        set_precision("strict")
+        ours = moved(ours, torch.device("cuda", torch.cuda.current_device()))
+        inputs = map_tensors(lambda tensor: tensor.cuda(), inputs)
 
     def forward() -> object:
         with torch.no_grad():

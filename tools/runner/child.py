@@ -125,6 +125,7 @@ class Runner:
         self.forward: Callable[..., Any] | None = None
         self.accelerator: Accelerator | None = None
         self.inputs: dict[int, tuple[Memory, tuple[Any, ...]]] = {}
+        self.written: dict[int, list[torch.Tensor]] = {}
         self.outputs: dict[int, Memory] = {}
         self.held: dict[int, tuple[int, list[Any]]] = {}
         os.environ.update(environment)
@@ -196,7 +197,15 @@ class Runner:
         if message["set"] in self.inputs:
             self.inputs.pop(message["set"])[0].retire()
         self.inputs[message["set"]] = (mapping, decode(message["arguments"], mapping.tensors))
+        # Tensors of our own: those that forward is given may be pointed elsewhere.
+        self.written[message["set"]] = [
+            mapping.tensors[place].detach() for place in message["written"]
+        ]
         return {}
+
+    def _results(self, number: int, returned: Any) -> list[Any]:
+        """What forward returned, and the inputs of this set that it is to have written to."""
+        return [*leaves_of(returned), *self.written[number]]
 
     def bind_outputs(self, message: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
         """Map one set of output buffers."""
@@ -232,14 +241,14 @@ class Runner:
             with torch.no_grad():
                 self._ready(message["sets"])
                 began = time.perf_counter_ns()
-                for number, arguments in enumerate(calls):
+                for place, arguments in enumerate(calls):
                     value = forward(*arguments)
                     if copied:
                         # Held, the results of a burst would change what the allocator does.
-                        leaves = leaves_of(value)
-                        fits = fits and fit(leaves, groups[number])
+                        leaves = self._results(message["sets"][place], value)
+                        fits = fits and fit(leaves, groups[place])
                         if fits or not kept:
-                            copy_all(leaves, groups[number])
+                            copy_all(leaves, groups[place])
                     if kept:
                         returned.append(value)
                 if accelerator is not None:
@@ -266,7 +275,7 @@ class Runner:
                 self.inputs[number][0].restore()
             return
         for place, (number, value) in enumerate(zip(message["sets"], returned, strict=True)):
-            self.held[message["slot"] + place] = (number, leaves_of(value))
+            self.held[message["slot"] + place] = (number, self._results(number, value))
 
     def _groups(self, count: int) -> list[tuple[torch.Tensor, ...]]:
         """The output buffers of so many calls."""

@@ -8,6 +8,7 @@ between users, and between namespaces of processes and of IPC, which runners hav
 import ctypes
 import functools
 import os
+import time
 import weakref
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -18,6 +19,10 @@ from tools.runner.memory import Access, Layout, collapse, total_bytes
 
 PINNED, FILE_DESCRIPTOR, ON_DEVICE = 1, 1, 1
 READ, READ_WRITE = 1, 3
+
+
+# Seconds to wait, one after the other, for memory that another process is giving back.
+FREED_AFTER_S = (0.0, 0.5, 1.0, 2.0, 4.0)
 
 
 class DriverError(RuntimeError):
@@ -132,12 +137,16 @@ class CudaDriver:
         """As the protocol has it."""
         handle, properties = ctypes.c_ulonglong(), allocation_on(self._device)
         arguments = (ctypes.c_size_t(size), ctypes.byref(properties), ctypes.c_ulonglong(0))
-        try:
-            self._call("cuMemCreate", ctypes.byref(handle), *arguments)
-        except DriverError:
-            # torch keeps what it has freed.
-            torch.cuda.empty_cache()
-            self._call("cuMemCreate", ctypes.byref(handle), *arguments)
+        for wait in (*FREED_AFTER_S, None):
+            try:
+                self._call("cuMemCreate", ctypes.byref(handle), *arguments)
+                break
+            except DriverError:
+                if wait is None:
+                    raise
+                # torch keeps what it has freed, and a process that was killed gives back slowly.
+                torch.cuda.empty_cache()
+                time.sleep(wait)
         return handle.value
 
     def export(self, handle: int) -> int:

@@ -87,7 +87,8 @@ class _Printer:
             *lines,
             "line = (task * LINES + tl.arange(0, LINES)).to(tl.int64)[:, None]",
             "live = line < outer * inner",
-            "at = line // inner * (length * inner) + line % inner",
+            # `line` comes first: it is of 64 bits, and length * inner may not fit into 32.
+            "at = line // inner * length * inner + line % inner",
         ]
 
     def block_lines(self) -> list[str]:

@@ -132,7 +132,7 @@ def test_a_draft_that_was_tried_is_the_answer_if_nothing_follows_it(library: Lib
     bench = Bench()
     line, chat = talk(says(fenced(MODULE), ("verify", {})), says("It is right, so I am done."))
     assert ModelCoder(line, library, bench).write(brief(), model_plan()).source == MODULE
-    assert chat.asked[1][-1].text == "correct: every output was right"
+    assert chat.asked[1][-1].text == "correct: every output was right\n(call 1 of 4)"
 
 
 def test_a_coder_that_babbles_twice_fails_the_attempt(library: Library) -> None:
@@ -182,7 +182,8 @@ def test_a_reading_keeps_the_measured_figures(library: Library) -> None:
     )
     assert found.bottleneck == "latency"
     assert found.headroom == rules.headroom
-    assert found.evidence == (*rules.evidence, "Divisions depend.")
+    told = f"as {line.model.id} reads it: Divisions depend."
+    assert found.evidence == (*rules.evidence, told)
     assert found.moves == ("a", "a", "a")
 
 

@@ -66,22 +66,54 @@ def test_the_draft_is_the_module_beside_the_call(library: Library) -> None:
     bench = Bench()
     toolbox = Toolbox(brief(), library, bench, None, 8)
     told = answers(toolbox, says(fenced(MODULE), ("compile", {}), ("verify", {})))
-    assert told == ["It compiles.", "correct: every output was right"]
+    assert told == [
+        "It compiles.\n(call 1 of 8)", "correct: every output was right\n(call 2 of 8)"
+    ]  # fmt: skip
     assert bench.done == [("build", MODULE), ("verify", MODULE)]
 
 
 def test_without_a_draft_nothing_is_tried(library: Library) -> None:
     bench = Bench()
-    assert answers(Toolbox(brief(), library, bench, None, 8), says("", ("verify", {}))) == [
-        NO_DRAFT
-    ]
+    (told,) = answers(Toolbox(brief(), library, bench, None, 8), says("", ("verify", {})))
+    assert told.startswith(NO_DRAFT)
     assert bench.done == []
+
+
+@pytest.mark.parametrize(
+    ("beside", "why"),
+    [
+        (
+            "<<<<<<< SEARCH\n    gone\n=======\n    pass\n>>>>>>> REPLACE",
+            "edit 1: the module has no",
+        ),
+        ("<<<<<<< SEARCH\n    pass\n", "a SEARCH has no ======="),
+        ("```python\nclass ModelNew:\n    pass", "the fenced block has no end"),
+    ],
+)
+def test_code_that_can_not_be_read_is_no_draft_and_an_older_one_is_not_tried_for_it(
+    library: Library, beside: str, why: str
+) -> None:
+    bench = Bench()
+    toolbox = Toolbox(brief(), library, bench, MODULE, 8)
+    earlier = says(fenced(MODULE), ("compile", {}))
+    answered = ToolMessage("It compiles.", tool_call_id="call-0")
+    (told,) = answers(toolbox, earlier, answered, says(beside, ("verify", {})))
+    assert told.startswith("The code beside the call can't be read, so nothing was tried: ")
+    assert why in told
+    assert bench.done == []
+
+
+def test_edits_beside_a_call_are_a_draft(library: Library) -> None:
+    bench = Bench()
+    edit = "<<<<<<< SEARCH\n    pass\n=======\n    x = 1\n>>>>>>> REPLACE"
+    answers(Toolbox(brief(), library, bench, MODULE, 8), says(edit, ("verify", {})))
+    assert bench.done == [("verify", "class ModelNew:\n    x = 1\n")]
 
 
 def test_what_is_not_right_is_not_timed(library: Library) -> None:
     bench = Bench(WrongOutput(detail="3 of 10 elements are wrong"))
     told = answers(Toolbox(brief(), library, bench, None, 8), says(fenced(MODULE), ("time", {})))
-    assert told == ["wrong_output: 3 of 10 elements are wrong"]
+    assert told == ["There is no timing.\nwrong_output: 3 of 10 elements are wrong\n(call 1 of 8)"]
     assert [what for what, _ in bench.done] == ["verify"]
 
 
@@ -90,7 +122,9 @@ def test_metrics_are_those_that_were_chosen(library: Library) -> None:
     (told,) = answers(
         toolbox, says(fenced(MODULE), ("profile", {"metrics": ["page_faults", "bound"]}))
     )
-    assert told.splitlines() == ["page_faults: 8192", "bound: memory"]
+    verdict, *read = told.splitlines()
+    assert "4 ms a call" in verdict
+    assert read == ["page_faults: 8192", "bound: memory", "(call 1 of 8)"]
 
 
 def test_a_judge_that_dies_is_told_and_ends_no_turn(library: Library) -> None:
@@ -110,7 +144,7 @@ def test_calls_over_the_cap_are_told_so_and_do_nothing(library: Library) -> None
         toolbox, first, ToolMessage("It compiles.", tool_call_id="call-0"),
         says("", ("compile", {}), ("verify", {})),
     )  # fmt: skip
-    assert told == ["It compiles.", NO_CALLS_LEFT]
+    assert told == ["It compiles.\n(call 2 of 2)", NO_CALLS_LEFT]
     assert [what for what, _ in bench.done] == ["build"]
 
 

@@ -1,6 +1,7 @@
 """A suite on a Ray cluster of several nodes, all on this machine, one of which is killed."""
 
 import json
+import socket
 import subprocess
 import sys
 import tempfile
@@ -294,3 +295,84 @@ def test_sigterm_interrupts_an_evaluation_on_a_fleet(cluster: Any, tmp_path: Pat
     assert "interrupted; go on with" in said
     psutil.wait_procs([held], timeout=60)
     assert not held.is_running()
+
+
+def problems_named(*names: str) -> list[Problem]:
+    inputs = (InputSpec(shape=(2,)),)
+    return [
+        Problem(Task(name=name, op="torch.relu", inputs=inputs, target="cpu"), number=number)
+        for number, name in enumerate(names, 1)
+    ]
+
+
+def test_a_fleet_without_machines_waits_for_one_and_is_lost_if_none_comes(
+    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from eval.fleet import cluster as module  # noqa: PLC0415 - loading Ray takes seconds
+
+    monkeypatch.setattr(module, "PATIENCE_S", 30.0)
+    machines = [joined(cluster, "first")]
+    cluster.wait_for_nodes()
+    may_end = tmp_path / "may_end"
+
+    def unit(parcel: bytes) -> bytes:
+        with tempfile.TemporaryDirectory() as home:
+            name = unwrap(parcel, Path(home))[1].task.name
+        (tmp_path / f"begun-{name}").touch()
+        while name != "a" and not may_end.exists():
+            time.sleep(0.05)
+        row = Broken(name=name, seconds=0.1, reason="bad_input", error="it was run")
+        return wrap_answer(row, Path("/nowhere"))
+
+    def lose_the_machine(name: str) -> None:
+        while not (tmp_path / f"begun-{name}").exists():
+            time.sleep(0.05)
+        cluster.remove_node(machines[-1], allow_graceful=False)
+
+    told: list[str] = []
+
+    def tell(line: str) -> None:
+        told.append(line)
+        if "waiting for one" in line and len(machines) == 1:
+            machines.append(joined(cluster, "second"))
+            may_end.touch()
+
+    given = module.Cluster(Arrangement(tmp_path / "out"), cluster.address, tell=tell, unit=unit)
+    with given as fleet:
+        threading.Thread(target=lose_the_machine, args=("b",)).start()
+        rows = [row for _, row in fleet.rows(problems_named("a", "b"), lambda problem: None)]
+        assert {row.reason for row in rows if isinstance(row, Broken)} == {"bad_input"}
+        assert any("no machine offers lane:cpu any more" in line for line in told)
+
+        may_end.unlink()
+        monkeypatch.setattr(module, "PATIENCE_S", 3.0)
+        threading.Thread(target=lose_the_machine, args=("c",)).start()
+        with pytest.raises(module.FleetLost, match="no machine has offered lane:cpu for 3 s"):
+            list(fleet.rows(problems_named("c"), lambda problem: None))
+
+
+def test_two_problems_share_a_machine_by_turns_that_joined_by_its_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    join = [sys.executable, "-m", "eval.join", "--host", "127.0.0.1", "--port", str(port), "--stay"]
+    with (tmp_path / "told").open("w+") as told:
+        machine = subprocess.Popen(join, stdout=told, stderr=told, cwd=Path.cwd())
+        try:
+            deadline = time.monotonic() + 120
+            while "runtime started" not in (tmp_path / "told").read_text():
+                assert machine.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.2)
+            assert "offering lane:cpu x 1" in (tmp_path / "told").read_text()
+            suite = suite_of(tmp_path, {"one": OP, "two": OP.replace("* 2", "* 3")})
+            fleet = ["--executor", "ray", "--address", f"127.0.0.1:{port}", "--beside", "2"]
+            found = run(suite, tmp_path / "out", *fleet, "--set", "budget.trials=1")
+        finally:
+            machine.terminate()
+            machine.wait(60)
+    assert [row.kind for row in found.rows] == ["finished", "finished"]
+    assert all(isinstance(row, Finished) and row.document.status != "failed" for row in found.rows)

@@ -2,7 +2,7 @@
 
 import torch
 
-AGAINST, CAUGHT = "gpu/softmax", ("cheated", "wrong_output", "crashed")
+AGAINST, CAUGHT = "gpu/softmax", ("cheated", "wrong_output", "crashed", "contract_broken")
 
 
 class ModelNew(torch.nn.Module):

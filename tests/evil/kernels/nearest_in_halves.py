@@ -1,4 +1,4 @@
-"""Looks for the nearest code among distances in bfloat16 (12)."""
+"""Looks for the nearest code among distances in bfloat16 (13)."""
 
 import torch
 

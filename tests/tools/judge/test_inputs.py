@@ -68,3 +68,14 @@ def test_constant_weights_get_a_spread_when_they_are_drawn_anew():
     assert norm.weight.std() > 0.05
     assert norm.bias.std() > 0.05
     assert abs(norm.weight.mean() - 1) < 0.1
+
+
+def test_a_permutation_stays_one_whatever_is_exchanged():
+    places = torch.randperm(50)
+    change = Perturbation([places], 50)
+    for _ in range(200):
+        change.renew()
+        before = places.clone()
+        change.touch()
+        assert not torch.equal(places, before)
+        assert places.sort().values.tolist() == list(range(50))

@@ -109,12 +109,35 @@ def test_little_is_left_open_of_an_ordinary_case(name: str) -> None:
     assert all(float(one.where.double().mean()) < 2e-3 for one in found)
 
 
+@pytest.mark.parametrize("name", ["router", "quantised"])
+def test_what_rounding_decides_is_open_where_scores_are_made_to_meet(name: str) -> None:
+    exam = Exam(subject(name), 1.0)
+    ordinary = exam.cases[0]
+    # Half of the rows so small that all that is computed of them is equal, or nearly.
+    inputs = tuple(tensor.clone() for tensor in ordinary.inputs)
+    inputs[0][::2] *= 1e-7
+    truth = exam.subject.oracle.answer(ordinary.weights.model, inputs)
+    open_ones = exam._undecided(Case("meeting", ordinary.weights, inputs, truth, stretched=True))
+    shares = [float(one.where.double().mean()) for one in open_ones if one is not None]
+    assert any(share > 0 for share in shares)
+    assert all(share <= 0.6 for share in shares)
+
+
+def test_where_most_is_open_of_ordinary_values_nothing_is() -> None:
+    exam = Exam(subject("router"), 1.0)
+    ordinary = exam.cases[0]
+    inputs = (torch.zeros_like(ordinary.inputs[0]),)
+    truth = exam.subject.oracle.answer(ordinary.weights.model, inputs)
+    case = Case("equals", ordinary.weights, inputs, truth)
+    assert exam._undecided(case) == (None, None)
+
+
 def test_nothing_is_open_that_lies_outside_of_what_the_op_returns() -> None:
     exam = Exam(subject("router"), 1.0)
     ordinary = exam.cases[0]
     inputs = (torch.zeros_like(ordinary.inputs[0]),)
     truth = exam.subject.oracle.answer(ordinary.weights.model, inputs)
-    equals = Case("equals", ordinary.weights, inputs, truth)
+    equals = Case("equals", ordinary.weights, inputs, truth, stretched=True)
     weights = torch.full((4096, 2), 0.5)
     which = torch.tensor([[5, 9]]).repeat(4096, 1)
     assert exam.mark((weights, which), equals)[0].passed

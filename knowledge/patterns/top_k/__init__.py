@@ -1,0 +1,1 @@
+"""The largest or smallest of every row."""
