@@ -10,12 +10,13 @@ decision of their own (`Shipment.why_alone`), as where a number is among the arg
 exported may need nothing of Kernelwright.
 """
 
+import contextlib
 import copy
 import functools
 import inspect
 import itertools
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -120,11 +121,16 @@ class Chooser:
         return self._kernel(*arguments)
 
     def again(self, arguments: tuple[Any, ...]) -> Any:
-        """The original's answer, the buffers that it updates left as they are."""
+        """The original's answer."""
+        return self._original(*arguments)
+
+    @contextlib.contextmanager
+    def buffers_kept(self) -> Iterator[None]:
+        """What the original updates in its module is afterwards as it was."""
         buffers = [] if self._module is None else list(self._module.buffers())
         held = [(buffer, buffer.clone()) for buffer in buffers]
         try:
-            return self._original(*arguments)
+            yield
         finally:
             with torch.no_grad():
                 # By value: a batch norm updates its statistics and leaves their version as it is.
@@ -196,33 +202,38 @@ class _Through(torch.autograd.Function):
             raise RuntimeError(
                 "one of the tensors that the gradients need was modified by an in-place operation"
             )
-        # Whether these gradients will be differentiated in their turn.
-        further = torch.is_grad_enabled()
-        with torch.enable_grad():
-            # Leaves in the place of the arguments, so that their own history is not walked again.
-            fresh = {
-                id(one): one.view_as(one) if further else one.detach().requires_grad_()
-                for one in pytree.tree_leaves(ctx.arguments)
-                if isinstance(one, torch.Tensor) and one.requires_grad
-            }
-            again = pytree.tree_map(lambda one: fresh.get(id(one), one), ctx.arguments)
-            returned = pytree.tree_leaves(ctx.chooser.again(again))
-        pairs = [
-            (value, gradient)
-            for value, gradient in zip(returned, gradients, strict=True)
-            if gradient is not None and value.requires_grad
-        ]
-        sought = [fresh.get(id(one), one) for one in ctx.wanted]
-        found: Sequence[torch.Tensor | None] = [None] * len(sought)
-        if pairs:
-            found = torch.autograd.grad(
-                [value for value, _ in pairs],
-                sought,
-                [gradient for _, gradient in pairs],
-                allow_unused=True,
-                create_graph=further,
-            )
-        return (None, None, None, *found)
+        with ctx.chooser.buffers_kept():
+            return (None, None, None, *_gradients(ctx, gradients))
+
+
+def _gradients(ctx: Any, gradients: Sequence[Any]) -> Sequence[torch.Tensor | None]:
+    """Of what was wanted, by running the original once more."""
+    # Whether these gradients will be differentiated in their turn.
+    further = torch.is_grad_enabled()
+    with torch.enable_grad():
+        # Leaves in the place of the arguments, so that their own history is not walked again.
+        fresh = {
+            id(one): one.view_as(one) if further else one.detach().requires_grad_()
+            for one in pytree.tree_leaves(ctx.arguments)
+            if isinstance(one, torch.Tensor) and one.requires_grad
+        }
+        again = pytree.tree_map(lambda one: fresh.get(id(one), one), ctx.arguments)
+        returned = pytree.tree_leaves(ctx.chooser.again(again))
+    pairs = [
+        (value, gradient)
+        for value, gradient in zip(returned, gradients, strict=True)
+        if gradient is not None and value.requires_grad
+    ]
+    sought = [fresh.get(id(one), one) for one in ctx.wanted]
+    if not pairs:
+        return [None] * len(sought)
+    return torch.autograd.grad(
+        [value for value, _ in pairs],
+        sought,
+        [gradient for _, gradient in pairs],
+        allow_unused=True,
+        create_graph=further,
+    )
 
 
 def _kind(value: Any) -> Any:
