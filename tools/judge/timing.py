@@ -9,7 +9,7 @@ from tools.judge import blocks, clock, plausible
 from tools.judge.blocks import Arm
 from tools.judge.clock import BaselineBroke, Clock, Kept
 from tools.judge.exam import Case, Exam
-from tools.judge.gauntlet import WRITES, MakeLane, verdict_of
+from tools.judge.gauntlet import PROTOCOL, WRITES, MakeLane, verdict_of
 from tools.judge.lane import Lane, Program
 from tools.judge.oracle import CannotRun
 from tools.judge.pool import draw_pool
@@ -220,14 +220,17 @@ class Ground:
 
         Clocks that disagree convict it only if they do so again: on a crowded machine a reply may
         be late through a whole measurement. What lies just once has gained nothing by it, since the
-        time that counts is the judge's.
+        time that counts is the judge's. So it is with a process that seems to have run while it was
+        stopped, and with a baseline that fails.
 
         `to_beat` is the speedup of another candidate: one that lies wholly behind it is let go.
         With no such speedup it is timed to the end: twice as long where that leaves open if it is
         faster.
         """
         measured = self._measure_once(program, against, to_beat)
-        if isinstance(measured, TimerMismatch):
+        if isinstance(measured, TimerMismatch | JudgeError) or (
+            isinstance(measured, Cheated) and measured.check == PROTOCOL
+        ):
             measured = self._measure_once(program, against, to_beat)
         if not isinstance(measured, Measured):
             return measured
@@ -361,6 +364,7 @@ class Ground:
         try:
             if name not in self._lanes:
                 self._lanes[name] = self._inherit(name) or self._prepare(self._program(name))
+                self._lanes[name].runner.trusted = True
             arm = Arm(name, self._lanes[name])
             timer.warm_up(arm)
         except RUNNER_FAILURES as failure:
