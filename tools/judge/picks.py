@@ -85,9 +85,11 @@ class Turned(TorchDispatchMode):
             return torch.where(up != made, up, down)
         near = self._near(noted[0], decided[0]).reshape(pick.scores.shape)
         near = near.amax(pick.dim, keepdim=True)
-        turned = _turn(pick, near)
+        found, turned = _turn(pick, near)
+        places = (made if func in PLACING else made[1]).reshape(turned.shape)
+        # Among equals the operator may itself have picked what is turned to here.
+        turned = torch.where(turned == places, found, turned)
         if pick.promised:
-            places = (made if func in PLACING else made[1]).reshape(turned.shape)
             turned = torch.where(near > 0, turned, places)
         if func in PLACING:
             return turned.reshape(made.shape)
@@ -108,7 +110,9 @@ class Turned(TorchDispatchMode):
         if not bool(error.any()):
             return error
         worst = error.amax(-1, keepdim=True) if error.dim() else error
-        return self._yardstick * torch.maximum(worst, rounding * size)
+        # What lies below the least normal number may be lost to a kernel altogether.
+        least = torch.finfo(noted.dtype).tiny
+        return self._yardstick * torch.maximum(worst, rounding * size).clamp(min=least)
 
 
 def _decided(func: Any, args: Any, kwargs: dict[str, Any]) -> list[torch.Tensor]:
@@ -143,8 +147,8 @@ def _pick(func: Any, args: Any, kwargs: dict[str, Any]) -> Pick | None:
     return Pick(scores, dim % scores.dim(), picked, not highest, func not in ORDERING)
 
 
-def _turn(pick: Pick, near: torch.Tensor) -> torch.Tensor:
-    """The places picked, along `dim`; in a run of near ones each is its neighbour's."""
+def _turn(pick: Pick, near: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Places that may be picked, along `dim`; the same where near ones are their neighbours'."""
     seen = min(pick.picked + 1, pick.scores.shape[pick.dim])
     values, places = pick.scores.topk(seen, pick.dim, largest=not pick.lowest)
     values, places = values.movedim(pick.dim, -1), places.movedim(pick.dim, -1)
@@ -153,7 +157,8 @@ def _turn(pick: Pick, near: torch.Tensor) -> torch.Tensor:
     tied = (values[..., :-1] - values[..., 1:]).abs() <= near
     begins = torch.nn.functional.pad(~tied, (1, 0), value=True)
     ranks = torch.arange(seen, device=places.device).expand(places.shape)
-    first = torch.where(begins, ranks, 0).cummax(-1).values
-    following = torch.where(torch.nn.functional.pad(tied, (0, 1)), ranks + 1, first)
-    turned = places.gather(-1, following)[..., : pick.picked]
-    return turned.movedim(-1, pick.dim)
+    start = torch.where(begins, ranks, 0).cummax(-1).values
+    following = torch.where(torch.nn.functional.pad(tied, (0, 1)), ranks + 1, start)
+    turned = places.gather(-1, following)
+    first, second = (one[..., : pick.picked].movedim(-1, pick.dim) for one in (places, turned))
+    return first, second
