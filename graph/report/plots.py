@@ -191,7 +191,8 @@ def _draw_speedup(axes: Axes, size: Size, record: RunRecord, when: Mapping[int, 
         _whiskers(axes, [(last + 1, confirmed)], "D")
         axes.annotate(
             f"{kept} {times(confirmed.speedup)}",
-            (last + 1, confirmed.high),
+            # Above the line of the best so far, too.
+            (last + 1, max([confirmed.high, *(one.speedup for _, one in timed)])),
             xytext=(6, 7),
             textcoords="offset points",
             ha="right",
