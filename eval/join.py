@@ -4,7 +4,7 @@ The first machine is started without an address, and tells what the others are t
 """
 
 import json
-import subprocess
+import os
 import sys
 from typing import Annotated
 
@@ -53,7 +53,9 @@ def main(
     command += [f"--node-ip-address={host}"] if host else []
     command += [f"--resources={json.dumps(lanes)}"]
     command += ["--block"] if stay else []
-    raise typer.Exit(subprocess.run(command, check=False).returncode)
+    sys.stderr.flush()
+    # In the place of this process, so that whoever ends the one ends the other.
+    os.execv(sys.executable, command)
 
 
 if __name__ == "__main__":

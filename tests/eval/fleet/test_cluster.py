@@ -374,5 +374,13 @@ def test_two_problems_share_a_machine_by_turns_that_joined_by_its_command(
         finally:
             machine.terminate()
             machine.wait(60)
+    # Ray has ended with the command.
+    deadline = time.monotonic() + 60
+    while True:
+        with socket.socket() as asked:
+            if asked.connect_ex(("127.0.0.1", port)):
+                break
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
     assert [row.kind for row in found.rows] == ["finished", "finished"]
     assert all(isinstance(row, Finished) and row.document.status != "failed" for row in found.rows)
