@@ -23,6 +23,8 @@ Kind = Literal["hardware", "language", "pattern", "profile", "repair", "document
 PROSE = (".md", ".markdown", ".rst", ".txt")
 SOURCE = (".py", ".c", ".cc", ".cpp", ".cxx", ".h", ".hpp", ".cu", ".cuh", ".toml", ".yaml", ".yml")
 READ = (*PROSE, *SOURCE, *READERS)
+# What is kept as Markdown, whatever the file was.
+MARKED = (".md", ".markdown", *READERS)
 LARGEST_BYTES, LARGEST_PDF_BYTES = 4 << 20, 64 << 20
 PASSAGE_CHARACTERS = 1500
 TAGS = ("devices", "languages", "ops", "bottlenecks", "sources")
@@ -146,7 +148,7 @@ def _page(label: str, path: Path, text: str) -> Page:
         return _device_page(label, text)
     if folder == "patterns" and path.name == "card.toml":
         return _card_page(label, path, text)
-    if path.suffix.lower() in (".md", ".markdown", *READERS):
+    if path.suffix.lower() in MARKED:
         return _markdown_page(label, path, text)
     if path.suffix.lower() in PROSE:
         chunks = tuple(Chunk(heading="", text=part) for part in _packed(text))

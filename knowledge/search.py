@@ -11,13 +11,11 @@ from rich.markdown import Markdown
 from rich.rule import Rule
 from rich.text import Text
 
-from knowledge.documents import READERS
 from knowledge.errors import BadInput
+from knowledge.pages import MARKED
 from knowledge.store import Library, Passage
 
 app = typer.Typer(add_completion=False)
-# What is kept as Markdown, whatever the file was.
-MARKED = (".md", ".markdown", *READERS)
 
 
 @app.command()

@@ -91,8 +91,8 @@ class Chooser:
         self._shared = _shared(module, kernel) if module is not None else []
         parts = module.modules() if module is not None else ()
         self._modes = [(part, part.training) for part in parts]
-        self._original = original
-        self._kernel = kernel
+        self.original = original
+        self.kernel = kernel
         self._verified = tuple(_kind(one) for one in pytree.tree_leaves(tuple(verified)))
         self._count = len(verified)
 
@@ -100,29 +100,21 @@ class Chooser:
         """One call."""
         arguments = self._positional(given, named)
         if arguments is None or self._mode_differs() or not self._share():
-            return self._original(*given, **named)
+            return self.original(*given, **named)
         leaves = pytree.tree_leaves(arguments)
         if tuple(_kind(one) for one in leaves) != self._verified:
-            return self._original(*given, **named)
+            return self.original(*given, **named)
         wanted = [one for one in leaves if isinstance(one, torch.Tensor) and one.requires_grad]
         if self._module is not None:
             wanted += [one for one in self._module.parameters() if one.requires_grad]
         if not (torch.is_grad_enabled() and wanted):
-            return self._kernel(*arguments)
+            return self.kernel(*arguments)
         if self._in_place:
-            return self._original(*given, **named)
+            return self.original(*given, **named)
         through: Any = _Through
         packing: list[Any] = []
         made = through.apply(self, arguments, packing, *wanted)
         return pytree.tree_unflatten(list(made), packing[0])
-
-    def forward(self, arguments: tuple[Any, ...]) -> Any:
-        """The kernel's answer."""
-        return self._kernel(*arguments)
-
-    def again(self, arguments: tuple[Any, ...]) -> Any:
-        """The original's answer."""
-        return self._original(*arguments)
 
     @contextlib.contextmanager
     def buffers_kept(self) -> Iterator[None]:
@@ -142,7 +134,7 @@ class Chooser:
         """The arguments in their order; None where these are not those of the verified call."""
         if named:
             try:
-                bound = inspect.signature(self._original).bind(*given, **named)
+                bound = inspect.signature(self.original).bind(*given, **named)
             except (TypeError, ValueError):
                 return None
             known = list(bound.signature.parameters)[: self._count]
@@ -155,7 +147,7 @@ class Chooser:
 
     def _mode_differs(self) -> bool:
         """Whether the module was put into another mode than the kernel was made for."""
-        return (self._module is not None and self._module.training != self._kernel.training) or any(
+        return (self._module is not None and self._module.training != self.kernel.training) or any(
             part.training is not mode for part, mode in self._modes
         )
 
@@ -192,7 +184,7 @@ class _Through(torch.autograd.Function):
         ctx.versions = [
             (one, one._version) for one in (*tensors, *wanted) if not one.is_inference()
         ]
-        leaves, packed = pytree.tree_flatten(chooser.forward(arguments))
+        leaves, packed = pytree.tree_flatten(chooser.kernel(*arguments))
         packing.append(packed)
         return tuple(leaves)
 
@@ -218,7 +210,7 @@ def _gradients(ctx: Any, gradients: Sequence[Any]) -> Sequence[torch.Tensor | No
             if isinstance(one, torch.Tensor) and one.requires_grad
         }
         again = pytree.tree_map(lambda one: fresh.get(id(one), one), ctx.arguments)
-        returned = pytree.tree_leaves(ctx.chooser.again(again))
+        returned = pytree.tree_leaves(ctx.chooser.original(*again))
     pairs = [
         (value, gradient)
         for value, gradient in zip(returned, gradients, strict=True)

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from agents.playbook.readings import Finding
 from knowledge.opgraph import Node, OpGraph
+from knowledge.patterns.algebra.edit import operator
 from tools.facts import Roofline
 
 # An exp takes about as long as so many operations of the peak (knowledge/loops/cost.py).
@@ -69,7 +70,7 @@ def spent_on(graph: OpGraph | None, roof: Roofline, median_ms: float) -> Finding
 def _count(graph: OpGraph | None) -> _Count:
     if graph is None:
         return _Count(0, (), 0, False)
-    named = [(_operator(node), node) for node in graph.calls]
+    named = [(operator(node).strip("_"), node) for node in graph.calls]
     costly = [(name, _elements(graph, node)) for name, node in named if name in COSTLY]
     return _Count(
         costly=sum(elements for _, elements in costly),
@@ -77,11 +78,6 @@ def _count(graph: OpGraph | None) -> _Count:
         reductions=sum((name in REDUCTIONS) + (name in SWEEPING) for name, _ in named),
         products=any(name in PRODUCTS for name, _ in named),
     )
-
-
-def _operator(node: Node) -> str:
-    """`softmax` of `aten.softmax.int`."""
-    return node.target.split(".")[1].strip("_") if "." in node.target else node.target
 
 
 def _elements(graph: OpGraph, node: Node) -> int:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from knowledge.anchors import Unfit, kernels_for
 from knowledge.loops.cost import compared
 from knowledge.opgraph import Node, OpGraph, Ref, TensorSpec
 from knowledge.pattern import Proposal, Refusal, Situation, Step
@@ -12,10 +13,6 @@ from knowledge.program import Check, Kernel, Program, Size, Written, variable
 NAME = "scatter"
 SUMMED, INDICES = ("float32", "float64"), ("int64", "int32")
 _FLAG = TensorSpec(shape=(), dtype="int64", strides=())
-
-
-class _Unfit(Exception):
-    """A call that looks like a scattered sum and can't be done here; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -62,21 +59,14 @@ def _words(found: list[Kernel]) -> str:
 
 
 def _found(program: Program, only: frozenset[str] = frozenset()) -> tuple[list[Kernel], list[str]]:
-    kernels: list[Kernel] = []
-    reasons: list[str] = []
-    for node in program.library_calls:
-        if operator(node) not in ("index_add", "embedding_bag") or (only and node.name not in only):
-            continue
-        try:
-            kernels.append(_kernel(program, node))
-        except _Unfit as unfit:
-            reasons.append(str(unfit))
-    return kernels, reasons
+    return kernels_for(
+        program, lambda node: operator(node) in ("index_add", "embedding_bag"), _kernel, only
+    )
 
 
 def _kernel(program: Program, node: Node) -> Kernel:
     if program.backend != "cpp":
-        raise _Unfit("sums of rows are done on the CPU alone")
+        raise Unfit("sums of rows are done on the CPU alone")
     name, graph = f"{node.name}_rows", program.graph
     parts = (_added if operator(node) == "index_add" else _bagged)(graph, node, name)
     flag = Ref(ref=f"outside_of_{node.name}")
@@ -99,7 +89,7 @@ def _kernel(program: Program, node: Node) -> Kernel:
 def _types(graph: OpGraph, summed: Ref, index: Ref) -> Types:
     dtype, whole = graph.spec_of(summed).dtype, graph.spec_of(index).dtype
     if dtype not in SUMMED or whole not in INDICES:
-        raise _Unfit(f"a sum of {dtype} by an index of {whole}")
+        raise Unfit(f"a sum of {dtype} by an index of {whole}")
     return Types(dtype, whole)
 
 
@@ -120,9 +110,9 @@ def _added(graph: OpGraph, node: Node, name: str) -> _Parts:
     ))  # fmt: skip
     alpha, spec = argument(node, 4, "alpha", 1), node.spec
     if dim % max(len(spec.shape), 1) != 0 or not spec.shape or not isinstance(alpha, int | float):
-        raise _Unfit("a sum along another than the first dimension")
+        raise Unfit("a sum along another than the first dimension")
     if graph.spec_of(source).dtype != spec.dtype or len(graph.spec_of(index).shape) != 1:
-        raise _Unfit("a sum of another type, or by one number")
+        raise Unfit("a sum of another type, or by one number")
     types = _types(graph, source, index)
     zeros = _zeros(graph, start)
     reads = (index, source) if zeros is not None else (start, index, source)
@@ -161,13 +151,13 @@ def _bagged(graph: OpGraph, node: Node, name: str) -> _Parts:
         node, 7, "include_last_offset", False
     )
     if not plain or argument(node, 8, "padding_idx") is not None:
-        raise _Unfit("a bag with weights, a padding index or a last offset")
+        raise Unfit("a bag with weights, a padding index or a last offset")
     others = [ref for one in graph.nodes for ref in one.refs] + list(graph.outputs)
     if any(ref.ref == node.name and ref.index != 0 for ref in others):
-        raise _Unfit("another result of a bag is read")
+        raise Unfit("another result of a bag is read")
     types = _types(graph, weight, indices)
     if graph.spec_of(offsets).dtype != types.index or len(graph.spec_of(indices).shape) != 1:
-        raise _Unfit("offsets of another type than the index")
+        raise Unfit("offsets of another type than the index")
     made = Ref(ref=node.name, index=0)
     table, index, starts = variable(weight), variable(indices), variable(offsets)
     return _Parts(

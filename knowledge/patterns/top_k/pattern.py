@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from knowledge.anchors import Unfit, kernels_for
 from knowledge.loops.cost import compared
 from knowledge.opgraph import Node, OpGraph, Ref, TensorSpec
 from knowledge.pattern import Proposal, Refusal, Situation, Step
@@ -15,10 +16,6 @@ TARGETS = ("aten.topk.default", "aten.max.dim", "aten.min.dim")
 MOST = 64
 # Scalar operations: of an element once, and of each that a pick looks at.
 EACH, LOOKED_AT = 4, 2
-
-
-class _Unfit(Exception):
-    """A selection that can't be done here; the message says why."""
 
 
 def propose(program: Program, situation: Situation) -> list[Proposal] | Refusal:
@@ -51,31 +48,22 @@ def _words(found: list[Kernel]) -> str:
 
 
 def _found(program: Program, only: frozenset[str] = frozenset()) -> tuple[list[Kernel], list[str]]:
-    kernels: list[Kernel] = []
-    reasons: list[str] = []
-    for node in program.library_calls:
-        if node.target not in TARGETS or (only and node.name not in only):
-            continue
-        try:
-            kernels.append(_kernel(program, node))
-        except _Unfit as unfit:
-            reasons.append(str(unfit))
-    return kernels, reasons
+    return kernels_for(program, lambda node: node.target in TARGETS, _kernel, only)
 
 
 def _kernel(program: Program, node: Node) -> Kernel:
     if program.backend != "cpp":
-        raise _Unfit("rows are searched on the CPU alone")
+        raise Unfit("rows are searched on the CPU alone")
     graph = program.graph
     rows = argument(node, 0, "self")
     if not isinstance(rows, Ref):
-        raise _Unfit("what is searched is no tensor")
+        raise Unfit("what is searched is no tensor")
     spec = graph.spec_of(rows)
     asked = _asked(node)
     picked = asked.picked
     _check(spec, picked, asked.dim)
     if not program.can_take((node.name,), (rows,)):
-        raise _Unfit("what is searched is another kernel's own")
+        raise Unfit("what is searched is another kernel's own")
     length = spec.shape[-1]
     source, name = variable(rows), f"{node.name}_rows"
     read = _read(graph, node.name)
@@ -129,22 +117,22 @@ def _asked(node: Node) -> _Asked:
         return _Asked(1, argument(node, 1, "dim"), largest, True, kept)
     picked, largest = argument(node, 1, "k"), argument(node, 3, "largest", True)
     if not isinstance(picked, int):
-        raise _Unfit("how many are picked is not known beforehand")
+        raise Unfit("how many are picked is not known beforehand")
     # NaN is the largest of all.
     shape = f"(*{{}}.shape[:-1], {picked})"
     return _Asked(picked, argument(node, 2, "dim", -1), largest, largest, shape)
 
 
 def _check(spec: TensorSpec, picked: int, dim: int) -> None:
-    """Raises _Unfit for what the kernel does not do."""
+    """Raises Unfit for what the kernel does not do."""
     if spec.dtype not in KEYS:
-        raise _Unfit(f"rows of {spec.dtype}")
+        raise Unfit(f"rows of {spec.dtype}")
     if not spec.shape or dim % len(spec.shape) != len(spec.shape) - 1:
-        raise _Unfit("along another than the last dimension")
+        raise Unfit("along another than the last dimension")
     if not 1 <= picked <= MOST:
-        raise _Unfit(f"{picked} of each row, where at most {MOST} are picked")
+        raise Unfit(f"{picked} of each row, where at most {MOST} are picked")
     if not spec.numel:
-        raise _Unfit("there are no elements")
+        raise Unfit("there are no elements")
 
 
 def _read(graph: OpGraph, name: str) -> tuple[int, ...]:
