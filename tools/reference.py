@@ -26,6 +26,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from knowledge.errors import BadInput
+from tools.elementary import resolve
 from tools.importing import import_file
 
 CONVENTION = "A reference defines class Model(torch.nn.Module), get_inputs() and get_init_inputs()."
@@ -147,6 +148,7 @@ def load(source: str, origin: str, device: torch.device = CPU) -> LoadedReferenc
     Raises:
         BadInput: it does not parse, raises when imported, or lacks Model or get_inputs.
     """
+    resolve()
     folder = Path(tempfile.mkdtemp(prefix="reference-"))
     name = f"loaded_reference_{next(_serial)}"
     path = folder / f"{name}.py"

@@ -20,11 +20,11 @@ def test_an_honest_kernel_is_accepted_with_room_to_spare_and_timed(path, judges)
     judge = judges(reference_of(source))
     candidate = Candidate(source=source, backend="torch")
     verdict = judge.verify(candidate)
-    assert isinstance(verdict, Correct), verdict
+    assert isinstance(verdict, Correct), verdict.model_dump_json(indent=1)
     assert {case.name for case in verdict.cases} >= CASES
     assert all(case.passed and case.worst <= ROOM for case in verdict.cases), verdict.cases
     timed = judge.measure(candidate, ("eager",))
-    assert isinstance(timed, Correct), timed
+    assert isinstance(timed, Correct), timed.model_dump_json(indent=1)
     assert timed.timing is not None
     assert timed.timing.checked_outputs >= 1
     assert {row.baseline for row in timed.timing.comparisons} == {"eager"}

@@ -15,6 +15,7 @@ import socket
 import sys
 from typing import NoReturn
 
+from tools.elementary import resolve
 from tools.reference import seed_generators
 from tools.runner import child, confine, enclose
 from tools.runner.channel import Channel, ChannelClosed
@@ -37,6 +38,7 @@ def main(descriptor: int) -> NoReturn:
     # It imports NumPy's generators, which would cost every runner 15 ms; what a candidate's loader
     # of C++ imports would cost 4 ms more.
     seed_generators(0)
+    resolve()
     importlib.import_module("tools.backends.cpp.loader")
     # What is frozen here is neither scanned nor copied by any runner's own collections.
     gc.collect()
