@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pydantic import Field
 
 from knowledge.opgraph import Frozen, TensorSpec
-from tools.facts import Baselines, WorkloadFacts
+from tools.facts import Baselines, Roofline, WorkloadFacts
 from tools.verdict import Timing
 
 
@@ -22,6 +22,7 @@ class WorkloadResult(Frozen):
     outputs: tuple[TensorSpec, ...] = ()
     baselines: Baselines
     roofline_ms: float
+    roofline: Roofline | None = Field(None, description="None in records of before")
     baseline: str | None = None
     baseline_ms: float | None = None
     kernel_ms: float | None = None
@@ -54,6 +55,7 @@ def _result(workload: WorkloadFacts, timing: Timing | None) -> WorkloadResult:
         outputs=workload.facts.outputs,
         baselines=workload.baselines,
         roofline_ms=workload.roofline.floor_ms,
+        roofline=workload.roofline,
     )
     if timing is None:
         return found

@@ -10,7 +10,7 @@ from graph.record import RunRecord
 from graph.report.kin import Bases, lineage
 from graph.report.profiled import BOTTLENECKS, CAUSES
 from graph.report.story import leader_of
-from graph.report.words import milliseconds, percent, quantity, times
+from graph.report.words import clip, milliseconds, percent, quantity, times
 from tools.verdict import CounterReadings, Profile, Trial
 
 MOST_COLUMNS = 4
@@ -45,9 +45,13 @@ class Gauge(NamedTuple):
 
 
 class Deciding(NamedTuple):
-    """The profile of the kernel that matters most, and what in it decides."""
+    """The profile of the kernel that matters most, and what in it decides.
+
+    `where` names the workload that was profiled, where there are several.
+    """
 
     trial: Trial
+    where: str
     gauges: list[Gauge]
     sentence: str
     evidence: tuple[str, ...]
@@ -75,6 +79,7 @@ def deciding(record: RunRecord, bases: Bases) -> Deciding | None:
     read = next((one for one in record.diagnoses if one.trial == trial.number), None)
     return Deciding(
         trial=trial,
+        where=clip(record.workloads[0].name) if record.workloads else "",
         gauges=_gauges(record, trial.profile, read),
         sentence=_sentence(read, trial.profile),
         evidence=read.evidence if read else (),
@@ -97,7 +102,9 @@ def _sentence(read: Diagnosis | None, profile: Profile) -> str:
 
 
 def _gauges(record: RunRecord, profile: Profile, read: Diagnosis | None) -> list[Gauge]:
-    roof = record.roofline
+    # Profiled is the leading workload alone; a record's own roofline is the mean of all.
+    leading = record.workloads[0].roofline if record.workloads else None
+    roof = leading or record.roofline
     decided = DECIDED_BY[read.bottleneck] if read else ""
     rows: list[tuple[str, str, str, float | None]] = [
         ("Time", milliseconds(profile.median_ms), "", None),

@@ -48,8 +48,12 @@ def _operators() -> frozenset[str]:
 def _called_operators(tree: ast.Module) -> set[str]:
     called: set[str] = set()
     parts = [node for node in tree.body if getattr(node, "name", "") not in NOT_THE_OP]
-    for node in (inner for part in parts for inner in ast.walk(part)):
+    nodes = [inner for part in parts for inner in ast.walk(part)]
+    idle = {inner for node in nodes for inner in _preparations(node)}
+    for node in nodes:
         match node:
+            case ast.Call() if node in idle:
+                pass
             case ast.Call(func=ast.Name(id=name)) if hasattr(builtins, name):
                 pass  # Python's own max, sum or range.
             case ast.Call(func=ast.Attribute(attr=name)) | ast.Call(func=ast.Name(id=name)):
@@ -60,6 +64,46 @@ def _called_operators(tree: ast.Module) -> set[str]:
             case _:
                 pass
     return called
+
+
+def _preparations(node: ast.AST) -> set[ast.Call]:
+    """Of a class's constructor the calls that are no part of the op.
+
+    What draws a weight or fills a table is none. Nor is a module that is there for its weights: of
+    an attribute of which other methods use `self.linear.weight` and the like, and no more.
+    """
+    if not isinstance(node, ast.ClassDef):
+        return set()
+    methods = [one for one in node.body if isinstance(one, ast.FunctionDef)]
+    others = [one for one in methods if one.name != "__init__"]
+    whole = {name for method in others for name in _used_whole(method)}
+    found: set[ast.Call] = set()
+    for made in (inner for one in methods if one.name == "__init__" for inner in ast.walk(one)):
+        match made:
+            case ast.Assign(targets=[ast.Attribute(value=ast.Name(id="self"), attr=name)]):
+                if name not in whole:
+                    found |= {inner for inner in ast.walk(made) if isinstance(inner, ast.Call)}
+            case ast.Call(func=ast.Attribute(attr=name)) | ast.Call(func=ast.Name(id=name)):
+                if not name[:1].isupper():
+                    found.add(made)
+            case _:
+                pass
+    return found
+
+
+def _used_whole(method: ast.FunctionDef) -> set[str]:
+    """The attributes of `self` that a method calls, or does anything with but take parts of."""
+    parts = {
+        inner.value
+        for inner in ast.walk(method)
+        if isinstance(inner, ast.Attribute) and inner.attr != "forward"
+    }
+    return {
+        node.attr
+        for node in ast.walk(method)
+        if isinstance(node, ast.Attribute) and node not in parts
+        if isinstance(node.value, ast.Name) and node.value.id == "self"
+    }
 
 
 def _snake(name: str) -> str:
