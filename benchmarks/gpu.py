@@ -27,6 +27,8 @@ SMALL = (
     "psutil", "PyYAML",
 )  # fmt: skip
 LARGE = ("numpy", "scipy")
+# For the tests and the cheats alone.
+TESTING = ("pytest", "iniconfig", "pluggy", "packaging", "Pygments")
 MODULES = {"PyYAML": "yaml"}
 BAD_INPUT, UNFINISHED = 2, 3
 # So much is left for a step that has begun when the time is up.
@@ -133,6 +135,12 @@ def probe(_: argparse.Namespace) -> int:
 def run(given: argparse.Namespace) -> int:
     """The steps of a part, each kept when it is done; the exit status."""
     check_machine()
+    tests = [f"test:{name}" for name in TESTS] if not (given.no_tests or given.only) else []
+    if tests and importlib.util.find_spec("pytest") is None:
+        raise CannotStart(
+            "pytest is missing, which the GPU tests and the cheats need; `make gpu-wheels` fetches "
+            'it. Without them: make gpu GPU="--no-tests".'
+        )
     if not os.environ.get("KERNELWRIGHT_JAIL"):
         find_jail()
     # Only now, since a bare machine may lack what these import.
@@ -142,7 +150,6 @@ def run(given: argparse.Namespace) -> int:
     path = given.out or results_module.default_path(RESULTS, bench.device)
     results = results_module.read(path) or bench.started(datetime.now(UTC))
     chosen = [name for name in bench.names() if not given.only or name in given.only]
-    tests = [f"test:{name}" for name in TESTS] if not (given.no_tests or given.only) else []
     # Ceilings first, in each part: every row is held against them.
     steps = ["ceilings", *part_of([*tests, *chosen], given.part)]
 
@@ -267,7 +274,7 @@ def print_table(given: argparse.Namespace) -> int:
 
 def wheels(given: argparse.Namespace) -> int:
     """Fetch what a bare GPU machine may lack, at the versions that are installed here."""
-    names = (*SMALL, *LARGE) if given.all else SMALL
+    names = (*SMALL, *TESTING, *(LARGE if given.all else ()))
     wanted = [f"{name}=={importlib.metadata.version(name)}" for name in names]
     platforms = [option for one in PLATFORMS for option in ("--platform", one)]
     command = [

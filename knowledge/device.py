@@ -6,6 +6,7 @@ on this machine is kept in the user's cache, in the same form, and read from the
 """
 
 import difflib
+import importlib.util
 import json
 import os
 import platform
@@ -209,6 +210,16 @@ def _present_gpu(where: str) -> Device:
         "Measure it: python -m tools.profile.measure_device cuda. Or add "
         f"knowledge/devices/{_slug(names[0])}.toml with that name in `detected_as`.",
     )
+
+
+def torch_is_for_gpus() -> bool:
+    """Whether the torch that is installed can use an NVIDIA GPU, as its own version file says."""
+    torch = importlib.util.find_spec("torch")
+    if torch is None or torch.origin is None:
+        return False
+    told = _read(Path(torch.origin).with_name("version.py"))
+    # A build for the CPU alone has `cuda: Optional[str] = None` there.
+    return re.search(r"^cuda\b[^=\n]*=\s*None", told, re.MULTILINE) is None
 
 
 def gpu_names(root: Path = Path("/")) -> Iterator[str]:

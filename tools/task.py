@@ -13,7 +13,7 @@ from typing import Any, Literal, Self
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from knowledge.device import Device, resolve
+from knowledge.device import Device, resolve, torch_is_for_gpus
 from knowledge.errors import BadInput
 from tools.expression import is_dotted_name, read_expression
 from tools.workload import InputSpec, Section, Workload, named
@@ -295,13 +295,13 @@ def argument_names(inputs: tuple[InputSpec, ...]) -> tuple[str, ...]:
 def device_of(task: Task, where: str) -> Device:
     """What a task's kernels are for.
 
-    `auto` is this machine's GPU, where it has one that is described; the CPU where it has none, or
-    where kernels in C++ are asked for.
+    `auto` is this machine's GPU, where it has one that is described and torch is built for one; else,
+    and where kernels in C++ are asked for, the CPU.
 
     Raises:
         BadInput: its target is unknown, or is not here.
     """
-    if task.target.strip().lower() == "auto" and task.backend != "cpp":
+    if task.target.strip().lower() == "auto" and task.backend != "cpp" and torch_is_for_gpus():
         with contextlib.suppress(BadInput):
             return resolve("cuda", where)
     return resolve(task.target, where)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from knowledge.device import (
     Device,
@@ -15,11 +16,13 @@ from knowledge.device import (
     load_devices,
     present_gpu,
     resolve,
+    torch_is_for_gpus,
 )
 from knowledge.errors import BadInput
 from knowledge.gpu import DriverFacts
 from tools.profile.occupancy import occupancy
 from tools.profile.present import ensure_described
+from tools.task import device_of, parse_task
 
 FACTS = DriverFacts(
     name="NVIDIA GeForce RTX 6090 Dream", capability=120, multiprocessors=200,
@@ -62,6 +65,20 @@ def test_an_unknown_gpu_is_bad_input_that_says_how_to_measure_it(driver: Path) -
     assert present_gpu() is None
     with pytest.raises(BadInput, match=r"measure_device cuda"):
         resolve("cuda", "x")
+
+
+@pytest.mark.parametrize(("able", "kind"), [(True, "cuda"), (False, "cpu")])
+def test_a_task_for_whatever_is_here_is_the_gpus_only_where_torch_is_built_for_one(
+    able: bool, kind: str, driver: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver.write_text(f"{load_devices()['a10'].detected_as[0]}\n")
+    monkeypatch.setattr("tools.task.torch_is_for_gpus", lambda: able)
+    task = parse_task({"op": "x.exp()", "inputs": {"x": "8x8 float32"}}, "t.yaml", Path.cwd())
+    assert device_of(task, "t.yaml: target").kind == kind
+
+
+def test_what_torch_is_built_for_is_told_without_loading_it() -> None:
+    assert torch_is_for_gpus() == (torch.version.cuda is not None)
 
 
 def measured() -> Device:
