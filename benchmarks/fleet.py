@@ -102,7 +102,10 @@ def coordinator(
     earlier = load(like)
     done = [row for row in earlier.rows if isinstance(row, Finished)]
     answers = [
-        wrap_answer(row, folder) for row in done for folder in like.glob(f"problems/*-{row.name}")
+        wrap_answer(row, row_file.parent)
+        for row_file in sorted(like.glob("problems/*/row.json"))
+        for row in done
+        if json.loads(row_file.read_text(encoding="utf-8"))["name"] == row.name
     ]
     kernels = sum(row.document.trials for row in done) / len(done)
     with tempfile.TemporaryDirectory(prefix="fleet-") as held, _nodes(1, lanes, CORES) as address:

@@ -21,6 +21,11 @@ def differences(earlier: Results, fresh: Results) -> list[str]:
         now = fresh.rules.model_dump()
         for name, before in earlier.rules.model_dump().items():
             told.append((f"another --{name.replace('_', '-')}", before, now[name]))
+    told += [
+        (f"another {package}", earlier.versions[package], fresh.versions.get(package))
+        for package in ("torch", "triton")
+        if package in earlier.versions
+    ]
     if earlier.provenance.judge:
         told.append((JUDGE, earlier.provenance.judge, fresh.provenance.judge))
     return [what for what, before, after in told if before != after]

@@ -17,7 +17,10 @@ _NUMBERED = re.compile(
 )
 # A problem's own number leads its name: `3_softmax`.
 _NUMBER = re.compile(r"(?:problem[_\s-]*)?(\d+)(?=\D|$)", re.IGNORECASE)
-_SAMPLE = re.compile(r"[_\s/-]*(?:sample|attempt|try)[_\s-]*(?P<sample>\d+)(?=\D|$)", re.IGNORECASE)
+# No part of a word: `upsample_2x`, `geometry_3d`.
+_SAMPLE = re.compile(
+    r"[_\s/-]*(?<![a-z])(?:sample|attempt|try)[_\s-]*(?P<sample>\d+)(?=\D|$)", re.IGNORECASE
+)
 # What systems put after a problem's name.
 _ENDINGS = re.compile(
     r"[_\s/.-]*(?:kernel|modelnew|model_new|candidate|solution|best)$", re.IGNORECASE

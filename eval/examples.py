@@ -110,10 +110,13 @@ def _trials(found: Iterable[Trajectory | LeftOut], census: Census) -> Iterator[T
 
 
 def _once(found: Iterable[Trajectory], census: Census) -> Iterator[Trajectory]:
-    """Each kernel once for a prompt; prompts that differ in figures alone are the same."""
-    seen: set[tuple[str, str]] = set()
+    """Each kernel once for a prompt; prompts that differ in figures alone are the same.
+
+    On one device and of one op: names of devices, and sizes, are figures too.
+    """
+    seen: set[tuple[str, ...]] = set()
     for one in found:
-        key = (one.digest, prompt_key(one.prompt))
+        key = (one.digest, one.reference, one.device, prompt_key(one.prompt))
         if key in seen:
             census.dropped[TWICE] += 1
             continue

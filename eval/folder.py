@@ -15,7 +15,8 @@ import yaml
 
 from eval.problem import Labels, NotAProblem, Problem
 from knowledge.errors import BadInput
-from tools.task import Task, parse_task
+from tools.definition import read_workloads
+from tools.task import MOST_WORKLOADS, Task, parse_task
 
 _LEVEL = re.compile(r"(?:level|lvl|l)[\s_-]*(\d+)", re.IGNORECASE)
 # What an evaluation writes beside the task of each problem, from its start on.
@@ -24,6 +25,8 @@ _SUBJECTS = ("reference", "op", "module", "definition")
 # What is larger is data, whatever its name ends in.
 MOST_BYTES = 4 << 20
 TOO_LARGE = "too large to be a problem's text"
+# A definition's file in a data set that has a folder for each, as SOL-ExecBench does.
+_ALONE = "definition.json"
 # What a definition in flashinfer-bench's schema holds, among others.
 _DEFINITION = frozenset({"name", "axes", "inputs", "outputs", "reference"})
 
@@ -47,7 +50,8 @@ def from_folder(
             if isinstance(raw, str):
                 others.append(_other(folder, file, raw))
                 continue
-            task = parse_task(raw, str(file), file.resolve().parent, overrides)
+            named = {"name": file.relative_to(folder).with_suffix("").as_posix(), **raw}
+            task = parse_task(named, str(file), file.resolve().parent, overrides)
             problems.append(Problem(task, _labels(folder, file)))
     tasks = [problem.task for problem in problems]
     spoken_for = {task.reference for task in tasks} | {task.definition for task in tasks}
@@ -92,12 +96,20 @@ def _files(folder: Path) -> tuple[list[Path], list[Path]]:
     """All files, and the folders that we wrote; hidden ones and what Python keeps in neither."""
     found: list[Path] = []
     written: list[Path] = []
-    for home, folders, names in os.walk(folder):
+    met: set[tuple[int, int]] = set()
+    # A level may be a link to a data set's; one that leads back is not gone into again.
+    for home, folders, names in os.walk(folder, followlinks=True):
+        status = Path(home).stat()
+        if (status.st_dev, status.st_ino) in met:
+            folders.clear()
+            continue
+        met.add((status.st_dev, status.st_ino))
         if _is_ours(set(folders), set(names)) and Path(home) != folder:
             written.append(Path(home))
             folders.clear()
             continue
         folders[:] = [name for name in folders if not name.startswith((".", "__pycache__"))]
+        folders.sort(key=lambda name: Path(home, name).is_symlink())  # noqa: B023
         found += [Path(home) / name for name in names if not name.startswith(".")]
 
     def place(path: Path) -> list[tuple[int, int | str]]:
@@ -110,7 +122,8 @@ def _is_ours(folders: set[str], names: set[str]) -> bool:
     """Whether a folder is an evaluation's, one of its problems', or a run's."""
     if "task.yaml" in names:
         return "trials" in folders or not names.isdisjoint(_OF_A_PROBLEM)
-    return "results.json" in names
+    beside = "problems" in folders or not names.isdisjoint({"results.html", "results.md"})
+    return "results.json" in names and beside
 
 
 def _as_problem(folder: Path, file: Path) -> dict[str, Any] | str:
@@ -134,7 +147,7 @@ def _as_problem(folder: Path, file: Path) -> dict[str, Any] | str:
 
 
 def _reference(folder: Path, file: Path) -> dict[str, Any] | str:
-    text = file.read_text(encoding="utf-8")
+    text = file.read_text(encoding="utf-8-sig")
     try:
         names = _top_level(ast.parse(text))
     except (SyntaxError, ValueError, RecursionError):
@@ -172,26 +185,40 @@ def _definition(file: Path) -> dict[str, Any] | str:
     `definitions/<op>/<name>.json` has them in `workloads/<op>/<name>.jsonl`; beside it will do.
     """
     try:
-        raw = json.loads(file.read_text(encoding="utf-8"))
+        raw = json.loads(file.read_text(encoding="utf-8-sig"))
     except json.JSONDecodeError:
         return "not JSON that can be parsed"
     if not isinstance(raw, dict) or not raw.keys() >= _DEFINITION:
         return "JSON, but not a definition (name, axes, inputs, outputs, reference)"
     task: dict[str, Any] = {"name": str(raw["name"]), "definition": str(file.resolve())}
-    workloads = _workloads(file.resolve())
+    # In a cache of downloads each file may be a link, and what belongs to it lies beside the link.
+    workloads = _workloads(file.absolute()) or _workloads(file.resolve())
     if workloads is not None:
-        task["workloads"] = str(workloads)
+        task["workloads"] = {"file": str(workloads), **_some_of(workloads, task["name"])}
     return task
 
 
 def _workloads(definition: Path) -> Path | None:
     beside = [definition.with_suffix(".jsonl"), definition.with_suffix(".workloads.jsonl")]
+    if definition.name == _ALONE:
+        beside.append(definition.with_name("workload.jsonl"))
     parts = definition.parts
     if "definitions" in parts:
         at = len(parts) - 1 - parts[::-1].index("definitions")
         swapped = Path(*parts[:at], "workloads", *parts[at + 1 :])
         beside += [swapped.with_suffix(".jsonl"), swapped.with_suffix(".json")]
     return next((one for one in beside if one.is_file()), None)
+
+
+def _some_of(file: Path, definition: str) -> dict[str, list[str]]:
+    """Of more workloads than a task may have, so many, from all over the file."""
+    try:
+        names = [str(one.get("uuid", "")) for one in read_workloads(file, definition)]
+    except BadInput:
+        return {}  # Whoever reads the task says so.
+    if len(names) <= MOST_WORKLOADS or not all(names):
+        return {}
+    return {"only": [names[at * len(names) // MOST_WORKLOADS] for at in range(MOST_WORKLOADS)]}
 
 
 def _task_in(file: Path) -> dict[str, Any] | str:
@@ -227,7 +254,9 @@ def _labels(folder: Path, file: Path) -> Labels:
     """What the names of the folders on the way say: a level, or else a family."""
     level: int | None = None
     family = ""
-    for part in (folder.resolve().name, *file.relative_to(folder).parts[:-1]):
+    # A definition's own folder, of its name, is no family.
+    above = file.relative_to(folder).parts[: -2 if file.name == _ALONE else -1]
+    for part in (folder.resolve().name, *above):
         if found := _LEVEL.fullmatch(part.strip()):
             level = int(found[1])
         elif part != folder.resolve().name and part not in ("definitions", "src"):

@@ -131,7 +131,7 @@ def _judge_of(task: Task, scratch: Path) -> Judge | Panel:
 
 def _candidate(file: Path) -> Candidate:
     try:
-        source = file.read_text(encoding="utf-8")
+        source = file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError):
         # The judge says of it that it has no ModelNew.
         source = ""

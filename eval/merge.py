@@ -58,6 +58,7 @@ def merge(parts: list[Results]) -> Results:
         for what, mine, others in (
             ("settings", first.overrides, part.overrides),
             ("candidates", first.candidates, part.candidates),
+            ("options", first.rules, part.rules),
             ("judge", first.provenance.judge, part.provenance.judge),
         ):
             if mine != others:
@@ -73,9 +74,17 @@ def merge(parts: list[Results]) -> Results:
         update={
             "problems": tuple(names),
             "rows": tuple(row for part in parts for row in part.rows),
-            "shard": "",
+            "shard": _part_of(parts),
         }
     )
+
+
+def _part_of(parts: list[Results]) -> str:
+    """Which shards these are; nothing where they are all."""
+    shards = {part.shard for part in parts}
+    count = parts[0].shard.partition("/")[2]
+    whole = {f"{number}/{count}" for number in range(1, int(count) + 1)} if count else shards
+    return "" if shards == whole else ", ".join(sorted(shards))
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ def neighbours(file: Path, source: str | None = None) -> tuple[Path, ...]:
 
 
 def _text(file: Path) -> str:
-    return file.read_text(encoding="utf-8", errors="replace")
+    return file.read_text(encoding="utf-8-sig", errors="replace")
 
 
 def _imported(source: str) -> Iterator[str]:

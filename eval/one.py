@@ -154,7 +154,8 @@ def _look(task: Task, folder: Path, limit: int | None, scale: bool, run: Execute
     """
     command = [sys.executable, "-m", "tools.footprint", str(folder / "task.yaml")]
     command += ["--limit", str(limit)] if limit is not None else []
-    command += ["--scale"] if scale and task.reference is not None else []
+    # What workloads say of sizes stands above the file's own.
+    command += ["--scale"] if scale and task.reference is not None and not task.workloads else []
     ended = run(command, FOOTPRINT_S, folder / "footprint.log")
     if ended.stopped:
         return _stuck(task, ended)

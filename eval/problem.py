@@ -2,7 +2,7 @@
 
 from typing import Literal, NamedTuple
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from knowledge.opgraph import Frozen
 from tools.task import Task
@@ -36,3 +36,9 @@ class NotAProblem(Frozen):
 
     file: str
     reason: str
+
+    @field_validator("file", "reason", mode="before")
+    @classmethod
+    def _as_text(cls, value: str) -> str:
+        # A file's name may be bytes that are no text.
+        return value.encode("utf-8", "backslashreplace").decode()

@@ -182,7 +182,7 @@ def candidate_text(text: str, base: Path) -> str:
         path = base / text
         where = str(path)
         try:
-            text = path.read_text(encoding="utf-8")
+            text = path.read_text(encoding="utf-8-sig")
         except (OSError, ValueError) as error:
             raise BadInput(
                 where, "cannot be read.", "Give the source itself, or a path."

@@ -25,6 +25,8 @@ FILE_DTYPES = {
     "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I64": "int64",
     "I32": "int32", "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool",
 }  # fmt: skip
+# Of a size in an expression over sizes.
+MOST_EXPONENT = 64.0
 DEFINED_BY_US = ("Model", "get_inputs", "get_init_inputs")
 
 
@@ -169,11 +171,18 @@ class Definition(_Part):
         return found
 
 
+def _power(base: float, exponent: float) -> float:
+    if abs(exponent) > MOST_EXPONENT:
+        raise ValueError(f"to the power of {exponent:g}")
+    return base**exponent  # type: ignore[no-any-return]
+
+
 _OPERATORS: dict[type, Callable[..., Any]] = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul,
     ast.FloorDiv: operator.floordiv, ast.Div: operator.truediv, ast.Mod: operator.mod,
     ast.Eq: operator.eq, ast.NotEq: operator.ne, ast.Lt: operator.lt, ast.LtE: operator.le,
     ast.Gt: operator.gt, ast.GtE: operator.ge, ast.USub: operator.neg, ast.Not: operator.not_,
+    ast.Pow: _power,
 }  # fmt: skip
 
 
@@ -346,7 +355,7 @@ def _check_file(
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise BadInput(str(path), f"cannot be read ({error.strerror}).") from error
     except UnicodeDecodeError as error:

@@ -60,7 +60,9 @@ def _from_file(
         if missing := [name for name in only if str(name) not in by_uuid]:
             raise BadInput(f"{place}.only", f'{path} has no workload "{missing[0]}".')
         found = [by_uuid[str(name)] for name in only]
-    return [with_files_found(one, (path.parent,), place) for one in found]
+    # The file may be a link, with the tensors beside either.
+    folders = ((folder / file).parent, path.parent)
+    return [with_files_found(one, folders, place) for one in found]
 
 
 def check_definition(path: Path, workloads: tuple[Workload, ...], where: str) -> None:
@@ -92,7 +94,7 @@ def source_at(reference: Path, workload: Workload | None, where: str = "") -> st
         BadInput: it can't be read, or the workload names what it doesn't have.
     """
     try:
-        source = reference.read_text(encoding="utf-8")
+        source = reference.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(str(reference), f"cannot be read ({error}).") from error
     if workload is None:

@@ -156,7 +156,7 @@ def _moved(value: Any, old: str, new: str) -> Any:
 
 def _tar(texts: Mapping[str, bytes], files: Mapping[str, Path]) -> bytes:
     held = io.BytesIO()
-    with tarfile.open(fileobj=held, mode="w:gz", compresslevel=1) as tar:
+    with tarfile.open(fileobj=held, mode="w:gz", compresslevel=1, dereference=True) as tar:
         for name, content in texts.items():
             entry = tarfile.TarInfo(name)
             entry.size = len(content)

@@ -19,8 +19,9 @@ from typing import BinaryIO
 from eval.fleet.parcel import Order, unwrap, wrap_answer
 from eval.one import folder_of, run_problem
 from eval.process import free_memory
-from eval.rows import Broken, Row
+from eval.rows import BAD_INPUT
 from eval.surroundings import LIBRARY, sigterm_interrupts
+from knowledge.errors import BadInput
 from tools.judge.digest import judge_digest
 from tools.judge.turns import VARIABLE
 
@@ -31,9 +32,9 @@ def work(parcel: bytes, home: Path) -> bytes:
     """The answer to a parcel, worked out in a folder of its own."""
     order, problem, arrangement = unwrap(parcel, home)
     if order.judge != judge_digest():
-        told = "has another version of Kernelwright, whose judge is not the same"
-        row: Row = Broken(name=problem.task.name, seconds=0.0, reason="crashed", error=told)
-        return wrap_answer(row, home / "nothing")
+        # No answer: the problem is tried elsewhere, and such a machine is given up.
+        told = "has another version of Kernelwright: its judge is not the same."
+        raise BadInput("this machine", told, "Install the same version on every machine.")
     os.environ.update(_surroundings(order))
     if arrangement.memory_bytes is None:
         share = free_memory() // order.beside
@@ -67,6 +68,9 @@ def main() -> int:
             answer = work(parcel, Path(home).resolve())
     except KeyboardInterrupt:
         return INTERRUPTED
+    except BadInput as error:
+        sys.stderr.write(f"{error}\n")
+        return BAD_INPUT
     sys.stdout.buffer.write(answer)
     sys.stdout.buffer.flush()
     return 0

@@ -15,6 +15,7 @@ PROBLEMS = [
         ("level1/13_conv2d", 1),
         ("conv3_block", None),
         ("kernel", None),
+        ("41_upsample_2x", None),
     )
 ]
 
@@ -49,6 +50,8 @@ def matched(folder: Path, *files: str) -> dict[str, list[str]]:
         ("kernel_sample_1.py", 4),
         ("conv3_block/best.py", 3),
         ("conv3_block-ModelNew.py", 3),
+        ("41_upsample_2x_kernel.py", 5),
+        ("41_upsample_2x_sample_5_kernel.py", 5),
     ],
 )
 def test_usual_names_find_their_problem(tmp_path: Path, file: str, problem: int) -> None:
@@ -60,6 +63,7 @@ def test_samples_of_a_problem_come_in_their_order(tmp_path: Path) -> None:
     assert matched(tmp_path, *names) == {"level1/13_conv2d": names[::-1]}
     assert [sample_number(Path(name), 7) for name in names] == [10, 9, 0]
     assert sample_number(Path("softmax.py"), 7) == 7
+    assert sample_number(Path("41_upsample_2x_sample_5.py"), 7) == 5
 
 
 def test_a_kernel_for_no_problem_or_for_two_is_named_with_the_reason(tmp_path: Path) -> None:

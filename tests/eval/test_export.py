@@ -16,7 +16,16 @@ from langchain_core.messages import (
 from typer.testing import CliRunner
 
 from agents.llm.exchange import Exchange, Usage
-from eval.examples import MOST_PAIRS, NO_REWARD, NOT_FASTER, TWICE, Census, examples, prompt_key
+from eval.examples import (
+    MOST_PAIRS,
+    NO_REWARD,
+    NOT_FASTER,
+    TWICE,
+    Census,
+    _once,
+    examples,
+    prompt_key,
+)
 from eval.export import app
 from eval.trajectories import Trajectory, run_folders, trajectories
 from graph.record import BASELINE_PLAN, RunRecord
@@ -203,6 +212,17 @@ def test_a_kernel_is_taken_once_for_prompts_that_differ_in_figures_alone(tmp_pat
         a_run(tmp_path / "runs" / name, record.model_copy(update={"run_id": name}))
     made(tmp_path / "rl.jsonl", "rl", tmp_path / "runs")
     assert f"left out: {TWICE} | 3" in (tmp_path / "rl.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("changes", "kept"), [({}, 1), ({"device": "b"}, 2), ({"reference": "g"}, 2)]
+)
+def test_a_kernel_is_taken_once_for_one_op_on_one_device(
+    changes: dict[str, str], kept: int
+) -> None:
+    one = _trajectory(0, 2.0)
+    census = Census()
+    assert len(list(_once([one, one.model_copy(update=changes)], census))) == kept
 
 
 def test_licences_are_kept_and_an_unknown_one_is_called_so(tmp_path: Path) -> None:

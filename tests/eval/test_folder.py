@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -6,6 +7,7 @@ import pytest
 from eval.folder import MOST_BYTES, natural
 from eval.suite import Suite, open_suite
 from knowledge.errors import BadInput
+from tools.task import MOST_WORKLOADS
 
 REFERENCE = "class Model:\n    pass\n\n\ndef get_inputs():\n    return []\n"
 DEFINITION = {
@@ -188,3 +190,62 @@ def test_people_count_two_before_ten() -> None:
     assert sorted(given, key=natural) == [
         "2_a", "2_B", "10_a", "a2b9", "a2b10", "level9/1", "level10/1",
     ]  # fmt: skip
+
+
+def test_a_folder_a_definition_keeps_its_workloads_spread_over_their_file(tmp_path: Path) -> None:
+    tensor = {"shape": ["batch", "hidden"], "dtype": "float32"}
+    whole = {**DEFINITION, "inputs": {"x": tensor}, "outputs": {"y": tensor}}
+    drawn = [
+        {"uuid": f"w{batch}", "axes": {"batch": batch}, "inputs": {"x": {"type": "random"}}}
+        for batch in range(1, 41)
+    ]
+    put(tmp_path, **{
+        "L1/norm/definition.json": "\ufeff" + json.dumps(whole),
+        "L1/norm/workload.jsonl": "\n".join(map(json.dumps, drawn)),
+    })  # fmt: skip
+    (problem,) = open_suite(tmp_path).problems
+    assert (problem.labels.level, problem.labels.family) == (1, "")
+    named = [one.name for one in problem.task.workloads]
+    assert len(named) == MOST_WORKLOADS
+    assert (named[0], named[-1]) == ("w1", "w38")
+
+
+def test_levels_may_be_links_and_one_that_leads_back_is_not_followed_again(tmp_path: Path) -> None:
+    data, suite = tmp_path / "data", tmp_path / "suite"
+    put(data, **{"1_relu.py": "\ufeff" + REFERENCE})
+    suite.mkdir()
+    (suite / "level1").symlink_to(data)
+    (data / "back").symlink_to(suite)
+    found = open_suite(suite)
+    assert names(found) == ["level1/1_relu"]
+    assert found.problems[0].labels.level == 1
+
+
+def test_a_linked_definition_finds_what_lies_beside_the_link(tmp_path: Path) -> None:
+    tensor = {"shape": ["batch", "hidden"], "dtype": "float32"}
+    whole = {**DEFINITION, "inputs": {"x": tensor}, "outputs": {"y": tensor}}
+    one = {"uuid": "w", "axes": {"batch": 2}, "inputs": {"x": {"type": "random"}}}
+    put(tmp_path, **{"blobs/a": json.dumps(whole), "blobs/b": json.dumps(one)})
+    snapshot = tmp_path / "snapshot"
+    snapshot.mkdir()
+    (snapshot / "norm.json").symlink_to(tmp_path / "blobs" / "a")
+    (snapshot / "norm.jsonl").symlink_to(tmp_path / "blobs" / "b")
+    (problem,) = open_suite(snapshot).problems
+    assert [workload.name for workload in problem.task.workloads] == ["w"]
+
+
+def test_task_files_without_a_name_are_named_by_their_path(tmp_path: Path) -> None:
+    told = "reference: ../op.py\n"
+    put(tmp_path, **{
+        "op.py": REFERENCE, "gelu/task.yaml": told, "softmax/task.yaml": told,
+        "named/task.yaml": f"name: mine\n{told}",
+    })  # fmt: skip
+    assert names(open_suite(tmp_path)) == ["gelu/task", "mine", "softmax/task"]
+
+
+def test_a_name_that_is_no_text_is_listed_as_text(tmp_path: Path) -> None:
+    put(tmp_path, **{"op.py": REFERENCE})
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.txt")).write_text("")
+    (other,) = open_suite(tmp_path).others
+    assert other.file == "caf\\udce9.txt"
+    other.model_dump_json().encode("utf-8")

@@ -75,6 +75,18 @@ def test_one_that_was_scaled_is_run_smaller_and_marked_so(problem: Problem, tmp_
 
 
 @pytest.mark.parametrize("stopped", ["timed_out", "out_of_memory", "flooded"])
+def test_one_with_workloads_is_not_scaled_since_these_say_its_sizes(
+    problem: Problem, tmp_path: Path
+) -> None:
+    workloads = ({"name": "wide", "BATCH": 128}, {"name": "narrow", "BATCH": 2})
+    raw = {"name": "op", "reference": "op.py", "target": "cpu", "workloads": list(workloads)}
+    task = parse_task(raw, "task.yaml", tmp_path)
+    script = Script(told(LARGE))
+    arrangement = Arrangement(tmp_path / "out", memory_bytes=16 * GIB, scale_inputs=True)
+    assert isinstance(run_problem(problem._replace(task=task), arrangement, script), Skipped)
+    assert "--scale" not in script.asked[0]
+
+
 def test_one_that_does_not_end_without_data_is_not_run_at_all(
     problem: Problem, tmp_path: Path, stopped: str
 ) -> None:

@@ -134,8 +134,20 @@ def test_shards_become_one_result_again() -> None:
     assert whole.problems == tuple(row.name for row in ROWS[:3])
     with pytest.raises(BadInput, match="in two of the results"):
         merge([parts[0], parts[0]])
+    rules = Rules(memory=True)
+    with pytest.raises(BadInput, match="other options"):
+        merge([parts[0], parts[1].model_copy(update={"rules": rules})])
     with pytest.raises(BadInput, match="other settings"):
         merge([parts[0], parts[1].model_copy(update={"overrides": ()})])
+
+
+def test_some_of_the_shards_are_not_called_the_whole() -> None:
+    parts = [
+        results(row).model_copy(update={"problems": (row.name,), "shard": f"{number}/3"})
+        for number, row in enumerate(ROWS[:3], start=1)
+    ]
+    assert merge(parts).shard == ""
+    assert merge([parts[2], parts[0]]).shard == "1/3, 3/3"
 
 
 @pytest.mark.parametrize(

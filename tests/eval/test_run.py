@@ -276,6 +276,9 @@ def test_an_evaluation_goes_on_only_by_the_judge_and_options_it_was_begun_with(
     ):
         assert refused(evaluated(tmp_path, *again, *more), complaint)
     assert evaluated(tmp_path, *again) == (0, "")
+    with monkeypatch.context() as patch:
+        patch.setattr("eval.run.versions", lambda: {"torch": "of another day"})
+        assert refused(evaluated(tmp_path, *again), "another torch")
     monkeypatch.setattr("eval.provenance.judge_digest", lambda: "of another judge")
     assert refused(evaluated(tmp_path, *again), "another judge. Go on with")
     assert machine.ran == ["one", "two"]

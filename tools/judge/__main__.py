@@ -78,7 +78,7 @@ def _read_candidate(path: Path) -> str:
         BadInput: it can't be read, is not Python, or has no ModelNew.
     """
     try:
-        source = path.read_text(encoding="utf-8")
+        source = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise BadInput(str(path), f"cannot be read ({error.strerror}).") from error
     except UnicodeDecodeError as error:

@@ -27,6 +27,7 @@ from tools.judge.assignment import (
     task_at,
     text_of,
     unreadable,
+    written_for,
 )
 from tools.judge.client import Judge, JudgeClosed, JudgeDied
 from tools.judge.panel import Panel
@@ -119,6 +120,7 @@ class Environment:
         self._turns = turns or Turns()
         self._lock = threading.Lock()
         self._task: Task | None = None
+        self._written = b""
         self._known: Known | None = None
         self._judge: Judge | Panel | None = None
         self._opened = 0
@@ -153,11 +155,12 @@ class Environment:
             self._check_open()
             asked = task if isinstance(task, Task) else task_at(Path(task))
             check_here(asked)
-            if asked != self._task:
+            written = written_for(asked)
+            if (asked, written) != (self._task, self._written):
                 self._done = True
                 self._drop()
                 self._seats.leave(self)
-                self._known, self._task = None, asked
+                self._known, self._task, self._written = None, asked, written
             try:
                 with self._seats.taken(self, seats_for(asked)):
                     known = self._insist(self._prepared)

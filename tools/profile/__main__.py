@@ -74,7 +74,7 @@ def run(
 
 def _read_candidate(path: Path) -> Candidate:
     try:
-        source = path.read_text(encoding="utf-8")
+        source = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(str(path), f"cannot be read ({error}).") from error
     if (failed := parse_candidate(source)) is not None:

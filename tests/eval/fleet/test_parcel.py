@@ -17,7 +17,9 @@ def test_a_reference_brings_the_modules_beside_it_and_theirs(tmp_path: Path) -> 
     home = tmp_path / "here"
     (home / "parts").mkdir(parents=True)
     (home / "op.py").write_text("import torch, scale\nfrom parts.deep import x\n")
-    (home / "scale.py").write_text("import more\n")
+    # A link, as they are where a checkout shares its helpers.
+    (tmp_path / "shared.py").write_text("import more\n")
+    (home / "scale.py").symlink_to(tmp_path / "shared.py")
     (home / "more.py").write_text("K = 3\n")
     (home / "parts" / "__init__.py").write_text("")
     (home / "parts" / "deep.py").write_text("x = 1\n")
@@ -36,6 +38,7 @@ def test_a_reference_brings_the_modules_beside_it_and_theirs(tmp_path: Path) -> 
     assert found.task.reference == there / "reference" / "op.py"
     assert found.task.model_copy(update={"reference": task.reference}) == task
     sent = {str(p.relative_to(there / "reference")) for p in (there / "reference").rglob("*.py")}
+    assert not (there / "reference" / "scale.py").is_symlink()
     assert sent == {"op.py", "scale.py", "more.py", "parts/__init__.py", "parts/deep.py"}
 
 

@@ -49,12 +49,13 @@ def test_a_problem_that_breaks_is_a_row_with_its_log(tmp_path: Path) -> None:
     assert (tmp_path / "back" / "problem.log").is_file()
 
 
-def test_another_judge_is_told_and_runs_nothing(tmp_path: Path) -> None:
-    with asked(parcel(tmp_path, "print('never imported')\n", judge="another")) as unit:
-        assert unit.stdout is not None
-        row = unwrap_answer(unit.stdout.read(), tmp_path / "back")
-    assert isinstance(row, Broken)
-    assert "another version" in row.error
+def test_another_judge_gives_no_answer_so_that_the_problem_goes_elsewhere(tmp_path: Path) -> None:
+    sent = parcel(tmp_path, "print('never imported')\n", judge="another")
+    done = subprocess.run(
+        COMMAND, input=f"{len(sent)}\n".encode() + sent, capture_output=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert b"another version" in done.stderr
 
 
 @pytest.mark.parametrize("killed", [False, True])

@@ -238,6 +238,21 @@ class Bench(Environment):
         return Scripted(self)
 
 
+def test_another_op_under_the_same_path_has_another_judge(tmp_path: Path) -> None:
+    file = tmp_path / "op.py"
+    source = (Path(__file__).parents[2] / "references" / "rows.py").read_text()
+    file.write_text(source)
+    with Bench(tmp_path / "bench") as env:
+        for text, opened in (
+            (source, 1),
+            (f"{source}\n# another\n", 2),
+            (f"{source}\n# another\n", 2),
+        ):
+            file.write_text(text)
+            env.reset(file)
+            assert env.opened == opened
+
+
 RIGHT_SO_FAR, WRONG = Correct(), WrongOutput(detail="3 of 64 elements are wrong")
 LOST = JudgeError(log="the judge's process ended")
 
