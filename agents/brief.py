@@ -107,3 +107,15 @@ class Planning(Frozen):
 
     plans: tuple[Plan, ...]
     refused: tuple[Refusal, ...] = ()
+
+
+def promises_enough(plan: Plan, brief: Brief) -> bool:
+    """Whether a model's plan promises a gain over the best so far that could be told from noise.
+
+    The playbook weighs its own plans: what it expects of one is a sum, which it corrects by what
+    was measured of others before it compares. What a guest hands in is written already.
+    """
+    speeds = [trial.speedup for trial in brief.trials if trial.speedup is not None]
+    if plan.maker in (PLAYBOOK, GUEST) or not speeds:
+        return True
+    return plan.expected_speedup > max(speeds) * (1.0 + brief.baselines.noise)

@@ -109,7 +109,7 @@ def _files(folder: Path) -> tuple[list[Path], list[Path]]:
             folders.clear()
             continue
         folders[:] = [name for name in folders if not name.startswith((".", "__pycache__"))]
-        folders.sort(key=lambda name: Path(home, name).is_symlink())  # noqa: B023
+        folders.sort(key=lambda name: Path(home, name).is_symlink())
         found += [Path(home) / name for name in names if not name.startswith(".")]
 
     def place(path: Path) -> list[tuple[int, int | str]]:

@@ -137,9 +137,17 @@ class AttemptNodes:
         if bench.time_spent(state["brief"].task.budget):
             return recorded
         announce(_started("debug", state))
+        brief = state["brief"]
+        # What this attempt has tried itself was not known when it began.
+        so_far = brief.model_copy(
+            update={
+                "plans": (*brief.plans, *state.get("plans", ())),
+                "trials": (*brief.trials, *state.get("trials", {}).values()),
+            }
+        )
         try:
             with at_work("debugger", failed.plan, failed.number):
-                repaired = bench.crew.debugger.repair(state["brief"], state["plan"], failed)
+                repaired = bench.crew.debugger.repair(so_far, state["plan"], failed)
         except Spent as error:
             return {**recorded, "spent": str(error)}
         if repaired is None:

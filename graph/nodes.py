@@ -4,7 +4,7 @@ import statistics
 from datetime import UTC, datetime
 from pathlib import Path
 
-from agents.brief import GUEST, Brief, Plan
+from agents.brief import Brief, Plan, promises_enough
 from agents.llm.exchange import Spent
 from graph.accounts import estimate_of, usage_of
 from graph.approval import decide
@@ -226,18 +226,6 @@ def _tell(bench: Workbench) -> None:
         announce(Note(text=sentence))
     usage = usage_of(bench.journal.exchanges(), bench.meter.device_seconds, None)
     announce(Spending(usage=usage, seconds=bench.meter.wall_seconds))
-
-
-def promises_enough(plan: Plan, brief: Brief) -> bool:
-    """Whether a model's plan promises a gain over the best so far that could be told from noise.
-
-    The playbook weighs its own plans: what it expects of one is a sum, which it corrects by what
-    was measured of others before it compares. What a guest hands in is written already.
-    """
-    speeds = [trial.speedup for trial in brief.trials if trial.speedup is not None]
-    if plan.maker in (PLAYBOOK, GUEST) or not speeds:
-        return True
-    return plan.expected_speedup > max(speeds) * (1.0 + brief.baselines.noise)
 
 
 def _unspent(plans: tuple[Plan, ...], reason: str) -> tuple[Unspent, ...]:

@@ -272,14 +272,16 @@ def detect(root: Path = Path("/")) -> Device:
         figures["clock"] = Figure(
             value=float(mhz.group()), unit="MHz", source="/proc/cpuinfo, when detected"
         )
-    name = f"{_slug(title)}-{cores}c"
+    level = _level(flags, machine)
+    # Clouds call processors of several generations by one name.
+    name = "-".join(filter(None, (_slug(title), level, f"{cores}c")))
     if root == Path("/"):
         figures |= _measured(name)
     return Device(
         name=name,
         title=f"{title}, {cores} core{'s' if cores != 1 else ''}",
         kind="cpu",
-        architecture=f"{machine.replace('x86_64', 'x86-64')} {_level(flags, machine)}".strip(),
+        architecture=f"{machine.replace('x86_64', 'x86-64')} {level}".strip(),
         cores=cores,
         memory_gib=round(_memory_bytes(root) / 2**30, 1),
         caches=_caches(root),

@@ -112,7 +112,9 @@ def is_passing(error: BaseException) -> bool:
         return status in PASSING or status >= 500
     causes = (error, error.__cause__, error.__context__)
     return any(
-        isinstance(cause, ConnectionError | TimeoutError | httpx.TransportError) for cause in causes
+        isinstance(cause, ConnectionError | TimeoutError | httpx.TransportError)
+        or type(cause).__name__.endswith(("ConnectionError", "TimeoutError"))
+        for cause in causes
     )
 
 

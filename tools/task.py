@@ -295,8 +295,8 @@ def argument_names(inputs: tuple[InputSpec, ...]) -> tuple[str, ...]:
 def device_of(task: Task, where: str) -> Device:
     """What a task's kernels are for.
 
-    `auto` is this machine's GPU, where it has one that is described and torch is built for one; else,
-    and where kernels in C++ are asked for, the CPU.
+    `auto` is this machine's GPU, where it has one that is described and torch is built for one;
+    else, and where kernels in C++ are asked for, the CPU.
 
     Raises:
         BadInput: its target is unknown, or is not here.

@@ -8,7 +8,7 @@ the playbook's planner goes first, and what it found is what the model's planner
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from agents.brief import Brief, Diagnosis, Plan, Planning
+from agents.brief import Brief, Diagnosis, Plan, Planning, promises_enough
 from agents.crew import Coder, Crew, Debugger, Planner, Profiler
 from agents.llm.coder import ModelCoder
 from agents.llm.debugger import ModelDebugger
@@ -69,11 +69,17 @@ class HybridPlanner:
     def _handed_over(self, brief: Brief, ruled: Planning | None = None) -> Planning:
         """The model's plans; where it has none, the rules'."""
         answer = self._model.plan(brief)
-        if answer.plans:
+        if any(promises_enough(plan, brief) for plan in answer.plans):
             return answer
         self._given_up = True
         rest = ruled or self._rules.plan(brief)
-        return rest.model_copy(update={"refused": (*rest.refused, *answer.refused)})
+        # What promises too little is put aside where plans are spent, and stays in the report.
+        return rest.model_copy(
+            update={
+                "plans": (*rest.plans, *answer.plans),
+                "refused": (*rest.refused, *answer.refused),
+            }
+        )
 
 
 def own_brief(brief: Brief) -> Brief:

@@ -17,6 +17,8 @@ from tools.task import Task
 
 # What a server of one's own gets where it asks for no key, since OpenAI's client insists on one.
 NO_KEY = "none"
+# Room for a question with what its tools said.
+QUESTION_TOKENS = 24_000
 
 
 @dataclass(frozen=True)
@@ -191,6 +193,8 @@ def _chosen(task: Task, provider: Provider) -> dict[str, Any]:
         found[provider.retries] = 0
     if provider is PROVIDERS["ollama"]:
         found["client_kwargs"] = {"timeout": settings.timeout_s}
+        # Its own default is a few thousand tokens, and what is longer is cut without a word.
+        found["num_ctx"] = QUESTION_TOKENS + settings.max_tokens
     if settings.temperature is not None:
         found["temperature"] = settings.temperature
     return found | settings.options

@@ -10,6 +10,7 @@ from agents.llm.tools import Toolbox
 from agents.llm.turn import Turn
 from knowledge.pattern import Refusal
 from knowledge.store import Library
+from tools.judge.combine import geomean
 from tools.verdict import Compiled, Correct
 
 REASON_LIMIT = 300
@@ -101,12 +102,14 @@ def _check_parents(plans: Plans, brief: Brief) -> None:
 
 
 def _most(brief: Brief) -> float:
-    """The largest speedup that the device allows; 1 where nothing can be timed to show any."""
-    best = brief.baselines.best
-    if best is None or best.median_ms is None:
-        return 1.0
+    """The largest speedup that the device allows, in the mean of all workloads; 1 without any."""
     # The arithmetic of the op as written may be rewritten away, its bytes may not.
-    return max(1.0, best.median_ms / brief.roofline.memory_ms)
+    allowed = [
+        max(1.0, best.median_ms / one.roofline.memory_ms)
+        for one in brief.workloads or (brief,)
+        if (best := one.baselines.best) is not None and best.median_ms is not None
+    ]
+    return geomean(allowed) if allowed else 1.0
 
 
 def _refusal(idea: str, reason: str) -> Refusal:

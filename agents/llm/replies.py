@@ -18,7 +18,9 @@ from agents.llm.talk import calls_in
 SOURCE_LIMIT = 200_000
 TOLD_LIMIT = 600
 # What models that think aloud put around it.
-_THOUGHT = re.compile(r"<think(?:ing)?>.*?</think(?:ing)?>", re.DOTALL)
+# Some servers leave out where a thought begins.
+_THOUGHT = re.compile(r"(?:<think(?:ing)?>.*?|\A(?:(?!<think).)*?)</think(?:ing)?>", re.DOTALL)
+_OPENING = re.compile(r"[{\[]")
 _FENCE = re.compile(r"^(```+|~~~+)[^\n]*\n(.*?)^\1[ \t]*$", re.DOTALL | re.MULTILINE)
 _OPEN_FENCE = re.compile(r"^(```+|~~~+)", re.MULTILINE)
 _EDIT = re.compile(
@@ -70,7 +72,7 @@ class Unwanted(Answer):
 class Plans(Answer):
     """What to try next, best first; an empty list says that nothing is worth trying."""
 
-    plans: tuple[PlanDraft, ...] = ()
+    plans: tuple[PlanDraft, ...] = Field(description="empty where nothing is worth trying")
     refused: tuple[Unwanted, ...] = ()
 
 
@@ -100,7 +102,7 @@ def read_form(reply: AIMessage, form: type[Form]) -> Form:
         raise Malformed(
             f"the arguments are not JSON ({broken[0]['error'] or 'cut off'})"[:TOLD_LIMIT]
         )
-    return _validated(_json_in(text_of(reply)), form)
+    return _validated(_json_in(text_of(reply), form), form)
 
 
 def _validated(value: object, form: type[Form]) -> Form:
@@ -114,15 +116,25 @@ def _validated(value: object, form: type[Form]) -> Form:
         raise Malformed(told[:TOLD_LIMIT]) from error
 
 
-def _json_in(text: str) -> object:
+def _json_in(text: str, form: type[BaseModel]) -> object:
+    """The first object with a field of the form, else the first JSON: prose has brackets too.
+
+    Raises:
+        Malformed: there is none.
+    """
     fenced = [match.group(2) for match in _FENCE.finditer(text)]
-    starts = [at for at in (text.find("{"), text.find("[")) if at >= 0]
-    for one in [*reversed(fenced), *([text[min(starts) :]] if starts else [])]:
+    found: list[object] = []
+    for one in [*reversed(fenced), *(text[each.start() :] for each in _OPENING.finditer(text))]:
         try:
-            return json.JSONDecoder().raw_decode(one.strip())[0]
-        except ValueError:
+            value = json.JSONDecoder().raw_decode(one.strip())[0]
+        except (ValueError, RecursionError):
             continue
-    raise Malformed("the answer holds no JSON")
+        if isinstance(value, dict) and not value.keys().isdisjoint(form.model_fields):
+            return value
+        found.append(value)
+    if not found:
+        raise Malformed("the answer holds no JSON")
+    return found[0]
 
 
 def read_module(text: str, base: str | None) -> str:
@@ -143,7 +155,9 @@ def read_module(text: str, base: str | None) -> str:
             raise Malformed("there is no module to edit: give the whole of it in a fenced block")
         return _edited(base, edits)
     blocks = [match.group(2) for match in _FENCE.finditer(text)]
-    whole = [block for block in blocks if "ModelNew" in block]
+    named = [block for block in blocks if "ModelNew" in block]
+    # What only uses it is an example of how to.
+    whole = [block for block in named if "class ModelNew" in block] or named
     if whole:
         source = whole[-1]
     elif len(_OPEN_FENCE.findall(text)) % 2:

@@ -41,6 +41,8 @@ BYTES_PER_TOKEN = 2
 # Statuses that another attempt may mend; of the others, those that say who or what is not let in.
 PASSING, SHUT_OUT = (408, 409, 425, 429), (401, 402, 403, 404)
 # A limit that waiting does not lift.
+# A server never heard these; by name, since clients bring httpx along under several.
+UNHEARD = ("ConnectError", "ConnectTimeout", "PoolTimeout", "ConnectionRefusedError")
 NO_CREDIT = "insufficient_quota"
 WHY_LIMIT = 300
 
@@ -326,8 +328,11 @@ def _status(error: BaseException) -> int | None:
     """The HTTP status behind an error, by whatever name the provider's class keeps it."""
     for one in _chain(error):
         response = getattr(one, "response", None)
-        for holder, name in ((one, "status_code"), (response, "status_code"), (one, "code")):
-            value = getattr(holder, name, None)
+        # A server may answer 200 and say in the body what went wrong; clients raise that as it is.
+        body = one.args[0] if one.args and isinstance(one.args[0], dict) else {}
+        places = ((one, "status_code"), (response, "status_code"), (one, "code"))
+        told = [getattr(holder, name, None) for holder, name in places]
+        for value in (*told, body.get("code")):
             if isinstance(value, int) and 400 <= value < 600:
                 return value
     return None
@@ -349,8 +354,8 @@ def _may_pass(error: BaseException) -> bool:
 
 def _may_be_billed(error: BaseException) -> bool:
     """Whether the server may have answered what nobody waited for any more."""
-    unheard = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, ConnectionRefusedError)
-    return _status(error) is None and not any(isinstance(one, unheard) for one in _chain(error))
+    unheard = any(type(one).__name__ in UNHEARD for one in _chain(error))
+    return _status(error) is None and not unheard
 
 
 def _is_shut_out(error: BaseException) -> bool:

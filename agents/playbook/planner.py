@@ -59,11 +59,13 @@ class PlaybookPlanner:
         recipes = others if first is None else [first, *others]
         ranked = [(_promise(recipe, hindsight, brief), recipe) for recipe in recipes]
         best = best_trial(brief)
-        if best is not None and best.speedup is not None:
-            ranked = [pair for pair in ranked if pair[0] > best.speedup * WORTH_TRYING]
+        if best is not None and best.timing is not None:
+            # Recipes promise what they gain on the leading workload, whose graph they are for.
+            reached = best.timing.lead.against_best.speedup
+            ranked = [pair for pair in ranked if pair[0] > reached * WORTH_TRYING]
             parent = next(plan.steps for plan in brief.plans if plan.id == best.plan)
             near = _variants(brief, parent)
-            ranked += [(best.speedup * _ratio(one, near), one) for one in near]
+            ranked += [(reached * _ratio(one, near), one) for one in near]
         else:
             ranked = [pair for pair in ranked if max(pair[0], pair[1].speedup) >= WORTH_MEASURING]
 
@@ -174,7 +176,8 @@ def _gains_nothing_more(brief: Brief) -> bool:
     """Whether the latest trials, so many in a row, were no faster than what was there before."""
     speeds = [trial.speedup or 0.0 for trial in brief.trials]
     before, latest = speeds[:-PATIENCE], speeds[-PATIENCE:]
-    return bool(before) and max(latest) <= max(before) * WORTH_TRYING
+    # While nothing was right there is nothing to gain on: other recipes may be.
+    return max(before, default=0.0) > 0.0 and max(latest) <= max(before) * WORTH_TRYING
 
 
 def _promise(recipe: Recipe, hindsight: Hindsight, brief: Brief) -> float:
@@ -187,10 +190,11 @@ def _promise(recipe: Recipe, hindsight: Hindsight, brief: Brief) -> float:
     if known is not None:
         return known
     best = best_trial(brief)
-    if best is None or best.speedup is None:
+    if best is None or best.timing is None:
         return recipe.speedup
     expected = next(plan.expected_speedup for plan in brief.plans if plan.id == best.plan)
-    return recipe.speedup * math.pow(min(1.0, best.speedup / expected), DISCOUNT)
+    reached = best.timing.lead.against_best.speedup
+    return recipe.speedup * math.pow(min(1.0, reached / expected), DISCOUNT)
 
 
 def _ratio(one: Recipe, near: list[Recipe]) -> float:

@@ -11,8 +11,8 @@ from knowledge.opgraph import Frozen
 from knowledge.pattern import Step
 
 RIGHT = "correct"
-# Says that the judge's own machinery failed, and nothing about the candidate.
-NO_VERDICT = "judge_error"
+# Say nothing against a candidate: the device was not here, or the judge's own machinery failed.
+NO_VERDICT = ("compiled", "judge_error")
 
 
 class Tried(Frozen):
@@ -55,7 +55,7 @@ class Tried(Frozen):
     @property
     def rejected(self) -> bool:
         """Whether the judge found fault with it."""
-        return self.verdict not in (RIGHT, NO_VERDICT)
+        return self.verdict not in (RIGHT, *NO_VERDICT)
 
     @property
     def lesson(self) -> Lesson | None:

@@ -67,6 +67,14 @@ def test_without_experience_the_arithmetic_decides(library: Library, recipes: li
     assert "such ops" not in plan.arithmetic
 
 
+def test_what_only_compiled_is_no_failure(library: Library, recipes: list[Recipe]) -> None:
+    library.memory.keep([tried(recipes[0].steps, verdict="compiled")])
+    assert not look_back(library, builders.graph(), builders.device()).was_rejected(
+        recipes[0].steps
+    )
+    assert first_steps(library) == [recipes[0].steps]
+
+
 def test_what_won_on_this_very_op_is_planned_first(
     library: Library, recipes: list[Recipe], found_variants: list[Recipe]
 ) -> None:

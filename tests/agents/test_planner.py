@@ -3,7 +3,7 @@
 import pytest
 
 from agents.brief import Brief, Plan
-from agents.playbook.planner import PATIENCE, PlaybookPlanner
+from agents.playbook.planner import PATIENCE, WORTH_MEASURING, PlaybookPlanner
 from agents.playbook.recipes import (
     cook,
     enumerate_recipes,
@@ -119,6 +119,11 @@ def test_when_all_else_was_wrong_the_op_itself_is_the_plan(planner: PlaybookPlan
         trials = tuple(builders.trial(n, wrong, plan=p.id) for n, p in enumerate(seen, 1))
         assert len(seen) < 60
     assert seen[-1].steps == ()
+    # Not after some in a row that gained nothing: there was nothing to gain on.
+    situation = situation_of(brief())
+    recipes, _ = enumerate_recipes(builders.graph(), builders.REFERENCE, situation)
+    worth = [one for one in recipes if one.speedup >= WORTH_MEASURING]
+    assert len(seen) - 1 == len({one.steps for one in worth})
 
 
 def test_a_measured_call_counts_with_its_time() -> None:

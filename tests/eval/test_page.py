@@ -9,7 +9,7 @@ from eval.merge import merge
 from eval.page import cells, columns, headings, plot, render
 from eval.problem import Labels, NotAProblem
 from eval.provenance import provenance
-from eval.results import Results, save
+from eval.results import Results, Rules, save
 from eval.rows import Row, Skipped
 from knowledge.errors import BadInput
 from tests.eval.test_score import broken, finished, timed

@@ -2,8 +2,8 @@
 
 import pytest
 
-from agents.brief import Brief, Plan
-from graph.nodes import affordable, budget_spent, promises_enough
+from agents.brief import Brief, Plan, promises_enough
+from graph.nodes import affordable, budget_spent
 from tests.graph import builders
 from tools.task import Budget, InputSpec, Task
 from tools.verdict import WrongOutput

@@ -63,7 +63,7 @@ def test_a_cpu_is_described_by_what_the_system_says_of_it(tmp_path: Path) -> Non
     )
     device = detect(root)
     assert device.kind == "cpu"
-    assert re.fullmatch(r"amd-epyc-7b13-\d+c", device.name)
+    assert re.fullmatch(r"amd-epyc-7b13-avx2-\d+c", device.name)
     assert device.vector_bits == 256
     assert device.architecture.endswith("avx2")
     assert device.caches == {"l1d": 32 << 10, "l2": 512 << 10, "l3": 32 << 20}

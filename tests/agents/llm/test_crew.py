@@ -115,6 +115,19 @@ def test_where_the_model_has_no_plan_the_rules_go_on_and_it_is_not_asked_again()
     assert len(model.asked) == 1
 
 
+def test_a_model_that_promises_too_little_does_not_end_what_the_rules_have_left() -> None:
+    meek = model_plan(expected_speedup=1.0)
+    rules, model = Planner((RULED, RULED), (RULED,)), Planner((meek,))
+    planner = HybridPlanner(rules, model)
+    settings = {"budget": {"trials": 2}}
+    assert planner.plan(brief(settings=settings)).plans == (RULED,)
+    won = (builders.trial(1, builders.correct(builders.timing(6.0)), plan=RULED.id),)
+    after = brief((RULED,), won, settings=settings)
+    assert planner.plan(after).plans == (RULED, meek)
+    planner.plan(after)
+    assert len(model.asked) == 1
+
+
 def test_a_last_resort_waits_for_the_model() -> None:
     as_it_is = builders.plan(1, "the op as the library does it")
     planner = HybridPlanner(Planner((as_it_is,)), Planner((model_plan(),)))

@@ -90,6 +90,17 @@ def test_settings_reach_the_model_and_the_key_of_a_question(
     assert "planted" not in str(model.settings)
 
 
+def test_a_server_that_cuts_long_questions_is_told_to_make_room() -> None:
+    pytest.importorskip("langchain_ollama")
+    (model,) = make_models(task(model="ollama:qwen3"), "op.yaml").values()
+    chat: Any = model.chat
+    assert chat.num_ctx > chat.num_predict
+    options = {"options": {"num_ctx": 8192}}
+    (model,) = make_models(task(model="ollama:qwen3", model_settings=options), "op.yaml").values()
+    chat = model.chat
+    assert chat.num_ctx == 8192
+
+
 def test_no_more_is_asked_for_than_a_model_can_say(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-planted-0123456789")
     settings = {"max_tokens": 10**7}

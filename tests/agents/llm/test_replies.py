@@ -47,6 +47,8 @@ def test_the_last_fenced_module_is_the_answer() -> None:
 
 def test_other_blocks_are_passed_over() -> None:
     assert read_module(f"{fenced(MODULE)}\nRun it:\n```bash\npytest\n```\n", None) == MODULE
+    usage = fenced("model = ModelNew().eval()\nprint(model(x))\n")
+    assert read_module(f"{fenced(MODULE)}\nUsage:\n{usage}", None) == MODULE
 
 
 def test_a_fence_inside_a_line_ends_nothing() -> None:
@@ -132,6 +134,8 @@ def test_a_draft_may_come_as_an_argument() -> None:
         says("", ("Plans", {"plans": [DRAFT]})),
         AIMessage(f"```json\n{IN_JSON}\n```"),
         AIMessage(f"I plan this: {IN_JSON} as said."),
+        AIMessage(f"I lean on [1] and [3]. {IN_JSON}"),
+        AIMessage(f"x is float32[4, 4], so\n</think>\n{IN_JSON}"),
     ],
 )
 def test_a_form_is_read_from_a_call_or_from_json_in_the_text(reply: AIMessage) -> None:
@@ -144,6 +148,8 @@ def test_a_form_is_read_from_a_call_or_from_json_in_the_text(reply: AIMessage) -
         (AIMessage("Let me think about kernels."), "holds no JSON"),
         (says("", ("Plans", {"plans": [{"title": "One sweep"}]})), "plans.0.technique: Field"),
         (AIMessage('{"plans": "many"}'), "plans: Input should be"),
+        (says("", ("Plans", {})), "plans: Field required"),
+        (AIMessage('{"Plans": {"plans": []}}'), "plans: Field required"),
         (
             AIMessage(
                 "",

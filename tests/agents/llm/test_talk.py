@@ -12,6 +12,7 @@ import pytest
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.tools import BaseTool, tool
 from langchain_openai import ChatOpenAI
+from openai import APIConnectionError, APITimeoutError
 
 from agents.llm.exchange import Spent, Unreachable
 from agents.llm.prices import Price, Prices
@@ -128,12 +129,22 @@ def test_a_line_that_stays_broken_is_unreachable() -> None:
     assert journal.exchanges == []
 
 
+def as_openai(kind: type[APIConnectionError], cause: str) -> APIConnectionError:
+    """The client's error behind one of a transport that is not the httpx that we know."""
+    error = kind(request=httpx.Request("POST", "http://nobody"))
+    error.__cause__ = type(cause, (Exception,), {})("no route")
+    return error
+
+
 @pytest.mark.parametrize(
     ("error", "billed"),
     [
         (httpx.ReadTimeout("no answer in time"), True),
         (httpx.RemoteProtocolError("cut off"), True),
         (httpx.ConnectTimeout("nobody there"), False),
+        (as_openai(APITimeoutError, "ReadTimeout"), True),
+        (as_openai(APITimeoutError, "ConnectTimeout"), False),
+        (as_openai(APIConnectionError, "ConnectError"), False),
         (BROKEN, False),
     ],
 )
@@ -166,7 +177,7 @@ def test_a_mistake_of_our_own_is_not_taken_for_weather() -> None:
 def test_a_model_without_tools_is_asked_in_words() -> None:
     line, chat = talk(says('{"plans": []}'), takes_tools=False)
     dialogue = line.ask(ASKED, Offer(TOOLS, Plans), "")
-    assert read_form(dialogue[-1], Plans) == Plans()  # type: ignore[arg-type]
+    assert read_form(dialogue[-1], Plans) == Plans(plans=())  # type: ignore[arg-type]
     assert chat.offered == [[]]
 
 
@@ -184,7 +195,8 @@ class _Server:
         plain = [one for one in self.answers if one != "no tools"]
         answer = plain[min(len(self.bodies), len(plain)) - 1]
         if isinstance(answer, tuple):
-            return answer[0], answer[1], {"error": {"message": "as scripted", "code": None}}
+            code = int(answer[1].get("x-code", 0)) or None
+            return answer[0], answer[1], {"error": {"message": "as scripted", "code": code}}
         choice = {
             "index": 0,
             "finish_reason": "stop",
@@ -244,6 +256,19 @@ def test_a_key_that_is_refused_parks_the_run_at_once_and_is_not_quoted() -> None
         openai_talk(address, MemoryJournal(), waits).ask(ASKED, Offer(), "")
     assert "the key was not accepted" in str(caught.value)
     assert waits == []
+
+
+@pytest.mark.parametrize(("code", "heard"), [(502, True), (401, False)])
+def test_an_error_in_the_body_of_a_good_answer_is_one(code: int, heard: bool) -> None:
+    server, waits = _Server((200, {"x-code": str(code)}), "fast"), list[float]()
+    with serving(server) as address:
+        line = openai_talk(address, MemoryJournal(), waits)
+        if heard:
+            assert line.ask(ASKED, Offer(), "")[-1].text == "fast"
+            assert len(waits) == 1
+        else:
+            with pytest.raises(Unreachable):
+                line.ask(ASKED, Offer(), "")
 
 
 def test_a_question_that_is_turned_down_fails_alone() -> None:
