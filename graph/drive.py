@@ -4,6 +4,8 @@ However a run stops, what was finished is on the disk, and a report says what th
 commands `work` in the main thread; whoever serves several runs has each `carry_out` in its own.
 """
 
+import errno
+import shlex
 import shutil
 import signal
 import sqlite3
@@ -16,11 +18,13 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.types import Command, StateSnapshot
 
+from agents.brief import GUEST
 from agents.llm.exchange import Exchange, Unreachable
 from graph.approval import Request
 from graph.build import build_graph
 from graph.events import Event, Note, append_event
 from graph.folder import RunFolder
+from graph.guest import WANTED
 from graph.journal import legible_exchanges
 from graph.record import RunRecord
 from graph.report.write import write_report
@@ -41,12 +45,16 @@ from graph.terminal import ask, check_terminal
 from graph.tracing import traced
 from graph.workbench import Stopping, Workbenches
 from knowledge.errors import BadInput
+from knowledge.experience.memory import is_damage
 from tools.judge.client import JudgeClosed
 from tools.secrets import redact
 from tools.task import Task
+from tools.workload_files import source_at
 
 # Steps of the graph; a round is four of them, and budgets end a run long before.
 RECURSION_LIMIT = 100_000
+# What a full disk, or a quota that is spent, says to whoever writes.
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Interrupted(Exception):
@@ -60,7 +68,12 @@ class Interrupted(Exception):
 
 def way_on(folder: RunFolder) -> str:
     """A clause on how a run goes on that stopped before its end."""
-    return f"go on with: python -m graph.run --resume {folder.path}"
+    return f"go on with: python -m graph.run --resume {shlex.quote(str(folder.path))}"
+
+
+def _command(folder: RunFolder) -> str:
+    """What begins a run with the same task."""
+    return f"python -m graph.run {shlex.quote(str(folder.task_file))}"
 
 
 class Audience(Protocol):
@@ -125,7 +138,11 @@ def work(
     """
     benches = benches or Workbenches(instruments=True)
     with Screen(task, quiet) as screen, _stopping_at_signals(benches):
-        return carry_out(folder, task, entry, benches, Terminal(screen))
+        try:
+            return carry_out(folder, task, entry, benches, Terminal(screen))
+        except KeyboardInterrupt as stop:
+            # Before the first node, or once more while what was found is written down.
+            raise Interrupted(folder, "interrupted") from stop
 
 
 def carry_out(
@@ -147,14 +164,16 @@ def carry_out(
         "recursion_limit": RECURSION_LIMIT,
     }
     # What is swept up at the end must not be swept from under another process.
-    with folder.held(), traced() as complaint:
+    with folder.held(), traced() as complaint, _on_a_sound_disk(folder):
         try:
             if complaint:
                 _tell(Note(text=complaint), folder, audience)
             with checkpointer(folder) as saver:
                 graph = build_graph(benches, checkpointer=saver)
                 fresh = entry is not None
-                if entry is None and not _has_begun(graph, saver, folder, task):
+                if entry is None and not _has_begun(
+                    graph, saver, folder, task, usual=benches.usual
+                ):
                     entry = RunInput(task=task, run_dir=str(folder.path))
                 try:
                     drive(graph, entry, config, folder, audience)
@@ -178,18 +197,59 @@ def carry_out(
             shutil.rmtree(folder.scratch, ignore_errors=True)
 
 
-def _has_begun(graph: Any, saver: LastCheckpoints, folder: RunFolder, task: Task) -> bool:
-    """Whether there is something to go on with, begun in this place and with this task.
+@contextmanager
+def _on_a_sound_disk(folder: RunFolder) -> Iterator[None]:
+    """Say in one line that the disk is full, or that the checkpoint is no database any more.
 
     Raises:
-        BadInput: it was begun in another place, or with another task.
+        BadInput: the checkpoint can't be read.
+        Interrupted: there is no room left.
+    """
+    try:
+        yield
+    except (OSError, sqlite3.Error) as error:
+        if _is_full(error):
+            # Nor could a report of what there is be written.
+            raise Interrupted(folder, "the disk is full") from error
+        if is_damage(error):
+            raise BadInput(
+                str(folder.checkpoint),
+                f"cannot be read ({error}).",
+                f"Begin anew: {_command(folder)}",
+            ) from error
+        raise
+
+
+def _is_full(error: Exception) -> bool:
+    """Whether there is no room left to write to."""
+    if isinstance(error, OSError):
+        return error.errno in FULL
+    return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+
+
+def _has_begun(
+    graph: Any, saver: LastCheckpoints, folder: RunFolder, task: Task, *, usual: bool
+) -> bool:
+    """Whether there is something to go on with, begun in this place and with this task.
+
+    Args:
+        graph: of the run.
+        saver: of its checkpoints.
+        folder: where it is to go on.
+        task: what is to be done there.
+        usual: by the crew that the task asks for.
+
+    Raises:
+        BadInput: it was begun in another place, with another task or reference, or for a guest.
     """
     latest = next(saver.list(None, limit=1), None)
     if latest is None:
         return False
     # The thread is named as the folder was when the run began.
     thread = latest.config["configurable"]["thread_id"]
-    state = graph.get_state({"configurable": {"thread_id": thread}}).values
+    snapshot = graph.get_state({"configurable": {"thread_id": thread}})
+    state = snapshot.values
+    anew = f"Put that back, or begin a run with it: {_command(folder)}"
     if "run_dir" not in state:
         return False
     if state["run_dir"] != str(folder.path):
@@ -203,7 +263,20 @@ def _has_begun(graph: Any, saver: LastCheckpoints, folder: RunFolder, task: Task
         raise BadInput(
             str(folder.task_file),
             f"was edited: the run was begun with another {', '.join(changed)}.",
-            f"Put that back, or begin a run with it: python -m graph.run {folder.task_file}",
+            anew,
+        )
+    if "facts" in state and not state.get("concluded") and task.reference is not None:
+        lead = task.workloads[0] if task.workloads else None
+        # A new judge would read it as it is now, and the plans are of what it was.
+        if source_at(task.reference, lead) != state["facts"].source:
+            raise BadInput(str(task.reference), "was edited since the run began.", anew)
+    asked = [one.value for node in snapshot.tasks for one in node.interrupts]
+    guests = any(plan.maker == GUEST for plan in state.get("plans", ()))
+    if usual and snapshot.next and (guests or any(one["kind"] == WANTED for one in asked)):
+        raise BadInput(
+            str(folder.path),
+            "was begun by start_task: whoever called writes its kernels.",
+            f"Go on over MCP: start_task with resume={folder.path.name}.",
         )
     return True
 
@@ -222,8 +295,10 @@ def drive(
         stream = graph.stream(
             given, config, stream_mode="custom", subgraphs=True, durability="sync"
         )
-        for _, event in stream:
-            _tell(event, folder, audience)
+        # However this is left: nodes at work end while there is a checkpoint to write to.
+        with closing(stream):
+            for _, event in stream:
+                _tell(event, folder, audience)
         waiting = [one for task in graph.get_state(config).tasks for one in task.interrupts]
         if not waiting:
             return

@@ -8,7 +8,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -57,15 +57,15 @@ class RunFolder:
         """
         try:
             self.trials.mkdir(parents=True, exist_ok=True)
+            if not self.task_file.exists():
+                text = yaml.safe_dump(
+                    task.model_dump(mode="json", exclude_defaults=True), sort_keys=False
+                )
+                write_whole(self.task_file, text)
         except OSError as error:
             raise BadInput(
                 str(self.path), f"cannot be made ({error.strerror}).", "Give another --out."
             ) from error
-        if not self.task_file.exists():
-            text = yaml.safe_dump(
-                task.model_dump(mode="json", exclude_defaults=True), sort_keys=False
-            )
-            write_whole(self.task_file, text)
 
     @classmethod
     def reopen(cls, path: Path, named: str = "--resume") -> tuple["RunFolder", Task]:
@@ -92,9 +92,17 @@ class RunFolder:
         """Keep other processes from working on this run; the system lets go of it with ours.
 
         Raises:
-            BadInput: another process works on it.
+            BadInput: another process works on it, or it can't be written.
         """
-        with (self.path / "lock").open("w") as lock:
+        with ExitStack() as opened:
+            try:
+                lock = opened.enter_context((self.path / "lock").open("w"))
+            except OSError as error:
+                raise BadInput(
+                    str(self.path),
+                    f"cannot be worked in ({error.strerror}).",
+                    "Let yourself write there.",
+                ) from error
             for left in reversed(range(3)):
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

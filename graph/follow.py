@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
+from graph.drive import way_on
 from graph.events import Concluded, Event, parse_event
 from graph.folder import RunFolder
 from graph.report.load import load_record
@@ -47,7 +48,7 @@ def main(
     except KeyboardInterrupt as stop:
         raise typer.Exit(INTERRUPTED) from stop
     if record is None:
-        say(f"nobody works on it; go on with: python -m graph.run --resume {folder.path}")
+        say(f"nobody works on it; {way_on(folder)}")
         raise typer.Exit(INTERRUPTED)
     hand_over(record, as_json=as_json)
 

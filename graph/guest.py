@@ -30,6 +30,8 @@ from tools.candidate import Candidate
 from tools.task import PLAYBOOK, Task
 from tools.verdict import Trial
 
+# What the run waits for, by the name of the tool that brings it.
+WANTED = "submit_candidate"
 FINISHED = "whoever wrote the kernels called it finished"
 NO_FIGURE = "No gain was reckoned beforehand."
 SOURCE_LIMIT = 400_000
@@ -166,7 +168,7 @@ class GuestPlanner:
             if planning.plans:
                 return planning.model_copy(update={"plans": planning.plans[:left]})
         self._desk.brief = brief
-        asked = {"kind": "submit_candidate", "trials_left": brief.trials_left}
+        asked = {"kind": WANTED, "trials_left": brief.trials_left}
         match GIVEN.validate_python(interrupt(asked)):
             case Finish():
                 raise Spent(FINISHED)

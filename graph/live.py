@@ -27,7 +27,7 @@ from graph.events import (
     TrialJudged,
 )
 from graph.lines import baselines_text, comparison_of, plain_line
-from graph.record import Usage
+from graph.record import BASELINE_PLAN, Usage
 from graph.report.words import Tone, describe, duration, interval, money_text, percent, times
 from tools.task import Budget, Task
 
@@ -214,7 +214,7 @@ def _bar(gauge: _Gauge, width: int) -> RenderableType:
 def _budgets(task: Task, progress: Progress, seconds: float) -> list[_Gauge]:
     budget, usage = task.budget, progress.usage
     cap = budget.minutes * 60
-    tried = len(progress.judged)
+    tried = sum(one.plan != BASELINE_PLAN for one in progress.judged.values())
     gauges = [
         _Gauge("time", seconds, cap, f"{duration(seconds)} of {duration(cap)}"),
         _Gauge("trials", tried, budget.trials, f"{tried} of {budget.trials}"),

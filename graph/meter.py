@@ -3,9 +3,11 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TypeVar
+
+from pydantic import ValidationError
 
 from graph.ledger import Ledger
 from knowledge.opgraph import Frozen
@@ -39,7 +41,11 @@ class Meter:
     def __init__(self, path: Path) -> None:
         self._ledger = Ledger(path)
         lines, _ = self._ledger.recover()
-        laps = [Lap.model_validate_json(line) for line in lines]
+        laps: list[Lap] = []
+        for line in lines:
+            # What a full disk cut short, or another release wrote, is not counted.
+            with suppress(ValidationError):
+                laps.append(Lap.model_validate_json(line))
         self._wall = sum(lap.wall_seconds for lap in laps)
         self._device = sum(lap.device_seconds for lap in laps)
         self._since = time.monotonic()

@@ -203,7 +203,7 @@ class RunNodes:
             Concluded(
                 status=record.status,
                 ended=record.ended,
-                trials=len(record.trials),
+                trials=len(record.tried),
                 seconds=record.seconds,
             )
         )

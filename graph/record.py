@@ -147,6 +147,11 @@ class RunRecord(Frozen):
         """Roofline time over the winner's confirmed time; 1 = at the bound."""
         return self.roofline.fraction(self.timing.candidate_ms) if self.timing else None
 
+    @property
+    def tried(self) -> tuple[Trial, ...]:
+        """What the budget of trials was spent on: not the baseline that is handed over."""
+        return tuple(trial for trial in self.trials if trial.plan != BASELINE_PLAN)
+
     def document(self) -> dict[str, Any]:
         """What `--json` prints."""
         timing = self.timing
@@ -183,7 +188,7 @@ class RunRecord(Frozen):
                 }
                 for one in self.workloads
             ],
-            "trials": len(self.trials),
+            "trials": len(self.tried),
             "seconds": round(self.seconds, 1),
             "usage": self.usage.model_dump(),
             "best": f"{self.run_dir}/best/kernel.py" if self.winner else None,

@@ -115,7 +115,7 @@ def main(
         say(str(error))
         raise typer.Exit(BAD_INPUT) from error
     except Interrupted as stop:
-        say(f"{stop.why}; what there is so far: {stop.folder.path}/report.html")
+        say(f"{stop.why}; what there is so far lies in {stop.folder.path}")
         raise typer.Exit(INTERRUPTED) from stop
     say(
         f"answers used again: {recording.by_key} by their question, {recording.by_place} by their "

@@ -4,12 +4,14 @@ On a terminal a rich live view; elsewhere one plain line an event; with `quiet` 
 watches: nothing here decides.
 """
 
+import os
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -43,6 +45,17 @@ BAR_WIDTH = 22
 USUAL_PAUSE, PAUSE_WHILE_TIMING = 0.2, 1.0
 
 
+class _Watched(Console):
+    """Standard error. Where nobody reads it any more, a run goes on unseen."""
+
+    def on_broken_pipe(self) -> None:
+        """Show nothing from now on; rich would end the process."""
+        self.quiet = True
+        # What is left in the stream's buffer would fail once more when the process ends.
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stderr.fileno())
+
+
 class Screen:
     """Shows a run while it goes; a context manager fed with events, from any thread.
 
@@ -55,7 +68,7 @@ class Screen:
     def __init__(self, task: Task, quiet: bool, console: Console | None = None) -> None:
         self._task = task
         # Asked for here: FORCE_COLOR makes rich take a pipe for a terminal, and draw into it.
-        self._console = console or Console(stderr=True, force_terminal=sys.stderr.isatty())
+        self._console = console or _Watched(stderr=True, force_terminal=sys.stderr.isatty())
         self._quiet = quiet
         self._animated = self._console.is_terminal and not self._console.is_dumb_terminal
         self._lock = threading.Lock()
@@ -264,7 +277,7 @@ def _bar(share: float) -> str:
 
 
 def _summary(record: RunRecord) -> RenderableType:
-    work = f"{len(record.trials)} trial{'' if len(record.trials) == 1 else 's'}"
+    work = f"{len(record.tried)} trial{'' if len(record.tried) == 1 else 's'}"
     usage = record.usage
     cost = f"in {duration(record.seconds)}, models {spending_text(usage)}"
     table = Table.grid(padding=(0, 2, 0, 0))

@@ -27,6 +27,7 @@ from graph.journal import Answers, PriceOf, RunJournal, unpriced
 from graph.meter import Lane, Meter, MeteredJudge, Queue
 from knowledge.catalogue import default_place, home_folder
 from knowledge.device import Device, present_gpu
+from knowledge.reach import is_address
 from knowledge.store import Library
 from tools.ahead import AheadOfTime
 from tools.judge.client import Judge
@@ -119,9 +120,9 @@ def models_of(task: Task) -> dict[Role, str]:
 
 def answers_beside(library: Path | None) -> Path:
     """Where answers that runs share are kept: a folder beside the library."""
-    place = library or Path(default_place())
+    where = str(library or default_place())
     # A library on a server has no folder here.
-    place = home_folder() if "://" in str(place) else place
+    place = home_folder() if is_address(where) else Path(where).expanduser().resolve()
     return place.with_name(f"{place.name}-answers")
 
 
@@ -176,9 +177,10 @@ class Workbenches:
     def abandon(self) -> None:
         """Stop now: judges are ended while they work, and nothing is said of what they judged."""
         self.stop()
-        with self._lock:
-            for bench in self._open.values():
-                bench.judge.abandon()
+        # Without the lock, which is held while one is opened: whoever opens looks at `_stopping`
+        # once it is there.
+        for bench in tuple(self._open.values()):
+            bench.judge.abandon()
 
     def check(self, task: Task, where: str) -> None:
         """Complain of what the task's models need and don't have, before anything is made.
@@ -186,8 +188,13 @@ class Workbenches:
         Raises:
             BadInput: a package or a key is missing.
         """
-        if self._crew is None and self._thinking.crew_of is None:
+        if self.usual:
             check_models(task, where)
+
+    @property
+    def usual(self) -> bool:
+        """Whether the crew is the one that a task asks for."""
+        return self._crew is None and self._thinking.crew_of is None
 
     def of(self, run_dir: str, task: Task) -> Workbench:
         """The workbench of a run, opened if it is not.

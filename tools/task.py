@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from knowledge.device import Device, resolve, torch_is_for_gpus
 from knowledge.errors import BadInput
@@ -42,6 +42,8 @@ class Tolerance(Section):
     in half precision with float32's epsilon, and no less than 2 of its own.
     """
 
+    model_config = ConfigDict(allow_inf_nan=False)
+
     yardstick: float = Field(4.0, gt=0, description="multiple of the reference's own worst error")
     epsilons: float = Field(
         32.0, gt=0, description="multiple of the dtype's epsilon, times the output's scale"
@@ -50,6 +52,8 @@ class Tolerance(Section):
 
 class Budget(Section):
     """Hard caps for one run; the first one reached ends it with the best kernel so far."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     trials: int = Field(12, ge=1, description="candidates that may be judged, repairs included")
     repairs: int = Field(3, ge=0, description="repairs of one attempt")
@@ -95,6 +99,8 @@ class Models(Section):
 
 class ModelSettings(Section):
     """How models are asked; `options` go to LangChain's chat model as they are."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     temperature: float | None = Field(None, ge=0, description="None: the provider's own")
     max_tokens: int = Field(16_000, ge=1, description="of one answer, its reasoning included")

@@ -230,7 +230,7 @@ class Outcome(Frozen):
             ended=record.ended,
             speed=Speed.of(record.timing) if record.timing is not None else None,
             roofline_fraction=record.roofline_fraction,
-            trials=len(record.trials),
+            trials=len(record.tried),
             seconds=round(record.seconds, 1),
             kernel=str(kernel) if exported else None,
             kernel_source=kernel.read_text(encoding="utf-8") if exported else None,

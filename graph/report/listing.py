@@ -3,6 +3,7 @@
 It only reads, and a run that can't be read is a row that says why.
 """
 
+import shlex
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -159,7 +160,7 @@ def _told(path: Path, record: RunRecord) -> RunRow:
         speedup=best.speedup if best else None,
         low=best.low if best else None,
         high=best.high if best else None,
-        trials=len(record.trials),
+        trials=len(record.tried),
         seconds=record.seconds,
         usd=None if record.usage.unpriced else record.usage.usd,
         started=record.started,
@@ -200,7 +201,7 @@ def _unfinished(path: Path, ended: str) -> RunRow:
                 pass
     usage = last.get("usage")
     usage = usage if isinstance(usage, dict) else {}
-    hint = f"go on with: python -m graph.run --resume {path}"
+    hint = f"go on with: python -m graph.run --resume {shlex.quote(str(path))}"
     return RunRow(
         run_id=path.name,
         run_dir=str(path),

@@ -4,6 +4,7 @@ A finished run's `report.json` is its record. Of a run that stopped, or was kill
 may know more.
 """
 
+import shlex
 import sqlite3
 from pathlib import Path
 from typing import NamedTuple
@@ -54,7 +55,7 @@ def load_record(path: Path) -> Loaded:
     raise BadInput(
         str(path),
         f"report.json {why}, and no checkpoint got as far as measuring the reference.",
-        f"Go on with: python -m graph.run --resume {path}",
+        f"Go on with: python -m graph.run --resume {shlex.quote(str(path))}",
     )
 
 

@@ -138,7 +138,7 @@ def _rivals(record: RunRecord) -> Chapter:
 
 
 def _tried(record: RunRecord) -> Chapter:
-    tried = [trial for trial in record.trials if trial.plan != BASELINE_PLAN]
+    tried = record.tried
     budget = record.task.budget
     spent = f"{len(tried)} of {budget.trials} trials in {duration(record.seconds)}"
     right = sum(isinstance(trial.verdict, Correct) for trial in tried)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from markupsafe import Markup
 
 from agents.brief import Citation, Plan
-from graph.record import BASELINE_PLAN, RunRecord
+from graph.record import RunRecord
 from graph.report.limits import Limits
 from graph.report.pages import Pages, html_of, label_of
 from graph.report.source import highlight_module
@@ -223,7 +223,7 @@ class Meter(NamedTuple):
 def meters(record: RunRecord) -> list[Meter]:
     """What the run took of each of its budgets."""
     budget, usage = record.task.budget, record.usage
-    trials = sum(trial.plan != BASELINE_PLAN for trial in record.trials)
+    trials = len(record.tried)
     allowed = budget.minutes * 60
     time = f"{duration(record.seconds)} of {duration(allowed)}"
     found = [

@@ -164,7 +164,7 @@ class Memory:
             try:
                 return self._transact(work, writes)
             except sqlite3.DatabaseError as error:
-                if not _is_damage(error):
+                if not is_damage(error):
                     raise
                 self._set_aside()
                 return self._transact(work, writes)
@@ -220,7 +220,7 @@ class Memory:
                 if verdict == "ok":
                     return
             except sqlite3.DatabaseError as error:
-                if not _is_damage(error):
+                if not is_damage(error):
                     raise
             stamp = f"{datetime.now(UTC):%Y%m%d-%H%M%S-%f}"
             aside = self.file.with_name(f"{self.file.name}.damaged-{stamp}")
@@ -233,7 +233,8 @@ class Memory:
         )
 
 
-def _is_damage(error: sqlite3.Error) -> bool:
+def is_damage(error: Exception) -> bool:
+    """Whether SQLite says so of its file."""
     # The lower byte is the kind of error, the rest its details.
     return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF in DAMAGED
 

@@ -266,11 +266,17 @@ def test_a_run_of_a_file_goes_on_without_naming_it(bench: Bench) -> None:
     with pytest.raises(Interrupted) as stopped:
         graph.optimize(reference, out=bench.runs, **SETTINGS)
     folder = stopped.value.folder.path
+    reference.write_text(f"{REFERENCE}\n# another\n")
+    assert f"{reference}: was edited since the run began" in refused(folder)
+    reference.write_text(REFERENCE)
     with pytest.raises(BadInput, match=r"is not a run on Clamp"):
         graph.optimize(Clamp(), torch.randn(64, 64), resume=folder, quiet=True)
     result = asyncio.run(graph.aoptimize(resume=str(folder), quiet=True))
     assert result.folder == folder
     assert result.speedup is not None
+    # What has ended is no longer held against its file.
+    reference.write_text(f"{REFERENCE}\n# another\n")
+    assert graph.optimize(resume=folder, quiet=True).speedup == result.speedup
 
 
 MISTAKES: dict[str, tuple[tuple[Any, ...], Settings, str]] = {
@@ -345,6 +351,19 @@ def test_a_run_whose_task_was_edited_says_what_is_another(killed: RunFolder) -> 
     told = refused(killed.path)
     assert f"{killed.task_file}: was edited" in told
     assert "begun with another budget" in told
+
+
+def test_a_run_whose_checkpoint_is_damaged_says_so(killed: RunFolder) -> None:
+    for left in killed.path.glob("checkpoint.sqlite*"):
+        left.unlink()
+    killed.checkpoint.write_bytes(b"no database" * 1000)
+    assert f"{killed.checkpoint}: cannot be read" in refused(killed.path)
+
+
+def test_a_run_that_cannot_be_worked_in_says_so(killed: RunFolder) -> None:
+    (killed.path / "lock").unlink(missing_ok=True)
+    (killed.path / "lock").mkdir()
+    assert "cannot be worked in" in refused(killed.path)
 
 
 @pytest.mark.parametrize(

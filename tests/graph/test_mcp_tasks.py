@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 from mcp import Client
+from typer.testing import CliRunner
 
 from graph.drive import Interrupted
 from graph.folder import RunFolder
 from graph.record import RunRecord
+from graph.run import app
 from tests.graph.conftest import BROKEN, RIGHT, WRONG
 from tests.graph.mcp_bench import RELU, SharedHall, ask, refused, settings, with_client
 from tools.candidate import Candidate
@@ -177,6 +179,11 @@ def test_a_task_that_is_left_alone_stops_and_can_be_resumed(
     assert isinstance(guest.run.ended.exception(20), Interrupted)
     report = (hall.runs / task / "report.html").read_text()
     assert "nothing was handed in" in report or "Not finished" in report
+
+    # The rules would spend its trials, and whoever called could not go on.
+    done = CliRunner().invoke(app, ["--resume", str(hall.runs / task), "--quiet"])
+    assert done.exit_code == 2
+    assert f"start_task with resume={task}" in done.stderr
 
     again = SharedHall(settings(tmp_path, library), relu_judge)
 

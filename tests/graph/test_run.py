@@ -27,6 +27,8 @@ RELU_TASK = "op: torch.relu\ninputs: [{shape: [64, 64]}]\n"
 MISTAKES = {
     "not YAML": ("name: [unclosed", "is not YAML"),
     "an unknown key": (RELU_TASK + "buget: {trials: 2}", 'Did you mean "budget"?'),
+    "no limit of time": (RELU_TASK + "budget: {minutes: .inf}", "finite number"),
+    "no limit of money": (RELU_TASK + "budget: {usd: .inf}", "finite number"),
     "a missing reference": ("reference: nowhere.py", "does not exist"),
     "an unknown device": (RELU_TASK + "target: h100", "is unknown"),
     "an unknown model": (

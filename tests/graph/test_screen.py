@@ -185,6 +185,34 @@ def test_nothing_on_the_live_view_is_said_by_colour_alone() -> None:
         assert word in output_of(console)
 
 
+def test_a_run_goes_on_where_nobody_reads_its_progress_any_more() -> None:
+    script = (
+        "from graph.events import Note\nfrom graph.screen import Screen\n"
+        "from tools.task import InputSpec, Task\n"
+        "task = Task(name='a', op='torch.relu', inputs=(InputSpec(shape=(2,)),))\n"
+        "with Screen(task, quiet=False) as screen:\n"
+        "    for text in 'ab':\n        screen.handle(Note(text=text))\n"
+        "print('on')\n"
+    )
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        stdout=subprocess.PIPE,
+        stderr=writing,
+        text=True,
+        check=False,
+    )
+    os.close(writing)
+    assert (done.returncode, done.stdout) == (0, "on\n")
+
+
+def test_the_baseline_that_is_handed_over_is_no_trial_of_the_budget() -> None:
+    record = stories.kept_baseline()
+    assert len(record.trials) == len(record.tried) + 1
+    assert record.document()["trials"] == len(record.tried)
+
+
 def test_the_screen_rests_while_something_is_timed() -> None:
     progress = Progress()
     progress.take(NodeStarted(node="plan"), 0.0)

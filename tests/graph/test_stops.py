@@ -1,6 +1,8 @@
 """However a run stops before its time, it ends in order, says so, and goes on where that helps."""
 
+import errno
 import os
+import shlex
 import signal
 import time
 from pathlib import Path
@@ -8,11 +10,13 @@ from pathlib import Path
 import pytest
 
 from agents.llm.exchange import Role, Unreachable
-from graph.drive import Interrupted, work
+from graph.drive import Interrupted, way_on, work
 from graph.folder import RunFolder
+from graph.meter import Meter
 from graph.record import BASELINE_PLAN, RunRecord
 from graph.state import RunInput
-from graph.workbench import CrewMaker, Thinking, Workbenches
+from graph.workbench import CrewMaker, Thinking, Workbenches, answers_beside
+from knowledge.catalogue import LIBRARY, home_folder
 from tests.graph.conftest import LIMITS, RIGHT
 from tests.graph.speaking import TOKENS_IN, TOKENS_OUT, price, speaking_crew
 from tools.task import Budget, InputSpec, Task
@@ -97,6 +101,60 @@ def test_a_run_whose_model_is_out_of_reach_is_parked_and_goes_on(
     assert record.trials[0].verdict.kind == "correct"
     bills = (tmp_path / "paid").read_text().splitlines()
     assert len(bills) == len(set(bills))
+
+
+def test_a_run_that_finds_the_disk_full_goes_on_once_there_is_room(
+    tmp_path: Path, library: Path
+) -> None:
+    folder, task = fresh(tmp_path)
+
+    def fail(role: Role, plan: str) -> None:
+        if role == "coder":
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(Interrupted, match="the disk is full; go on with"):
+        go(folder, task, speaking_crew(tmp_path / "paid", (RIGHT,), before=fail), library)
+    crew = speaking_crew(tmp_path / "paid", (RIGHT,))
+    assert go(folder, task, crew, library, resume=True).finished
+
+
+def test_a_second_interrupt_while_the_report_is_written_still_names_the_folder(
+    tmp_path: Path, library: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, task = fresh(tmp_path)
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("graph.drive.traced", interrupt)
+    with pytest.raises(Interrupted, match="interrupted; go on with"):
+        go(folder, task, speaking_crew(tmp_path / "paid", (RIGHT,)), library)
+
+
+def test_a_command_with_a_space_in_its_path_can_be_pasted(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "my runs" / "x")
+    assert shlex.split(way_on(folder).partition(": ")[2])[-1] == str(folder.path)
+
+
+@pytest.mark.parametrize(
+    ("library", "lies"),
+    [
+        ("http://host:8000/db", home_folder().with_name("library-answers")),
+        ("~/lib", Path.home() / "lib-answers"),
+    ],
+)
+def test_answers_lie_beside_the_library_and_at_home_where_that_is_a_servers(
+    library: str, lies: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(LIBRARY, library)
+    assert answers_beside(None) == lies.with_name(lies.name)
+    assert answers_beside(Path()).is_absolute()
+
+
+def test_a_lap_that_was_torn_is_not_counted(tmp_path: Path) -> None:
+    whole = '{"what": "node", "candidate": "", "wall_seconds": 3.0, "device_seconds": 0.0}\n'
+    (tmp_path / "spent.jsonl").write_text(f'{whole}{{"what": "no{whole}{whole}')
+    assert 6.0 <= Meter(tmp_path / "spent.jsonl").wall_seconds < 60.0
 
 
 def test_an_interrupted_run_leaves_a_report_of_the_best_so_far(
