@@ -10,7 +10,7 @@ from graph.report import plots
 from graph.report.words import baseline_name, headline, interval, milliseconds, times
 from tools.facts import MUTATES
 from tools.verdict import Timing
-from tools.wear import load_kernel, wear
+from tools.wear import as_it_is, is_as_it_was, load_kernel, wear
 
 # The colours that the plots name, in the light and the dark of a notebook.
 STYLE = """
@@ -54,6 +54,8 @@ class Result:
         self._subject = subject
         self._arguments = arguments
         self._built_with = built_with
+        # The kernel is of this day's subject, and put in its place on first use alone.
+        self._then = as_it_is(subject)
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
         """As the original."""
@@ -64,6 +66,8 @@ class Result:
         """The drop-in; where nothing right was found, the original itself."""
         kernel = self.folder / "best" / "kernel.py"
         if self.record.confirmation is None or not kernel.is_file():
+            return self._subject
+        if not is_as_it_was(self._subject, self._then):
             return self._subject
         in_place = any(MUTATES in caution for caution in self.record.facts.cautions)
         made = load_kernel(kernel, self._built_with)

@@ -136,14 +136,20 @@ class Subject(BaseModel):
         caps = {"trials": trials, "minutes": minutes}
         raw: dict[str, Any] = {"name": self._name(), "target": self.target, **given}
         if any(value is not None for value in caps.values()):
+            if not isinstance(given.get("budget") or {}, dict):
+                mend = "Give its keys: {budget: {repairs: 3}}."
+                raise BadInput("settings: budget", "is a section.", mend)
             chosen = {key: value for key, value in caps.items() if value is not None}
             raw["budget"] = {**(given.get("budget") or {}), **chosen}
         if self.reference:
             raw["reference"] = str(self._file(place))
         if self.op:
             raw["op"] = self.op
-            raw["inputs"] = [one.model_dump(mode="json") for one in self.inputs or ()]
-            raw["arguments"] = self.arguments or {}
+        # Beside a reference they are a mistake, which is told and not passed over.
+        if self.inputs:
+            raw["inputs"] = [one.model_dump(mode="json") for one in self.inputs]
+        if self.arguments:
+            raw["arguments"] = self.arguments
         overrides = tuple(f"{key}={json.dumps(value)}" for key, value in dotted.items())
         return parse_task(raw, WHERE, place.base, overrides)
 

@@ -245,8 +245,18 @@ def _body(found: ast.ClassDef) -> str:
 def _header(shipment: Shipment) -> list[str]:
     candidate, verdict = shipment.candidate, shipment.verdict
     where = f" on {shipment.device}" if shipment.device else ""
-    what = "A faster" if isinstance(verdict, Correct) else "A kernel, compiled and not timed, for"
+    what = "A kernel, compiled and not timed, for"
+    if isinstance(verdict, Correct):
+        timed = verdict.timing
+        faster = timed is not None and timed.faster
+        what = "A faster" if faster else "Right, and not shown to be faster:"
+        if is_as_given(candidate.source, shipment.reference):
+            what = "As it was given:"
     notes = [f"Note: {label}." for label in (*candidate.labels, *verdict.labels)]
+    if re.search(r"^STATE = ", shipment.reference, re.MULTILINE):
+        notes.append(
+            "Note: tensors that no state_dict has are read from STATE; without it they are random."
+        )
     return [
         f"{what} {shipment.subject}{where}: ModelNew takes the place of Model in reference.py.",
         "",

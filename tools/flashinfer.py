@@ -6,6 +6,7 @@ The reference is run, to see what its inputs, weights and outputs are.
 
 import inspect
 import json
+import keyword
 import re
 import uuid
 from collections.abc import Sequence
@@ -134,6 +135,11 @@ def write_flashinfer(shipment: Shipment, parent: Path, op_type: str) -> Path:
     return written_whole(parent / f"{name}-flashinfer", files)
 
 
+def _is_name(text: str) -> bool:
+    """Whether a parameter of a function can be called that."""
+    return text.isidentifier() and not keyword.iskeyword(text)
+
+
 def _slug(text: str) -> str:
     return re.sub(r"\W+", "_", text.lower(), flags=re.ASCII).strip("_") or "op"
 
@@ -158,9 +164,7 @@ def _arguments(
         found.append(Argument(own[place] if place < len(own) else f"input_{place}", value))
     for path, tensor in named_tensors(model).items():
         slug = _slug(path)
-        found.append(
-            Argument(slug if slug.isidentifier() else f"weight_{slug}", tensor.detach(), path)
-        )
+        found.append(Argument(slug if _is_name(slug) else f"weight_{slug}", tensor.detach(), path))
     if len({one.name for one in found}) < len(found):
         found = [Argument(f"{a.name}_{i}", a.value, a.weight) for i, a in enumerate(found)]
     return found

@@ -1,13 +1,16 @@
 """A kernel as a package that pip installs: the drop-in, its reference, its test, its proof."""
 
+import ast
 import keyword
 import re
 import sys
 from pathlib import Path
 
 from knowledge.errors import BadInput
+from tools.candidate import Candidate
 from tools.export import Shipment, figures, kernel_text, test_text
 from tools.folders import written_whole
+from tools.verdict import Compiled
 
 REQUIRES = {
     "cpp": ("torch>=2.11",), "torch": ("torch>=2.11",),
@@ -19,6 +22,9 @@ REQUIRES = {
 }  # fmt: skip
 # Of what a run was made with, what may bear on a figure.
 TELLING = ("python", "torch", "triton", "numpy", "kernelwright")
+# Where a live op's text says which file holds tensors of it that no state_dict has.
+STATE = re.compile(r"^STATE = (.+)$", re.MULTILINE)
+STATE_FILE = "state.safetensors"
 NAME = re.compile(r"[a-z]([a-z0-9._-]*[a-z0-9])?", re.IGNORECASE)
 # Modules that the package itself imports, or that a machine with torch has.
 TAKEN = sys.stdlib_module_names | {"torch", "triton", "cuda", "numpy", "kernelwright", "pytest"}
@@ -63,20 +69,60 @@ def write_package(
         BadInput: the name is not one, or the folder is there already.
     """
     module = module_name(name)
-    files = {
+    # What was judged is the text as it was.
+    digest = shipment.candidate.digest
+    shipment, state = _with_state(shipment, module)
+    files: dict[str, str | bytes] = {
         "pyproject.toml": _project(shipment, name, module),
-        "README.md": _readme(shipment, name, module, versions, when),
+        "README.md": _readme(shipment, name, module, versions, (when, digest)),
         f"src/{module}/__init__.py": _init(shipment, module),
         f"src/{module}/kernel.py": kernel_text(shipment),
         f"src/{module}/reference.py": shipment.reference,
         f"src/{module}/test_kernel.py": test_text(shipment),
         "tests/test_package.py": _test(module),
     }
+    if state is not None:
+        files[f"src/{module}/{STATE_FILE}"] = state
     return written_whole(parent / name, files)
 
 
+def _with_state(shipment: Shipment, module: str) -> tuple[Shipment, bytes | None]:
+    """The shipment, reading the tensors of a live op from its package, and those tensors.
+
+    Raises:
+        BadInput: the file that holds them is gone.
+    """
+    found = STATE.search(shipment.reference)
+    if found is None:
+        return shipment, None
+    path = Path(ast.literal_eval(found[1]))
+    if not path.is_file():
+        raise BadInput(str(path), "holds tensors of this op, and is gone.", "Put it back.")
+    here = (
+        "import importlib.resources as _resources\n\n"
+        f'STATE = str(_resources.files("{module}") / "{STATE_FILE}")'
+    )
+
+    def moved(text: str) -> str:
+        return STATE.sub(lambda _: here, text)
+
+    def with_moved(candidate: Candidate) -> Candidate:
+        return candidate.model_copy(update={"source": moved(candidate.source)})
+
+    update = {
+        "candidate": with_moved(shipment.candidate),
+        "others": tuple(map(with_moved, shipment.others)),
+        "reference": moved(shipment.reference),
+        "workloads": {name: moved(text) for name, text in shipment.workloads.items()},
+    }
+    return shipment.model_copy(update=update), path.read_bytes()
+
+
 def _project(shipment: Shipment, name: str, module: str) -> str:
-    requires = "\n".join(f'    "{one}",' for one in REQUIRES[shipment.candidate.backend])
+    held = STATE_FILE in shipment.reference
+    needed = (*REQUIRES[shipment.candidate.backend], *(("safetensors",) if held else ()))
+    requires = "\n".join(f'    "{one}",' for one in needed)
+    kind = "compiled, never run" if isinstance(shipment.verdict, Compiled) else "verified"
     subject = re.sub(r'[\\"\s\x00-\x1f\x7f]+', " ", shipment.subject)
     return f"""\
 [build-system]
@@ -86,7 +132,7 @@ build-backend = "setuptools.build_meta"
 [project]
 name = "{name}"
 version = "0.1.0"
-description = "A verified kernel for {subject}, as a PyTorch operator"
+description = "A {kind} kernel for {subject}, as a PyTorch operator"
 readme = "README.md"
 requires-python = ">=3.11"
 dependencies = [
@@ -96,7 +142,7 @@ dependencies = [
 [tool.setuptools]
 packages = ["{module}"]
 package-dir = {{ "" = "src" }}
-"""
+""" + (f'\n[tool.setuptools.package-data]\n{module} = ["{STATE_FILE}"]\n' if held else "")
 
 
 def _init(shipment: Shipment, module: str) -> str:
@@ -130,7 +176,11 @@ __all__ = [
 '''
 
 
-def _readme(shipment: Shipment, name: str, module: str, versions: dict[str, str], when: str) -> str:
+def _readme(
+    shipment: Shipment, name: str, module: str, versions: dict[str, str], run: tuple[str, str]
+) -> str:
+    """Args: as `write_package`; `run` is when it began, and the digest of what it judged."""
+    when, digest = run
     notes = [f"- {label}" for label in (*shipment.candidate.labels, *shipment.verdict.labels)]
     who = [f"- {one}" for one in shipment.table]
     known = ", ".join(f"{one} {versions[one]}" for one in TELLING if one in versions)
@@ -146,7 +196,7 @@ def _readme(shipment: Shipment, name: str, module: str, versions: dict[str, str]
         *(f"- {line}" for line in figures(shipment.verdict)),
         f"- Device: {shipment.device or 'not told'}.",
         f"- Versions: {known}.",
-        f"- Run of {when}; SHA-256 of the kernel {shipment.candidate.digest}.", "",
+        f"- Run of {when}; SHA-256 of the kernel {digest}.", "",
         "The figures are the kernel's own. The drop-in adds some microseconds a call, in which it",
         "looks at the tensors.", "",
         "## Which calls it takes", "", *calls, "",

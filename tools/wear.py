@@ -23,6 +23,8 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
+from tools.capture.written import tensors_read
+from tools.drop_in.modules import listened_to, plain_of
 from tools.importing import import_file
 
 _serial = itertools.count()
@@ -89,8 +91,15 @@ class Chooser:
         self._module = module
         self._in_place = in_place
         self._shared = _shared(module, kernel) if module is not None else []
-        parts = module.modules() if module is not None else ()
+        parts = list(module.modules()) if module is not None else []
         self._modes = [(part, part.training) for part in parts]
+        # A kernel has parts and plain values in its code, and what a function reads beside its
+        # arguments as it was.
+        self._parts = [
+            (part._modules, key, child) for part in parts for key, child in part._modules.items()
+        ]
+        self._plain = [(vars(part), *pair) for part in parts for pair in plain_of(part).items()]
+        self._read = _versions(original) if module is None else []
         self.original = original
         self.kernel = kernel
         self._verified = tuple(_kind(one) for one in pytree.tree_leaves(tuple(verified)))
@@ -99,7 +108,7 @@ class Chooser:
     def __call__(self, *given: Any, **named: Any) -> Any:
         """One call."""
         arguments = self._positional(given, named)
-        if arguments is None or self._mode_differs() or not self._share():
+        if arguments is None or self._changed() or not self._share():
             return self.original(*given, **named)
         leaves = pytree.tree_leaves(arguments)
         if tuple(_kind(one) for one in leaves) != self._verified:
@@ -145,10 +154,32 @@ class Chooser:
             given = () if bound.kwargs else bound.args[: self._count]
         return given if len(given) == self._count else None
 
-    def _mode_differs(self) -> bool:
-        """Whether the module was put into another mode than the kernel was made for."""
-        return (self._module is not None and self._module.training != self.kernel.training) or any(
-            part.training is not mode for part, mode in self._modes
+    def _changed(self) -> bool:
+        """Whether the original is another than the kernel was made for."""
+        if self._module is None:
+            return bool(self._read) and self._reads_differently()
+        if self._module.training != self.kernel.training:
+            return True
+        return (
+            any(part.training is not mode for part, mode in self._modes)
+            or any(
+                holder.get(key) is not child or (child is not None and listened_to(child))
+                for holder, key, child in self._parts
+            )
+            or any(
+                type(holder.get(key)) is not type(value) or holder.get(key) != value
+                for holder, key, value in self._plain
+            )
+        )
+
+    def _reads_differently(self) -> bool:
+        """Whether what a function reads beside its arguments has changed, or is to be trained."""
+        now = _versions(self.original)
+        if torch.is_grad_enabled() and any(tensor.requires_grad for tensor, _ in now):
+            return True
+        return len(now) != len(self._read) or any(
+            one is not other or version != earlier
+            for (one, version), (other, earlier) in zip(now, self._read, strict=True)
         )
 
     def _share(self) -> bool:
@@ -226,6 +257,39 @@ def _gradients(ctx: Any, gradients: Sequence[Any]) -> Sequence[torch.Tensor | No
         allow_unused=True,
         create_graph=further,
     )
+
+
+def _versions(function: Callable[..., Any]) -> list[tuple[torch.Tensor, int | None]]:
+    """The tensors that a function reads beside its arguments, and how often each was written to."""
+    return [
+        (tensor, None if tensor.is_inference() else tensor._version)
+        for tensor in tensors_read(function)
+    ]
+
+
+def as_it_is(subject: Any) -> list[tuple[Any, ...]]:
+    """What of a subject a kernel has in its code; `is_as_it_was` tells whether it still holds."""
+    if isinstance(subject, torch.nn.Module):
+        return [
+            (path, part, part.training, plain_of(part)) for path, part in subject.named_modules()
+        ]
+    return list(_versions(subject))
+
+
+def is_as_it_was(subject: Any, earlier: Sequence[tuple[Any, ...]]) -> bool:
+    """Whether nothing of it changed since `as_it_is` but a module's tensors, which are shared."""
+    now = as_it_is(subject)
+    return len(now) == len(earlier) and all(
+        _is_same(one, other)
+        for row, before in zip(now, earlier, strict=True)
+        for one, other in zip(row, before, strict=True)
+    )
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """Whether it is the same object, or a plain value that equals it."""
+    plain = not isinstance(one, torch.Tensor | torch.nn.Module)
+    return one is other or (plain and bool(one == other))
 
 
 def _kind(value: Any) -> Any:

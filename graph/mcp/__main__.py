@@ -3,14 +3,15 @@
 import importlib
 import sys
 
-from graph.shadows import shadowed
+from graph.shadows import HOME, shadowed
 
 BAD_INPUT = 2
 
 
 def main() -> None:
     """The command."""
-    if told := shadowed():
+    # Its processes are started in the folder of all runs, whatever lies in this one.
+    if told := shadowed(HOME):
         sys.stderr.write(f"{told}\n")
         sys.exit(BAD_INPUT)
     # Imported only now: what is shadowed would be a traceback.

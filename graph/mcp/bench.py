@@ -31,7 +31,7 @@ from graph.subjects import (
 )
 from graph.workbench import Workbenches
 from knowledge.errors import BadInput
-from tools.ahead import AheadOfTime
+from tools.ahead import AheadOfTime, compiled_uses
 from tools.candidate import Candidate
 from tools.judge.client import Judge, JudgeClosed
 from tools.judge.panel import Panel
@@ -106,7 +106,20 @@ class Lookers:
             task = Subject(target=target).task(self._hall, settings=ANY_OP)
         else:
             task = self._task(kernel, reference, op, inputs, None, target)
-        failed = await self._apart(call, task, lambda bench: bench.build(kernel))
+        device = device_of(task, "target")
+        on_gpu = kernel.backend in ("triton", "cuda")
+        if on_gpu and device.kind != "cuda":
+            mend = "Name one, e.g. cuda:h200-sxm; it need not be here."
+            raise BadInput("target", f"{device.title} is no GPU, which this kernel is for.", mend)
+
+        def build(bench: Bench) -> BuildFailed | None:
+            if not on_gpu or isinstance(bench, AheadOfTime):
+                return bench.build(kernel)
+            # A judge on a GPU leaves Triton to the first launch.
+            found = compiled_uses(kernel, bench.examine().source, device)
+            return found if isinstance(found, BuildFailed) else None
+
+        failed = await self._apart(call, task, build)
         return Built(
             compiles=failed is None,
             told=quote(failed.log) if isinstance(failed, BuildFailed) else "",
@@ -212,8 +225,10 @@ class Profiling:
             return self._run_in(Path(scratch))
 
     def _run_in(self, scratch: Path) -> dict[str, Any]:
-        reference, candidate = scratch / "reference.py", scratch / "kernel.py"
-        reference.write_text(self._reference(), encoding="utf-8")
+        candidate, reference = scratch / "kernel.py", self._task.reference
+        if reference is None:
+            reference = scratch / "reference.py"
+            reference.write_text(self._reference(), encoding="utf-8")
         candidate.write_text(self._kernel.source, encoding="utf-8")
         device = device_of(self._task, "target")
         target = device.kind if device.kind == "cpu" else f"{device.kind}:{device.name}"
@@ -228,8 +243,7 @@ class Profiling:
         raise BadInput("profile", f"ended with status {code}: {said[-1][:300]}")
 
     def _reference(self) -> str:
-        if self._task.reference is not None:
-            return self._task.reference.read_text(encoding="utf-8")
+        """The text of an op that no file holds."""
         with self._lock:
             if self._abandoned:
                 raise JudgeClosed

@@ -161,5 +161,9 @@ def _advice_query(trial: Trial, *moves: str) -> str:
 
 def _advice(hall: Hall, query: str, brief: Brief) -> tuple[PageReply, ...]:
     language = language_of(brief.task, brief.device, "task")
-    found = hall.search(query, ADVICE_PAGES, device=brief.device.name, language=language)
+    try:
+        found = hall.search(query, ADVICE_PAGES, device=brief.device.name, language=language)
+    except BadInput:
+        # The verdict is paid for; it is told without advice.
+        return ()
     return tuple(PageReply.of(one) for one in found)

@@ -96,7 +96,13 @@ class Tasks:
         if brief is None:
             outcome = await _conclusion(call, self._hall, guest)
             raise ToolError(f"the task ended before it began: {outcome.summary}")
-        return await anyio.to_thread.run_sync(started, self._hall, guest, brief)
+        try:
+            return await anyio.to_thread.run_sync(started, self._hall, guest, brief)
+        except BaseException:
+            # Its caller never learns the name.
+            await stopped(guest.run)
+            self._hall.forget(guest)
+            raise
 
     async def submit_candidate(  # noqa: PLR0913 - a tool's parameters are its schema
         self,

@@ -7,7 +7,7 @@ from markupsafe import Markup
 from agents.brief import Diagnosis, Plan
 from graph.record import RunRecord
 from graph.report.diff import Changes, changes
-from graph.report.kin import Base, Bases, lineage
+from graph.report.kin import Base, Bases, among, lineage
 from graph.report.kin import tree as rows_of
 from graph.report.limits import Limits
 from graph.report.profiled import diagnosis_text, figures, fraction, uses
@@ -22,6 +22,7 @@ from graph.report.words import (
     duration,
     interval,
     milliseconds,
+    shortened,
     times,
 )
 from tools.verdict import Trial
@@ -80,8 +81,8 @@ def attempts(record: RunRecord, bases: Bases, limits: Limits, when: dict[int, fl
         when: seconds of work until a trial was judged, as far as that is known.
     """
     leader = leader_of(record)
-    rows = rows_of(bases, leader)
     led = set(lineage(bases, leader)) if leader is not None else set()
+    rows = rows_of(among(bases, _opened(record, led, limits.rows)), leader)
     lines = Lines(rows, led, record.winner)
     setting = _Setting(record, bases, limits, _opened(record, led, limits.opened))
     found: list[Attempt] = []
@@ -123,7 +124,7 @@ def _attempt(trial: Trial, setting: _Setting) -> Attempt:
         trial=trial,
         lines=Markup(),
         words=words,
-        log=_shortened(words.log, setting.limits.log),
+        log=shortened(words.log, setting.limits.log),
         steps=_steps(plan, trial),
         origin=_origin(trial, setting.bases[trial.number]),
         speedup=times(best.speedup) if best else "",
@@ -169,7 +170,7 @@ def _source(trial: Trial, setting: _Setting) -> Markup:
 def _tip(attempt: Attempt, when: float | None) -> list[tuple[str, str]]:
     """What is shown while the pointer or the keyboard rests on a row."""
     trial, compared = attempt.trial, attempt.compared
-    found = [("Verdict", _shortened(attempt.words.sentence, TIP_CHARACTERS))]
+    found = [("Verdict", shortened(attempt.words.sentence, TIP_CHARACTERS))]
     if attempt.speedup:
         found.append(("Speedup", f"{attempt.speedup}, 95% {attempt.interval}"))
         share = f", {attempt.fraction} of the roofline" if attempt.fraction else ""
@@ -180,19 +181,11 @@ def _tip(attempt: Attempt, when: float | None) -> list[tuple[str, str]]:
         counts = f"{compared.changes.added} lines new, {compared.changes.removed} gone"
         found.append(("Changed", f"against trial {compared.base.number}: {counts}"))
     if attempt.mend:
-        found.append(("Mended", _shortened(attempt.mend, TIP_CHARACTERS)))
+        found.append(("Mended", shortened(attempt.mend, TIP_CHARACTERS)))
     judged = f"; judged at {duration(when)}" if when is not None else ""
     took = duration(trial.seconds) if trial.seconds >= 60 else f"{trial.seconds:.1f} s"
     found.append(("Took", f"{took}{judged}"))
     return found
-
-
-def _shortened(text: str, most: int) -> str:
-    """A text's beginning and end, or all of it."""
-    if len(text) <= most:
-        return text
-    half = most // 2
-    return f"{text[:half]} … {text[len(text) - half :]}"
 
 
 def _outcome(record: RunRecord, trial: Trial) -> str:

@@ -78,6 +78,17 @@ def lineage(bases: Bases, number: int) -> list[int]:
     return found[::-1]
 
 
+def among(bases: Bases, kept: set[int]) -> Bases:
+    """Some trials alone, each below the nearest one of them that it came of."""
+    found: dict[int, Base | None] = {}
+    for number in sorted(kept):
+        base = bases[number]
+        while base is not None and base.number not in kept:
+            base = bases[base.number]
+        found[number] = base
+    return found
+
+
 class Row(NamedTuple):
     """One row of the tree: the reference (number 0) or a trial, and the lines that meet there.
 

@@ -12,7 +12,8 @@ LARGEST = 950_000
 class Limits(NamedTuple):
     """Most characters of each kind of text; what is said in the plural is for all of them together.
 
-    `opened` is how many attempts can be opened; the others are rows with their verdict alone.
+    `opened` is how many attempts can be opened; the others are rows with their verdict alone. Of
+    more than `rows` attempts, and of more than so many plans, only the latest are there.
     """
 
     best: int = 40_000
@@ -25,6 +26,8 @@ class Limits(NamedTuple):
     page: int = 14_000
     log: int = 4_000
     opened: int = 80
+    rows: int = 100_000
+    reason: int = 4_000
 
     def each_source(self, trials: int) -> int:
         """Of one attempt's source, where there are so many."""
@@ -53,6 +56,8 @@ class Limits(NamedTuple):
             ]
         if trials > self.opened:
             cut.append(f"what lies behind all but {self.opened} attempts")
+        if trials > self.rows:
+            cut.append(f"all but {self.rows} attempts and the reasons for them")
         if not cut:
             return ""
         return (
@@ -71,5 +76,9 @@ LEVELS = (
     Limits(
         best=10_000, reference=4_000, sources=0, source=0, diffs=8_000, diff=1_000, pages=6_000,
         page=2_000, log=300, opened=20,
+    ),
+    Limits(
+        best=10_000, reference=4_000, sources=0, source=0, diffs=8_000, diff=1_000, pages=6_000,
+        page=2_000, log=300, opened=20, rows=200, reason=240,
     ),
 )  # fmt: skip

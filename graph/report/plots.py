@@ -34,6 +34,8 @@ INK, MUTED, GRID, ACCENT, BAD, PAPER = (
 )
 _VARIABLES = {INK: "ink", MUTED: "muted", GRID: "line", ACCENT: "accent", BAD: "bad", PAPER: "card"}
 _TEXT = 12.0
+# Of a longer run those that were ahead when they were measured are drawn, and the latest.
+MOST_POINTS = 200
 _LABEL_GAP = 16.0
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -176,7 +178,7 @@ def _draw_speedup(axes: Axes, size: Size, record: RunRecord, when: Mapping[int, 
         linewidth=1.5,
         alpha=0.55,
     )
-    _whiskers(axes, timed, "o")
+    _whiskers(axes, _telling(timed), "o")
     failed = [trial.number for trial in record.trials if not isinstance(trial.verdict, Correct)]
     axes.plot(
         failed,
@@ -208,6 +210,16 @@ def _draw_speedup(axes: Axes, size: Size, record: RunRecord, when: Mapping[int, 
     axes.set_xlabel("trial" + (" (× rejected)" if failed else ""))
     axes.set_ylabel("speedup")
     _time_axis(axes, size, last, when)
+
+
+def _telling(timed: list[tuple[int, Comparison]]) -> list[tuple[int, Comparison]]:
+    """Of very many, those that were ahead of all before, and the latest."""
+    found, best = [], 0.0
+    for place, (number, one) in enumerate(timed):
+        if one.speedup > best or len(timed) - place <= MOST_POINTS:
+            found.append((number, one))
+        best = max(best, one.speedup)
+    return found[-2 * MOST_POINTS :]
 
 
 def _whiskers(axes: Axes, shown: list[tuple[int, Comparison]], marker: str) -> None:
@@ -282,7 +294,7 @@ class Point(NamedTuple):
 def _points(record: RunRecord) -> list[Point]:
     rivals = {row.name: row.median_ms for row in record.baselines.rows if row.median_ms is not None}
     points = [Point(baseline_name(name), ms, INK, "s") for name, ms in rivals.items()]
-    others = [number for number, _ in _timed(record.trials) if number != record.winner]
+    others = {number for number, _ in _telling(_timed(record.trials)) if number != record.winner}
     for trial in record.trials:
         if trial.number in others and isinstance(trial.verdict, Correct) and trial.verdict.timing:
             points.append(Point("", trial.verdict.timing.candidate_ms, ACCENT, "."))
@@ -315,8 +327,14 @@ def _draw_roofline(axes: Axes, record: RunRecord) -> None:
         linewidth=1.6,
     )
     axes.axvline(intensity, color=MUTED, linewidth=1, dashes=(2, 3))
-    for point, rate in zip(points, rates, strict=True):
-        axes.plot([intensity], [rate], point.marker, color=point.colour, markersize=7, zorder=3)
+    # What looks alike in one call each, so that it shares its mark in the SVG.
+    for marker, colour in dict.fromkeys((point.marker, point.colour) for point in points):
+        alike = [
+            rate
+            for point, rate in zip(points, rates, strict=True)
+            if (point.marker, point.colour) == (marker, colour)
+        ]
+        axes.plot([intensity] * len(alike), alike, marker, color=colour, markersize=7, zorder=3)
     axes.set_xlabel("operations per byte moved")
     axes.set_ylabel("GFLOP/s")
     if figure := axes.get_figure(root=True):

@@ -23,6 +23,7 @@ from graph.report.words import (
     milliseconds,
     money_text,
     percent,
+    shortened,
     times,
 )
 from knowledge.pattern import Parameter, Step
@@ -128,6 +129,11 @@ def parts_sentence(record: RunRecord) -> str:
 def plan_of(record: RunRecord, trial: Trial) -> Plan | None:
     """The plan that a trial carried out, if the record still has it."""
     return next((plan for plan in record.plans if plan.id == trial.plan), None)
+
+
+def reason(plan: Plan, limits: Limits) -> str:
+    """Why a plan was thought worth a trial, as far as there is room."""
+    return shortened(clip(plan.arithmetic), limits.reason)
 
 
 def labels_of(trial: Trial) -> tuple[str, ...]:

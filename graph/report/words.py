@@ -382,3 +382,11 @@ def tally(trials: tuple[Trial, ...]) -> str:
     labels = (describe(trial.verdict).label for trial in trials)
     counts = Counter(_CLAUSES.get(label, label) for label in labels)
     return ", ".join(f"{count} {clause}" for clause, count in counts.most_common())
+
+
+def shortened(text: str, most: int) -> str:
+    """A text's beginning and end, or all of it."""
+    if len(text) <= most:
+        return text
+    half = most // 2
+    return f"{text[:half]} … {text[len(text) - half :]}"

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -300,6 +301,20 @@ def test_a_folder_that_would_shadow_ours_in_the_judge_is_told(tmp_path: Path) ->
     assert shadowed(tmp_path) == ""
     (tmp_path / "agents.py").write_text("")
     assert str(tmp_path / "agents.py") in shadowed(tmp_path)
+
+
+def test_the_mcp_server_starts_in_a_project_with_packages_of_these_names(tmp_path: Path) -> None:
+    (tmp_path / "tools").mkdir()
+    (tmp_path / "tools" / "__init__.py").write_text("")
+    (tmp_path / "graph.py").write_text("")
+    script = "from graph.mcp.__main__ import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", script, "--out", tmp_path / "runs"], cwd=tmp_path,
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": str(PROJECT)}, capture_output=True, text=True,
+        check=False, timeout=120,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.usefixtures("scripted")

@@ -66,6 +66,9 @@ def told(
     """What each tool says, in one conversation."""
     folder = tmp_path_factory.mktemp("bench")
     (folder / "mine.py").write_text(RIGHT)
+    (folder / "kernels").mkdir()
+    (folder / "kernels" / "helpers.py").write_text("from torch import relu\n")
+    (folder / "kernels" / "model.py").write_text(f"from helpers import relu\n{REFERENCE}")
     hall = Hall(settings(folder, new_library(), limits=LIMITS))
 
     async def talk(client: Client) -> dict[str, Any]:
@@ -80,6 +83,13 @@ def told(
             ),
             "broken": await ask(client, "compile", candidate=CPP, target="cpu"),
             "profile": await ask(client, "profile", **RELU, candidate=RIGHT),
+            "neighbour": await ask(
+                client, "profile", reference="kernels/model.py", candidate=RIGHT, target="cpu"
+            ),
+            "for a gpu": await refused(
+                client, "compile", target="cpu",
+                candidate=f'kernel = cuda_kernel("int x =", "k", "p")\n{RIGHT}',
+            ),
             "raises": await refused(
                 client, "judge", candidate=RIGHT, target="cpu",
                 reference=REFERENCE.replace("torch.relu(x)", "1 / 0"),
@@ -101,6 +111,14 @@ def test_a_wrong_kernel_is_rejected_and_not_timed(told: dict[str, Any]) -> None:
     wrong = told["wrong"]
     assert (wrong["accepted"], wrong["verdict"], wrong["speed"]) == (False, "wrong_output", None)
     assert "elements are wrong" in wrong["told"]
+
+
+def test_a_reference_is_profiled_with_what_lies_beside_it(told: dict[str, Any]) -> None:
+    assert told["neighbour"].keys() == told["profile"].keys()
+
+
+def test_what_is_for_a_gpu_is_not_called_compiled_by_a_cpu(told: dict[str, Any]) -> None:
+    assert "cuda:h200-sxm" in told["for a gpu"]
 
 
 def test_the_compiler_is_quoted_as_data(told: dict[str, Any]) -> None:

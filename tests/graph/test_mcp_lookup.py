@@ -77,6 +77,13 @@ MISTAKES: dict[str, tuple[str, dict[str, Any], str]] = {
     "no such file": ("judge", {**RELU, "candidate": "nowhere.py"}, "cannot be read"),
     "a task that is not open": ("finish", {"task": "softmax"}, "is not open here"),
     "a run that is none": ("optimize", {"resume": "../secrets"}, "is no run"),
+    "inputs beside a reference": (
+        "optimize", {"reference": "class Model:\n    pass\n", "inputs": [{"shape": [2]}]},
+        "belong to op and module",
+    ),
+    "a budget that is no section": (
+        "optimize", {**RELU, "trials": 3, "settings": {"budget": 5}}, "is a section",
+    ),
     "more beside resume": ("optimize", {"resume": "x", **RELU}, "goes alone"),
     "a model and a guest": (
         "start_task", {**RELU, "settings": {"model": "nobody:home"}}, "no provider",

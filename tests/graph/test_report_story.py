@@ -144,3 +144,20 @@ def test_three_hundred_trials_are_all_rows_though_not_all_can_be_opened() -> Non
     assert "what lies behind all but" in page
     assert isinstance(record.trial(300).verdict, Correct)
     assert 'id="trial-300"' in page
+
+
+def test_a_run_of_a_thousand_trials_is_a_page_that_can_be_mailed() -> None:
+    record = stories.long_run(1000)
+    plan = record.plans[0]
+    record = record.model_copy(
+        update={
+            "plans": tuple(
+                plan.model_copy(update={"id": f"q{number}", "arithmetic": "because " * 250})
+                for number in range(1000)
+            )
+        }
+    )
+    page = render_page(record)
+    assert len(page.encode()) <= LARGEST
+    assert "all but 200 attempts" in page
+    assert 'id="trial-1000"' in page or "trial 1000" in page

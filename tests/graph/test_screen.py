@@ -1,6 +1,9 @@
 import contextlib
 import io
+import os
 import re
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -28,7 +31,7 @@ from graph.lines import plain_line
 from graph.live import Progress, live_view
 from graph.record import Estimate, RunRecord, Share, Usage
 from graph.screen import Painter, Screen, final_screen
-from tests.graph import builders
+from tests.graph import builders, stories
 from tools.task import Budget
 
 

@@ -1,16 +1,21 @@
 """What is exported works where nobody has heard of Kernelwright, and its test can fail."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from knowledge.emit import emit_as_given
-from tests.tools.shipping import KERNEL, REFERENCE, shipment
+from knowledge.errors import BadInput
+from tests.tools.shipping import KERNEL, REFERENCE, TIMING, shipment
 from tools.candidate import Candidate
+from tools.capture import take
 from tools.export import export, is_as_given, stand_alone
+from tools.package import write_package
 from tools.verdict import CaseResult, Compiled, Correct
 
 FOREIGN = """
@@ -145,6 +150,20 @@ def test_the_header_has_a_line_for_each_of_several_workloads(tmp_path: Path) -> 
     assert all(f"  {line}\n" in text for line in gains)
 
 
+@pytest.mark.parametrize("case", ["in doubt", "as given", "compiled"])
+def test_only_what_was_shown_to_be_faster_is_called_so(case: str, tmp_path: Path) -> None:
+    row = TIMING.comparisons[0].model_copy(update={"low": 0.95})
+    changes: dict[str, Any] = {
+        "in doubt": {"verdict": Correct(timing=TIMING.model_copy(update={"comparisons": (row,)}))},
+        "as given": {
+            "candidate": Candidate(source=REFERENCE.replace("Model", "ModelNew"), backend="torch")
+        },
+        "compiled": {"verdict": Compiled(kernels=())},
+    }[case]
+    assert "A faster" not in exported(tmp_path, **changes).read_text(encoding="utf-8")
+    assert "A faster" in exported(tmp_path / "usual").read_text(encoding="utf-8")
+
+
 def test_an_untimed_kernel_claims_no_speed(tmp_path: Path) -> None:
     text = exported(tmp_path, verdict=Correct()).read_text(encoding="utf-8")
     assert "was not measured" in text
@@ -239,3 +258,29 @@ def test_quotes_and_backslashes_in_the_words_do_not_break_the_file() -> None:
     exec(compile(text, "kernel.py", "exec"), namespace)  # noqa: S102 - the text under test
     assert namespace["X"] == 1
     assert "quoted" in str(namespace["__doc__"])
+
+
+def test_a_package_brings_the_tensors_of_a_live_op_that_no_state_dict_has(tmp_path: Path) -> None:
+    w, x = torch.randn(4, 4), torch.randn(2, 4)
+    take(lambda x: x @ w, x, tmp_path / "taken")
+    reference = (tmp_path / "taken" / "reference.py").read_text(encoding="utf-8")
+    assert "STATE = " in reference
+    kernel = reference.replace("class Model(", "class ModelNew(")
+    given = shipment(
+        reference=reference, candidate=Candidate(source=kernel, backend="torch"), signatures=()
+    )
+    package = write_package(given, "fast-product", tmp_path, {}, "today")
+    assert given.candidate.digest in (package / "README.md").read_text(encoding="utf-8")
+    shutil.rmtree(tmp_path / "taken")
+    torch.save((x, x @ w), tmp_path / "expected.pt")
+    script = (
+        "import sys, torch; sys.path.insert(0, sys.argv[1])\n"
+        "from fast_product import Model, ModelNew\n"
+        "x, y = torch.load(sys.argv[2])\n"
+        "torch.testing.assert_close(ModelNew()(x), y)\n"
+        "torch.testing.assert_close(Model()(x), y)\n"
+    )
+    run = [sys.executable, "-I", "-c", script, package / "src", tmp_path / "expected.pt"]
+    subprocess.run(run, check=True, cwd=tmp_path)
+    with pytest.raises(BadInput, match="is gone"):
+        write_package(given, "another", tmp_path, {}, "today")

@@ -144,6 +144,18 @@ def test_reference_and_solution_compute_the_same(make: Any, rows: int, tmp_path:
             assert str(output.dtype) == f"torch.{spec['dtype']}"
 
 
+def test_a_weight_may_be_called_what_python_keeps_for_itself(tmp_path: Path) -> None:
+    def renamed(text: str) -> str:
+        return text.replace("self.shift", "self.Lambda")
+
+    usual = shipment()
+    kernel = usual.candidate.model_copy(update={"source": renamed(usual.candidate.source)})
+    made = Written(shipment(reference=renamed(usual.reference), candidate=kernel), tmp_path)
+    reference, solution = made.functions(tmp_path)
+    arguments = made.arguments(9)
+    torch.testing.assert_close(solution(*arguments), reference(*arguments))
+
+
 def test_weights_are_arguments_and_sizes_that_vary_have_an_axis(tmp_path: Path) -> None:
     made = Written(lookup(), tmp_path)
     definition = made.definition

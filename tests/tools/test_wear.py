@@ -1,12 +1,13 @@
 """A kernel worn by a function or module: at work where it was verified, out of the way if not."""
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
-from tools.wear import load_kernel, wear
+from tools.wear import as_it_is, is_as_it_was, load_kernel, wear
 
 # Right but for a mark by which a test knows that the kernel ran.
 LINEAR = """
@@ -234,3 +235,71 @@ def test_what_writes_to_its_arguments_is_not_run_twice_for_gradients(tmp_path: P
     assert torch.equal(total, torch.ones(4))
     assert x.grad is not None
     assert torch.equal(x.grad, torch.full((4,), 2.0))
+
+
+SHIFT = """
+import torch
+
+
+class ModelNew(torch.nn.Module):
+    def forward(self, x):
+        ModelNew.calls = getattr(ModelNew, "calls", 0) + 1
+        return x.detach() + 1.0
+"""
+
+
+def test_a_function_that_closes_over_a_tensor_is_the_original_once_that_has_changed(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "kernel.py").write_text(SHIFT)
+    kernel, w = load_kernel(tmp_path / "kernel.py"), torch.nn.Parameter(torch.ones(4))
+    x = torch.randn(2, 4)
+    fast = wear(lambda x: x + w, kernel, (x,))
+    with torch.no_grad():
+        assert torch.equal(fast(x), x + 1.0)
+        assert calls(kernel) == 1
+    fast(x).sum().backward()
+    assert w.grad is not None
+    assert torch.equal(w.grad, torch.full((4,), 2.0))
+    with torch.no_grad():
+        w.mul_(2.0)
+        assert torch.equal(fast(x), x + 2.0)
+    assert calls(kernel) == 1
+
+
+def exchange(head: Head) -> None:
+    head.linear = torch.nn.Linear(4, 3)
+
+
+def listen(head: Head) -> None:
+    head.linear.register_forward_hook(lambda *_: None)
+
+
+def set_a_value(head: Head) -> None:
+    head.linear.in_features = 5
+
+
+@pytest.mark.parametrize("change", [exchange, listen, set_a_value])
+def test_a_module_that_was_changed_in_more_than_its_tensors_is_the_original(
+    worn: tuple[Head, Head, torch.nn.Module], change: Callable[[Head], None]
+) -> None:
+    _, fast, kernel = worn
+    x = torch.randn(8, 4)
+    with torch.no_grad():
+        fast(x)
+        before = calls(kernel)
+        assert before
+        change(fast)
+        assert torch.equal(fast(x), fast.linear(x))
+    assert calls(kernel) == before
+
+
+def test_what_a_kernel_has_in_its_code_is_looked_at_again_on_first_use() -> None:
+    head, w = Head(), torch.ones(4)
+    earlier, read = as_it_is(head), as_it_is(lambda x: x * w)
+    assert is_as_it_was(head, earlier)
+    head.linear.weight.data.add_(1.0)
+    assert is_as_it_was(head, earlier)
+    head.linear.eval()
+    assert not is_as_it_was(head, earlier)
+    assert [tensor is w for tensor, _ in read] == [True]

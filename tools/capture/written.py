@@ -5,7 +5,7 @@ import importlib
 import inspect
 import sys
 import textwrap
-from types import CodeType, FunctionType, ModuleType
+from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import torch
@@ -24,6 +24,38 @@ def function_text(function: Any, name: str) -> str:
     text = _Text()
     text.add(function, name)
     return "\n".join([*sorted(text.imports), "", *text.definitions])
+
+
+def tensors_read(subject: Any) -> list[torch.Tensor]:
+    """The tensors that a function reads and is not given, in order, those of modules among them."""
+    found: list[torch.Tensor] = []
+    left, seen = [subject], set[int]()
+    while left:
+        value = left.pop()
+        if id(value) in seen or _is_torchs(value):
+            continue
+        seen.add(id(value))
+        match value:
+            case torch.Tensor():
+                found.append(value)
+            case torch.nn.Module():
+                found += [*value.parameters(), *value.buffers()]
+            case FunctionType():
+                left += _read_by(value, complete=False).values()
+            case MethodType():
+                left += [value.__self__, value.__func__]
+            case list() | tuple():
+                left += value
+            case dict():
+                left += value.values()
+            case _:
+                pass
+    return found
+
+
+def _is_torchs(value: Any) -> bool:
+    """Whether it is one of torch's own functions, whose globals are not the user's."""
+    return isinstance(value, FunctionType) and value.__module__.partition(".")[0] == "torch"
 
 
 class _Text:
@@ -120,20 +152,25 @@ def _same_code(node: ast.Lambda, code: CodeType) -> bool:
     )
 
 
-def _read_by(function: FunctionType) -> dict[str, Any]:
+def _read_by(function: FunctionType, *, complete: bool = True) -> dict[str, Any]:
     """What a function and those inside of it read from outside, by name.
 
+    Args:
+        function: any.
+        complete: complain of a name that stands for nothing yet, instead of leaving it out.
+
     Raises:
-        NotWritable: a name stands for nothing yet.
+        NotWritable: there is such a name.
     """
+    found: dict[str, Any] = {}
     cells = function.__closure__ or ()
-    try:
-        found = {
-            name: cell.cell_contents
-            for name, cell in zip(function.__code__.co_freevars, cells, strict=True)
-        }
-    except ValueError as error:
-        raise NotWritable(f"{function.__name__} reads a variable that has no value yet") from error
+    for name, cell in zip(function.__code__.co_freevars, cells, strict=True):
+        try:
+            found[name] = cell.cell_contents
+        except ValueError as error:
+            if complete:
+                told = f"{function.__name__} reads a variable that has no value yet"
+                raise NotWritable(told) from error
     for name in sorted(_names_of(function.__code__)):
         if name in function.__globals__ and name not in found:
             found[name] = function.__globals__[name]

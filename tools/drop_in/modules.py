@@ -29,6 +29,16 @@ def plain_of(part: torch.nn.Module) -> dict[str, Any]:
     }
 
 
+def listened_to(part: torch.nn.Module) -> bool:
+    """Whether a hook on a part wants to see its calls."""
+    return bool(
+        part._forward_hooks
+        or part._forward_pre_hooks
+        or part._backward_hooks
+        or part._backward_pre_hooks
+    )
+
+
 def _is_plain(value: Any) -> bool:
     if isinstance(value, list | tuple):
         return all(map(_is_plain, value))

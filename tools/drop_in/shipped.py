@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from tools.drop_in.modules import Spot, plain_of, tensors_by_name
+from tools.drop_in.modules import Spot, listened_to, plain_of, tensors_by_name
 from tools.drop_in.operator import Operator
 from tools.drop_in.table import Row
 from tools.drop_in.twins import Twins
@@ -102,7 +102,7 @@ class Dispatch:
         if not self._is_whole(model):
             return None
         for part in model.modules():
-            if part is not model and _listened_to(part):
+            if part is not model and listened_to(part):
                 return None
         state = [functools.reduce(getattr, name.split("."), model) for name in self.twins.homes]
         return state if self._fits(state, device) else None
@@ -219,7 +219,7 @@ class Dispatch:
 def _undisturbed(kept: Kept) -> bool:
     """Whether an instance's parts are those that were looked at, and nobody listens to them."""
     for holder, key, part in kept.parts:
-        if holder.get(key) is not part or _listened_to(part):
+        if holder.get(key) is not part or listened_to(part):
             return False
     for holder, key, value in kept.plain:
         if holder.get(key) is not value:
@@ -231,16 +231,6 @@ def _undisturbed(kept: Kept) -> bool:
 
 def _attribute(holder: Any, name: str) -> Any:
     return getattr(holder, name, None)
-
-
-def _listened_to(part: torch.nn.Module) -> bool:
-    """Whether a hook on a part wants to see its calls."""
-    return bool(
-        part._forward_hooks
-        or part._forward_pre_hooks
-        or part._backward_hooks
-        or part._backward_pre_hooks
-    )
 
 
 def _transformed() -> bool:
