@@ -71,6 +71,44 @@ JOINED = reference(
 )
 
 
+CONVNEXT = reference(
+    """    def __init__(self):
+        super().__init__()
+        self.d = nn.Conv2d(24, 24, 7, padding=3, groups=24)
+        self.n = nn.LayerNorm(24)
+        self.up = nn.Linear(24, 96)
+        self.down = nn.Linear(96, 24)
+        self.gain = nn.Parameter(torch.rand(24))
+        self.e = nn.Conv2d(24, 8, 3)
+
+    def forward(self, x):
+        y = self.n(self.d(x).permute(0, 2, 3, 1))
+        y = self.gain * self.down(F.gelu(self.up(y)))
+        return self.e(x + y.permute(0, 3, 1, 2))""",
+    "torch.randn(2, 24, 11, 13)",
+)
+PATCHES = reference(
+    """    def __init__(self):
+        super().__init__()
+        self.c = nn.Conv2d(3, 32, 4, 4)
+        self.n = nn.LayerNorm(32)
+
+    def forward(self, x):
+        return self.n(self.c(x).flatten(2).transpose(1, 2))""",
+    "torch.randn(2, 3, 24, 32)",
+)
+
+
+@pytest.mark.parametrize(("source", "moves"), [(CONVNEXT, 1), (PATCHES, 1)])
+def test_what_a_model_turns_itself_is_not_turned_back(source: str, moves: int) -> None:
+    built = rewritten(source, own="none")
+    assert complaints(built) == []
+    targets = [node.target for node in built.program.graph.calls]
+    # What comes in and, of the first one, what goes out.
+    assert targets.count(TO_CHANNELS_LAST) <= 1
+    assert targets.count(TO_ROW_MAJOR) <= moves
+
+
 @pytest.mark.parametrize(
     ("source", "own"),
     [

@@ -102,6 +102,8 @@ class Rewriter:
             return self._join(node)
         if name in _POINTWISE:
             return self._pointwise(node)
+        if name in ("permute", "transpose") and isinstance(source, Ref):
+            return self._permuted(node, source)
         if not isinstance(source, Ref) or source not in self._last:
             return False
         by_name: dict[str, Callable[[Node, Ref], bool]] = {
@@ -299,6 +301,61 @@ class Rewriter:
             name, "aten.squeeze.dims", (plain, [1, 2]), dense(spec.shape[:1], spec.dtype)
         )
 
+    def _permuted(self, node: Node, source: Ref) -> bool:
+        """What a model turns itself, for a norm over channels, say, is there in that form."""
+        order = _order(self._graph, node, source)
+        if order == TO_FIRST and self._meets_images(node, source):
+            self._keep(node)
+            own = Ref(ref=node.name)
+            self._last[own], self._first[own] = self._plain(source), own
+            return True
+        if not self._read_as_rows(node):
+            return False
+        if order == TO_LAST and source in self._last:
+            self._renamed[Ref(ref=node.name)] = self._last[source]
+            return True
+        image = self._flattened(source)
+        if order != (0, 2, 1) or image is None:
+            return False
+        shape = node.spec.shape
+        args: tuple[Argument, ...] = (self._last[image], list(shape))
+        spec = dense(shape, node.spec.dtype)
+        self._renamed[Ref(ref=node.name)] = self._emit(
+            f"{node.name}_pixels", "aten.view.default", args, spec
+        )
+        return True
+
+    def _meets_images(self, node: Node, source: Ref) -> bool:
+        """Whether a row-major value is seen as images by what has some in this form already."""
+        spec = self._graph.spec_of(source)
+        return (spec.contiguous and spec.dtype == "float32") and any(
+            user.name in self._layers
+            or (operator(user) in _POINTWISE and any(ref in self._last for ref in user.refs))
+            for user in self._graph.users[node.name]
+        )
+
+    def _read_as_rows(self, node: Node) -> bool:
+        """Whether nothing that is made of a value takes its strides over, which will be others."""
+        users = self._graph.users[node.name]
+        read = any(ref.ref == node.name for ref in self._graph.outputs)
+        return not read and all(
+            isinstance(made, TensorSpec) and made.contiguous
+            for user in users
+            for made in (user.result if isinstance(user.result, tuple) else (user.result,))
+        )
+
+    def _flattened(self, ref: Ref) -> Ref | None:
+        """The image whose pixels a value of shape (N, C, H * W) has, if it is channels-last."""
+        node = self._graph.by_name[ref.ref]
+        source = node.args[0] if node.args else None
+        if operator(node) not in ("flatten", "view", "reshape", "_unsafe_view"):
+            return None
+        if not isinstance(source, Ref) or source not in self._last:
+            return None
+        images, channels, *pixels = self._graph.spec_of(source).shape
+        whole = (images, channels, pixels[0] * pixels[1])
+        return source if self._graph.spec_of(ref).shape == whole else None
+
     def _join(self, node: Node) -> bool:
         given, dim = node.args[0], argument(node, 1, "dim", 0)
         assert isinstance(given, list)
@@ -403,6 +460,18 @@ class Rewriter:
 
 
 _OPERANDS = ((1, "weight"), (2, "bias"))
+
+
+def _order(graph: OpGraph, node: Node, source: Ref) -> tuple[int, ...]:
+    """The order of the source's dimensions in which a call sees them."""
+    dims = len(graph.spec_of(source).shape)
+    if operator(node) == "permute":
+        given = argument(node, 1, "dims")
+        return tuple(int(str(dim)) % dims for dim in given) if isinstance(given, list) else ()
+    pair = [int(str(argument(node, at, f"dim{at - 1}", 0))) % dims for at in (1, 2)]
+    order = list(range(dims))
+    order[pair[0]], order[pair[1]] = order[pair[1]], order[pair[0]]
+    return tuple(order)
 
 
 def _made(node: Node) -> Ref:
