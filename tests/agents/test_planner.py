@@ -123,7 +123,7 @@ def test_when_all_else_was_wrong_the_op_itself_is_the_plan(planner: PlaybookPlan
     situation = situation_of(brief())
     recipes, _ = enumerate_recipes(builders.graph(), builders.REFERENCE, situation)
     worth = [one for one in recipes if one.speedup >= WORTH_MEASURING]
-    assert len(seen) - 1 == len({one.steps for one in worth})
+    assert len(seen) - 1 >= len(worth)
 
 
 def test_a_measured_call_counts_with_its_time() -> None:

@@ -74,7 +74,6 @@ def test_one_that_was_scaled_is_run_smaller_and_marked_so(problem: Problem, tmp_
     assert (tmp_path / "op.py").read_text() == SOURCE
 
 
-@pytest.mark.parametrize("stopped", ["timed_out", "out_of_memory", "flooded"])
 def test_one_with_workloads_is_not_scaled_since_these_say_its_sizes(
     problem: Problem, tmp_path: Path
 ) -> None:
@@ -87,6 +86,7 @@ def test_one_with_workloads_is_not_scaled_since_these_say_its_sizes(
     assert "--scale" not in script.asked[0]
 
 
+@pytest.mark.parametrize("stopped", ["timed_out", "out_of_memory", "flooded"])
 def test_one_that_does_not_end_without_data_is_not_run_at_all(
     problem: Problem, tmp_path: Path, stopped: str
 ) -> None:

@@ -73,7 +73,7 @@ def test_a_task_for_whatever_is_here_is_the_gpus_only_where_torch_is_built_for_o
 ) -> None:
     driver.write_text(f"{load_devices()['a10'].detected_as[0]}\n")
     monkeypatch.setattr("tools.task.torch_is_for_gpus", lambda: able)
-    task = parse_task({"op": "x.exp()", "inputs": {"x": "8x8 float32"}}, "t.yaml", Path.cwd())
+    task = parse_task({"op": "torch.exp", "inputs": [{"shape": [8, 8]}]}, "t.yaml", Path.cwd())
     assert device_of(task, "t.yaml: target").kind == kind
 
 

@@ -283,7 +283,7 @@ def set_a_value(head: Head) -> None:
 def test_a_module_that_was_changed_in_more_than_its_tensors_is_the_original(
     worn: tuple[Head, Head, torch.nn.Module], change: Callable[[Head], None]
 ) -> None:
-    _, fast, kernel = worn
+    fast, _, kernel = worn
     x = torch.randn(8, 4)
     with torch.no_grad():
         fast(x)

@@ -7,6 +7,7 @@ import sys
 import tarfile
 import time
 from pathlib import Path
+from typing import BinaryIO
 
 import psutil
 import pytest
@@ -30,8 +31,8 @@ def parcel(folder: Path, source: str, judge: str = "") -> bytes:
     )
 
 
-def asked(sent: bytes) -> subprocess.Popen[bytes]:
-    unit = subprocess.Popen(COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+def asked(sent: bytes, said: BinaryIO | None = None) -> subprocess.Popen[bytes]:
+    unit = subprocess.Popen(COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said)
     assert unit.stdin is not None
     unit.stdin.write(f"{len(sent)}\n".encode() + sent)
     unit.stdin.flush()
@@ -51,11 +52,12 @@ def test_a_problem_that_breaks_is_a_row_with_its_log(tmp_path: Path) -> None:
 
 def test_another_judge_gives_no_answer_so_that_the_problem_goes_elsewhere(tmp_path: Path) -> None:
     sent = parcel(tmp_path, "print('never imported')\n", judge="another")
-    done = subprocess.run(
-        COMMAND, input=f"{len(sent)}\n".encode() + sent, capture_output=True, check=False
-    )
-    assert (done.returncode, done.stdout) == (2, b"")
-    assert b"another version" in done.stderr
+    with (tmp_path / "said").open("w+b") as said, asked(sent, said) as unit:
+        assert unit.stdout is not None
+        assert unit.stdout.read() == b""
+        assert unit.wait() == 2
+        said.seek(0)
+        assert b"another version" in said.read()
 
 
 @pytest.mark.parametrize("killed", [False, True])
