@@ -48,8 +48,7 @@ from knowledge.errors import BadInput
 from knowledge.experience.memory import is_damage
 from tools.judge.client import JudgeClosed
 from tools.secrets import redact
-from tools.task import Task
-from tools.workload_files import source_at
+from tools.task import Task, subject_digest
 
 # Steps of the graph; a round is four of them, and budgets end a run long before.
 RECURSION_LIMIT = 100_000
@@ -265,11 +264,11 @@ def _has_begun(
             f"was edited: the run was begun with another {', '.join(changed)}.",
             anew,
         )
-    if "facts" in state and not state.get("concluded") and task.reference is not None:
-        lead = task.workloads[0] if task.workloads else None
-        # A new judge would read it as it is now, and the plans are of what it was.
-        if source_at(task.reference, lead) != state["facts"].source:
-            raise BadInput(str(task.reference), "was edited since the run began.", anew)
+    read = state.get("subject", "")
+    # A new judge would read it as it is now, and the plans are of what it was.
+    if read and not state.get("concluded") and read != subject_digest(task):
+        file = str(task.reference or task.definition)
+        raise BadInput(file, "was edited since the run began.", anew)
     asked = [one.value for node in snapshot.tasks for one in node.interrupts]
     guests = any(plan.maker == GUEST for plan in state.get("plans", ()))
     if usual and snapshot.next and (guests or any(one["kind"] == WANTED for one in asked)):

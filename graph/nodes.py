@@ -32,7 +32,7 @@ from graph.summary import record_of
 from graph.workbench import Workbench, Workbenches
 from tools.export import export
 from tools.judge.combine import combined_baselines, combined_roofline
-from tools.task import PLAYBOOK, device_of, language_of
+from tools.task import PLAYBOOK, device_of, language_of, subject_digest
 from tools.verdict import Trial
 
 ROOF_REACHED = 0.95
@@ -101,6 +101,7 @@ class RunNodes:
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
             "estimate": estimate,
             "device": device,
+            "subject": subject_digest(task),
             "facts": facts,
             "baselines": baselines,
             "roofline": roofline,

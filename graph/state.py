@@ -105,6 +105,7 @@ class RunState(TypedDict, total=False):
     `seconds` and `device_seconds` are the clock's when the last node but the attempts ended,
     restarts and all. `spent` is why no model may be asked any more, empty while one may. `fallen`
     are the verdicts on trials that were right at first, and not when they were judged anew.
+    `subject` is the digest of the file that was read, empty where there was none.
     """
 
     task: Annotated[Task, change_task]
@@ -115,6 +116,7 @@ class RunState(TypedDict, total=False):
     device_seconds: float
     estimate: Estimate | None
     device: Device
+    subject: str
     facts: ReferenceFacts
     baselines: Baselines
     roofline: Roofline

@@ -7,6 +7,7 @@ line; nothing here loads the reference or touches torch.
 import contextlib
 import difflib
 from copy import deepcopy
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -291,6 +292,18 @@ class Task(Section):
     def at(self, workload: Workload) -> "Task":
         """The same task with one of its workloads alone."""
         return self.model_copy(update={"workloads": (workload,)})
+
+
+def subject_digest(task: Task) -> str:
+    """SHA-256 of the file that says what is made fast: it may have been edited since.
+
+    Empty where no file does, or where it can't be read, which whoever opens it says better.
+    """
+    file = task.reference or task.definition
+    try:
+        return sha256(file.read_bytes()).hexdigest() if file is not None else ""
+    except OSError:
+        return ""
 
 
 def argument_names(inputs: tuple[InputSpec, ...]) -> tuple[str, ...]:

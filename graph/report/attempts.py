@@ -82,8 +82,9 @@ def attempts(record: RunRecord, bases: Bases, limits: Limits, when: dict[int, fl
     """
     leader = leader_of(record)
     led = set(lineage(bases, leader)) if leader is not None else set()
-    rows = rows_of(among(bases, _opened(record, led, limits.rows)), leader)
-    lines = Lines(rows, led, record.winner)
+    shown = _opened(record, led, limits.rows)
+    rows = rows_of(among(bases, shown), leader)
+    lines = Lines(rows, led & shown, record.winner)
     setting = _Setting(record, bases, limits, _opened(record, led, limits.opened))
     found: list[Attempt] = []
     for row in rows[1:]:

@@ -35,7 +35,7 @@ INK, MUTED, GRID, ACCENT, BAD, PAPER = (
 _VARIABLES = {INK: "ink", MUTED: "muted", GRID: "line", ACCENT: "accent", BAD: "bad", PAPER: "card"}
 _TEXT = 12.0
 # Of a longer run those that were ahead when they were measured are drawn, and the latest.
-MOST_POINTS = 200
+MOST_POINTS = 80
 _LABEL_GAP = 16.0
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",

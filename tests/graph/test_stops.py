@@ -16,7 +16,7 @@ from graph.meter import Meter
 from graph.record import BASELINE_PLAN, RunRecord
 from graph.state import RunInput
 from graph.workbench import CrewMaker, Thinking, Workbenches, answers_beside
-from knowledge.catalogue import LIBRARY, home_folder
+from knowledge.catalogue import home_folder
 from tests.graph.conftest import LIMITS, RIGHT
 from tests.graph.speaking import TOKENS_IN, TOKENS_OUT, price, speaking_crew
 from tools.task import Budget, InputSpec, Task
@@ -146,7 +146,7 @@ def test_a_command_with_a_space_in_its_path_can_be_pasted(tmp_path: Path) -> Non
 def test_answers_lie_beside_the_library_and_at_home_where_that_is_a_servers(
     library: str, lies: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(LIBRARY, library)
+    monkeypatch.setenv("KERNELWRIGHT_LIBRARY", library)
     assert answers_beside(None) == lies.with_name(lies.name)
     assert answers_beside(Path()).is_absolute()
 

@@ -69,15 +69,6 @@ def check_here(task: Task) -> None:
         )
 
 
-def written_for(task: Task) -> bytes:
-    """What the subject's file holds: another op may lie under the same path by now."""
-    file = task.reference or task.definition
-    try:
-        return file.read_bytes() if file is not None else b""
-    except OSError:
-        return b""  # Whoever opens the judge says it better.
-
-
 def check_telling(task: Task, facts: ReferenceFacts) -> None:
     """Whoever is rewarded on a task that can't tell right from wrong learns to be wrong.
 

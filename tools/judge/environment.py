@@ -27,7 +27,6 @@ from tools.judge.assignment import (
     task_at,
     text_of,
     unreadable,
-    written_for,
 )
 from tools.judge.client import Judge, JudgeClosed, JudgeDied
 from tools.judge.panel import Panel
@@ -35,7 +34,7 @@ from tools.judge.reward import reward_of
 from tools.judge.seats import Seats
 from tools.judge.turns import Turns
 from tools.judge.wire import JudgeLimits
-from tools.task import Task, device_of
+from tools.task import Task, device_of, subject_digest
 from tools.told import told_to_agents
 from tools.verdict import Cheated, Correct, JudgeError, TimedOut, Verdict
 
@@ -120,7 +119,7 @@ class Environment:
         self._turns = turns or Turns()
         self._lock = threading.Lock()
         self._task: Task | None = None
-        self._written = b""
+        self._written = ""
         self._known: Known | None = None
         self._judge: Judge | Panel | None = None
         self._opened = 0
@@ -155,7 +154,7 @@ class Environment:
             self._check_open()
             asked = task if isinstance(task, Task) else task_at(Path(task))
             check_here(asked)
-            written = written_for(asked)
+            written = subject_digest(asked)
             if (asked, written) != (self._task, self._written):
                 self._done = True
                 self._drop()
