@@ -69,7 +69,8 @@ class Node(Frozen):
 
     `kind` says where the value comes from: `input` (an argument of forward; `target` is its
     position as text), `parameter`, `buffer` or `constant` (`target` is the dotted attribute path on
-    the module; a constant's values are in `data`), or `call` (`target` is the operator, e.g.
+    the module; a constant's values are in `data`; a tensor that the constructor keeps as a plain
+    attribute is a buffer here), or `call` (`target` is the operator, e.g.
     `aten.softmax.int`). `result` is the tensor it makes, a tuple of them, or None where it makes no
     tensor.
     """

@@ -18,7 +18,7 @@ import logging
 import re
 import warnings
 from collections import namedtuple
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 import torch
@@ -27,6 +27,7 @@ from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
 from knowledge.opgraph import DTYPE_BYTES, Argument, Atom, Node, OpGraph, Ref, TensorSpec
 from tools.calls import NotRunnable, replay
+from tools.reference import plain_tensors
 from tools.selection import Selections
 
 EMBEDDED_CONSTANT_ELEMENTS = 4096
@@ -40,6 +41,8 @@ def trace(
     module: torch.nn.Module,
     inputs: tuple[Any, ...],
     others: Iterable[tuple[Any, ...]] | None = None,
+    *,
+    constructed: Mapping[str, torch.Tensor] | None = None,
 ) -> OpGraph:
     """The functional graph of `module(*inputs)` at these shapes, in the mode the module is in.
 
@@ -48,13 +51,16 @@ def trace(
         inputs: what forward is given; tensors may have any strides, other arguments are baked in.
         others: further inputs, drawn when they are wanted, on which a graph that strict export
             can't make is held against the module; without any, no such graph is made.
+        constructed: the plain attributes that the constructor made, which any other instance will
+            have too; None where no forward has run yet, which might have made some.
 
     Raises:
         Untraceable: data-dependent control flow, unsupported calls, or a constant that is too
             large to embed.
     """
+    known = plain_tensors(module) if constructed is None else constructed
     try:
-        return _convert(_export(module, inputs, strict=True), module)
+        return _convert(_export(module, inputs, strict=True), module, known)
     except _Stopped as stopped:
         if others is None:
             raise Untraceable(str(stopped)) from stopped
@@ -64,7 +70,7 @@ def trace(
     for copied in (copy.deepcopy, _selecting):
         apart = copied(module)
         try:
-            graph = _convert(_export(apart, inputs, strict=False), apart)
+            graph = _convert(_export(apart, inputs, strict=False), apart, known)
         except (_Stopped, Untraceable):
             continue
         drawn = [inputs, *others] if drawn is None else drawn
@@ -174,13 +180,19 @@ def plain_sentence(said: str) -> str:
     return f"{meaning or words}{where}"
 
 
-def _convert(program: torch.export.ExportedProgram, module: torch.nn.Module) -> OpGraph:
+def _convert(
+    program: torch.export.ExportedProgram,
+    module: torch.nn.Module,
+    known: Mapping[str, torch.Tensor],
+) -> OpGraph:
     entering = _entering_nodes(program)
     position = 0
     nodes: list[Node] = []
     for fx in program.graph.nodes:
         if fx.op == "placeholder":
             kind, target = entering[fx.name]
+            if kind == "constant" and _is_rebuilt(program.constants[target], known.get(target)):
+                kind = "buffer"
             if kind == "input":
                 target, position = str(position), position + 1
                 if not isinstance(fx.meta["val"], torch.Tensor):
@@ -222,6 +234,19 @@ def _entering_nodes(
             )
         entering[spec.arg.name] = (_KINDS[spec.kind], spec.target or "")
     return entering
+
+
+def _is_rebuilt(constant: Any, attribute: torch.Tensor | None) -> bool:
+    """Whether a constant is an attribute that the constructor makes, so that it is read there.
+
+    A single number is written out all the same: patterns ask what it is.
+    """
+    return (
+        attribute is not None
+        and attribute.numel() > 1
+        and attribute.dtype == constant.dtype
+        and torch.equal(attribute, constant)
+    )
 
 
 def _constant_data(program: torch.export.ExportedProgram, target: str) -> list[float | int | bool]:

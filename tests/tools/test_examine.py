@@ -89,3 +89,12 @@ def test_the_digest_is_that_of_the_source() -> None:
     first, second = (facts_of(f"return x + {n}", "torch.randn(4)") for n in (1, 2))
     assert first.digest != second.digest
     assert len(first.digest) == 64
+
+
+def test_what_forward_itself_keeps_is_no_attribute_that_a_kernel_will_find() -> None:
+    facts = facts_of(
+        "self.kept = torch.ones(4) if self.kept is None else self.kept; return x * self.kept",
+        "torch.randn(8, 4)", "self.kept = None",
+    )  # fmt: skip
+    assert facts.graph is not None
+    assert "buffer" not in {node.kind for node in facts.graph.nodes}

@@ -36,6 +36,20 @@ class Branches(nn.Module):
         return x
 
 
+class Features(nn.Module):
+    """Keeps one tensor as a plain attribute, and makes another at its first call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept = torch.randn(64, 80)
+        self.made: torch.Tensor | None = None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.made is None:
+            self.made = torch.linspace(0, 1, 80)
+        return torch.sin(x @ self.kept) * self.made
+
+
 class Echo(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         torch.softmax(x, -1)
@@ -57,6 +71,12 @@ def test_what_has_no_graph_is_looked_into() -> None:
     assert part.calls == 2
     assert 0.0 < part.share <= 1.0
     assert part.call_ms
+
+
+def test_a_part_reads_the_attributes_that_its_constructor_made_and_no_others() -> None:
+    (part,) = found(Held(Features()), torch.randn(512, 64))
+    entering = {node.kind: node.target for node in part.graph.nodes if node.kind != "call"}
+    assert entering == {"input": "0", "buffer": "kept", "constant": "made"}
 
 
 def test_a_result_that_shares_memory_with_what_went_in_is_no_part() -> None:

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from knowledge.opgraph import OpGraph, Ref
-from tools.reference import load
+from tools.reference import load, plain_tensors
 from tools.trace import Untraceable, trace
 
 HEAD = "import torch\nimport torch.nn.functional as F\n\n"
@@ -45,6 +45,60 @@ class Model(torch.nn.Module):
     assert {("parameter", "inner.weight"), ("buffer", "shift"), ("input", "0")} <= entering
     (constant,) = [node for node in graph.nodes if node.kind == "constant"]
     assert constant.data == [1.5, 2.5]
+
+
+KEPT = """
+class Model(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.kept = {kept}
+
+    def forward(self, x):
+        return {result}
+"""
+
+
+@pytest.mark.parametrize("size", [6, 1000])
+def test_a_tensor_kept_as_a_plain_attribute_is_read_there_whatever_its_size(size: int) -> None:
+    graph = traced(KEPT.format(kept=f"torch.randn(6, {size})", result="torch.sin(x @ self.kept)"))
+    (kept,) = [node for node in graph.nodes if node.kind not in ("call", "input")]
+    assert (kept.kind, kept.target, kept.data) == ("buffer", "kept", None)
+    assert kept.spec.shape == (6, size)
+
+
+@pytest.mark.parametrize(
+    ("kept", "result", "data"),
+    [
+        ("torch.tensor(0.5)", "x * self.kept", [0.5]),
+        ("[torch.ones(2), torch.zeros(6)]", "x * self.kept[1]", [0.0] * 6),
+        ("{'a': torch.ones(6)}", "x * self.kept['a']", [1.0] * 6),
+    ],
+)
+def test_single_numbers_and_tensors_inside_other_things_are_written_out(
+    kept: str, result: str, data: list[float]
+) -> None:
+    graph = traced(KEPT.format(kept=kept, result=result))
+    assert [node.data for node in graph.nodes if node.kind == "constant"] == [data]
+
+
+def test_an_attribute_that_forward_made_is_written_out_since_no_new_instance_has_it() -> None:
+    body = """
+class Model(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.mask = None
+
+    def forward(self, x):
+        if self.mask is None:
+            self.mask = torch.tril(torch.ones(6, 6))
+        return x @ self.mask
+"""
+    loaded = load(f"{HEAD}{body}{FOOT}", "op.py")
+    model = loaded.build(0)
+    constructed = plain_tensors(model)
+    loaded.run(model, loaded.inputs(0))
+    graph = trace(model, loaded.inputs(0), constructed=constructed)
+    assert [node.kind for node in graph.nodes if node.kind != "call"] == ["constant", "input"]
 
 
 def test_running_statistics_are_mutations() -> None:
