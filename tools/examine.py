@@ -79,7 +79,7 @@ def examine(
     parts: tuple[Part, ...] = ()
     try:
         others = (loaded.inputs(seed) for seed in OTHER_SEEDS)
-        graph = trace(model, inputs, others, constructed=constructed)
+        graph = trace(model, inputs, others, constructed=constructed, returned=returned)
     except Untraceable as error:
         untraceable = str(error)
         with alone():

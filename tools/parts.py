@@ -204,8 +204,14 @@ def _by_name(module: torch.nn.Module, args: Any, kwargs: Any) -> dict[str, Any] 
     bound = signature.bind(module, *args, **kwargs)
     bound.apply_defaults()
     given = dict(list(bound.arguments.items())[1:])
-    plain = all(isinstance(value, torch.Tensor | Plain) for value in given.values())
-    return given if plain else None
+    return given if all(map(_is_plain, given.values())) else None
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a part can be given this: a tensor in rows and columns, or a plain value."""
+    if isinstance(value, torch.Tensor):
+        return value.layout is torch.strided and not value.is_nested
+    return isinstance(value, Plain)
 
 
 def _kind_of(value: Any) -> Any:
@@ -240,7 +246,9 @@ def _part_of(
     if defaults is None or not any(isinstance(value, torch.Tensor) for value in tensors):
         return None
     try:
-        graph = trace(module, tensors, constructed=constructed)
+        with torch.no_grad():
+            returned = module(*tensors)
+        graph = trace(module, tensors, constructed=constructed, returned=returned)
         call_ms = call_times(graph, module, tensors)
     except (Untraceable, NotRunnable):
         return None

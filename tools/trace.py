@@ -26,7 +26,7 @@ from torch.export.graph_signature import InputKind, OutputKind, TensorArgument
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
 from knowledge.opgraph import DTYPE_BYTES, Argument, Atom, Node, OpGraph, Ref, TensorSpec
-from tools.calls import NotRunnable, replay
+from tools.agreement import agrees, contradicts
 from tools.reference import plain_tensors
 from tools.selection import Selections
 
@@ -43,6 +43,7 @@ def trace(
     others: Iterable[tuple[Any, ...]] | None = None,
     *,
     constructed: Mapping[str, torch.Tensor] | None = None,
+    returned: Any = None,
 ) -> OpGraph:
     """The functional graph of `module(*inputs)` at these shapes, in the mode the module is in.
 
@@ -53,14 +54,19 @@ def trace(
             can't make is held against the module; without any, no such graph is made.
         constructed: the plain attributes that the constructor made, which any other instance will
             have too; None where no forward has run yet, which might have made some.
+        returned: what forward returns on these inputs, where that is known: a graph that makes
+            something else is none.
 
     Raises:
-        Untraceable: data-dependent control flow, unsupported calls, or a constant that is too
-            large to embed.
+        Untraceable: data-dependent control flow, unsupported calls, a constant that is too large
+            to embed, or a forward that does something else when it is exported.
     """
     known = plain_tensors(module) if constructed is None else constructed
     try:
-        return _convert(_export(module, inputs, strict=True), module, known)
+        graph = _convert(_export(module, inputs, strict=True), module, known)
+        if returned is not None and contradicts(graph, module, inputs, returned):
+            raise Untraceable("forward does something else when torch.export runs it")
+        return graph
     except _Stopped as stopped:
         if others is None:
             raise Untraceable(str(stopped)) from stopped
@@ -74,7 +80,7 @@ def trace(
         except (_Stopped, Untraceable):
             continue
         drawn = [inputs, *others] if drawn is None else drawn
-        if all(_agrees(graph, module, given) for given in drawn):
+        if all(agrees(graph, module, given) for given in drawn):
             return graph
     raise Untraceable(str(first)) from first
 
@@ -101,7 +107,7 @@ def _export(
     module: torch.nn.Module, inputs: tuple[Any, ...], *, strict: bool
 ) -> torch.export.ExportedProgram:
     torch.compiler.reset()
-    with silence(), torch.no_grad():
+    with silence(), torch.no_grad(), written_out():
         try:
             exported = torch.export.export(module, inputs, strict=strict)
             program: torch.export.ExportedProgram = exported.run_decompositions({})
@@ -128,29 +134,18 @@ def silence() -> Iterator[None]:
         logging.disable(before)
 
 
-def _agrees(graph: OpGraph, module: torch.nn.Module, inputs: tuple[Any, ...]) -> bool:
-    """Whether the graph computes what the module does, and leaves nothing else behind."""
-    apart, theirs = copy.deepcopy(module), copy.deepcopy(inputs)
+@contextlib.contextmanager
+def written_out() -> Iterator[None]:
+    """Have torch's transformer layers make their calls one by one, and not as a single one.
+
+    Without gradients a layer in eval is one call to eager and exporter alike, which is no graph.
+    """
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
     try:
-        made = replay(graph, module, inputs)
-        with torch.no_grad():
-            returned = apart(*theirs)
-    except (NotRunnable, RuntimeError, ValueError, TypeError):
-        return False
-    leaves = [returned] if isinstance(returned, torch.Tensor) else list(returned)
-    kept = zip(module.state_dict().items(), apart.state_dict().values(), strict=True)
-    changed = {name for (name, before), after in kept if not _close(before, after)}
-    return changed <= set(graph.mutations) and (
-        len(made) == len(leaves) and all(map(_close, made, leaves))
-    )
-
-
-def _close(one: torch.Tensor, other: torch.Tensor) -> bool:
-    if one.shape != other.shape or one.dtype != other.dtype:
-        return False
-    if not one.dtype.is_floating_point:
-        return torch.equal(one, other)
-    return torch.allclose(one, other, rtol=1e-3, atol=1e-5, equal_nan=True)
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
 # What the exporter says first, and what that means to whoever wrote the op.

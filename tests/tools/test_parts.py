@@ -83,6 +83,15 @@ def test_a_result_that_shares_memory_with_what_went_in_is_no_part() -> None:
     assert paths(Held(Echo()), torch.randn(512, 64)) == set()
 
 
+class Exported(nn.Linear):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x) * (2.0 if torch.compiler.is_exporting() else 3.0)
+
+
+def test_what_does_something_else_when_it_is_exported_is_no_part() -> None:
+    assert paths(Held(Exported(64, 64)), torch.randn(512, 64)) == set()
+
+
 def test_a_hooked_module_is_no_part_but_what_is_inside_is() -> None:
     inner = nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 64))
     inner.register_forward_hook(lambda module, args, made: made + 1)

@@ -101,6 +101,52 @@ class Model(torch.nn.Module):
     assert [node.kind for node in graph.nodes if node.kind != "call"] == ["constant", "input"]
 
 
+LAYER = """
+class Model(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.TransformerEncoderLayer(6, 2, 8, batch_first=True)
+        self.eval()
+
+    def forward(self, x):
+        return self.layer(x)
+"""
+
+
+def test_a_transformer_layer_in_eval_is_its_calls_and_not_one_that_nobody_reads() -> None:
+    targets = [call.target for call in traced(LAYER, torch.randn(2, 5, 6)).calls]
+    assert "aten.scaled_dot_product_attention.default" in targets
+    assert not any("transformer_encoder_layer" in target for target in targets)
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
+EXPORTED = "return x * (2.0 if torch.compiler.is_exporting() else 3.0)"
+
+
+@pytest.mark.parametrize(
+    ("expression", "plain"),
+    [
+        (EXPORTED, False),
+        (EXPORTED.replace("2.0", "3.0"), True),
+        # What is drawn at random is never the same twice.
+        (EXPORTED.replace("x *", "torch.rand_like(x) *"), True),
+        ("return F.dropout(x, 0.5)", True),
+        (EXPORTED.replace("x *", "F.dropout(x, 0.5, False) *"), False),
+    ],
+)
+def test_a_graph_that_plainly_makes_something_else_than_forward_is_none(
+    expression: str, plain: bool
+) -> None:
+    loaded = load(f"{HEAD}{forward(expression)}{FOOT}", "op.py")
+    model, inputs = loaded.build(0), loaded.inputs(0)
+    returned = loaded.run(model, inputs)
+    if plain:
+        trace(model, inputs, returned=returned)
+    else:
+        with pytest.raises(Untraceable, match="something else when"):
+            trace(model, inputs, returned=returned)
+
+
 def test_running_statistics_are_mutations() -> None:
     graph = traced("""
 class Model(torch.nn.Module):
