@@ -83,6 +83,8 @@ def _alike(made: torch.Tensor, expected: torch.Tensor) -> bool:
 
 def _others(made: torch.Tensor, expected: torch.Tensor) -> int:
     """How many elements are not those that were expected."""
+    if torch.equal(made, expected):
+        return 0
     if not (expected.is_floating_point() or expected.is_complex()):
         return int((made != expected).sum())
     sizes = expected.abs()
