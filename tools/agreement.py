@@ -30,12 +30,17 @@ def agrees(graph: OpGraph, module: torch.nn.Module, inputs: tuple[Any, ...]) -> 
             returned = apart(*theirs)
     except (NotRunnable, RuntimeError, ValueError, TypeError):
         return False
-    leaves = pytree.tree_leaves(returned)
+    leaves = _tensors_in(returned)
     kept = zip(module.state_dict().items(), apart.state_dict().values(), strict=True)
     changed = {name for (name, before), after in kept if not _close(before, after)}
     return changed <= set(graph.mutations) and (
         len(made) == len(leaves) and all(map(_close, made, leaves))
     )
+
+
+def _tensors_in(returned: Any) -> list[torch.Tensor]:
+    """The tensors that forward returned; a graph has no others, and None beside them."""
+    return [leaf for leaf in pytree.tree_leaves(returned) if isinstance(leaf, torch.Tensor)]
 
 
 def _close(one: torch.Tensor, other: torch.Tensor) -> bool:
@@ -63,22 +68,26 @@ def contradicts(
     drew = any(
         not torch.equal(one, other) for one, other in zip(before, _generators(), strict=False)
     )
-    leaves = [leaf for leaf in pytree.tree_leaves(returned) if isinstance(leaf, torch.Tensor)]
+    leaves = _tensors_in(returned)
     return not drew and not (len(made) == len(leaves) and all(map(_alike, made, leaves)))
 
 
 def _generators() -> list[torch.Tensor]:
     """The state of torch's random generators."""
-    cuda = [torch.cuda.get_rng_state()] if torch.cuda.is_initialized() else []
-    return [torch.get_rng_state(), *cuda]
+    cuda: Any = torch.cuda
+    return [torch.get_rng_state(), *([cuda.get_rng_state()] if cuda.is_initialized() else [])]
 
 
 def _alike(made: torch.Tensor, expected: torch.Tensor) -> bool:
     """Whether two results are the same but for rounding, and for the few that this may tip."""
     if made.shape != expected.shape or made.dtype != expected.dtype:
         return False
-    pairs = zip(*(one.reshape(-1).split(COMPARED) for one in (made, expected)), strict=True)
-    return sum(_others(one, other) for one, other in pairs) <= TIPPED * expected.numel()
+    flat = made.reshape(-1), expected.reshape(-1)
+    others = sum(
+        _others(*(one[first : first + COMPARED] for one in flat))
+        for first in range(0, expected.numel(), COMPARED)
+    )
+    return others <= TIPPED * expected.numel()
 
 
 def _others(made: torch.Tensor, expected: torch.Tensor) -> int:

@@ -17,7 +17,6 @@ import io
 import logging
 import re
 import warnings
-from collections import namedtuple
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
@@ -27,6 +26,7 @@ from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
 from knowledge.opgraph import DTYPE_BYTES, Argument, Atom, Node, OpGraph, Ref, TensorSpec
 from tools.agreement import agrees, contradicts
+from tools.packing import NotPacked, is_none, packing_of
 from tools.reference import plain_tensors
 from tools.selection import Selections
 
@@ -338,6 +338,8 @@ def _finish(
     outputs: list[Ref] = []
     mutations: dict[str, str] = {}
     for spec in program.graph_signature.output_specs:
+        if is_none(spec.arg):
+            continue
         if not isinstance(spec.arg, TensorArgument):
             raise Untraceable("forward returns something that is not a tensor")
         if spec.kind is OutputKind.USER_OUTPUT:
@@ -349,21 +351,13 @@ def _finish(
             raise Untraceable(
                 f"forward has a side effect: {spec.kind.name.lower().replace('_', ' ')}"
             )
+    if not outputs:
+        raise Untraceable("forward returns no tensor")
+    try:
+        returns = packing_of(program)
+    except NotPacked as error:
+        raise Untraceable(str(error)) from error
     return OpGraph(
-        nodes=tuple(nodes), outputs=tuple(outputs), returns=_packing(program), mutations=mutations,
+        nodes=tuple(nodes), outputs=tuple(outputs), returns=returns, mutations=mutations,
         training=module.training,
     )  # fmt: skip
-
-
-def _packing(program: torch.export.ExportedProgram) -> Literal["tensor", "tuple", "list"]:
-    out_spec = program.call_spec.out_spec
-    if out_spec is None or out_spec.is_leaf():
-        return "tensor"
-    if out_spec.type is list and all(child.is_leaf() for child in out_spec.children()):
-        return "list"
-    # A named tuple, which is what torch.topk and its like return, is a tuple to whoever unpacks it.
-    tuples = (tuple, namedtuple)
-    named = isinstance(out_spec.type, type) and issubclass(out_spec.type, tuple)
-    if (named or out_spec.type in tuples) and all(child.is_leaf() for child in out_spec.children()):
-        return "tuple"
-    raise Untraceable("forward returns neither a tensor nor a plain tuple or list of tensors")

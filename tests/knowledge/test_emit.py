@@ -103,7 +103,8 @@ def test_a_forward_on_one_line_is_written_anew_below_its_signature(forward: str)
     assert complaints(built) == []
 
 
-FOURIER = Path(__file__).parents[1] / "references" / "fourier_features.py"
+REFERENCES = Path(__file__).parents[1] / "references"
+FOURIER = REFERENCES / "fourier_features.py"
 
 
 @pytest.mark.parametrize("features", [96, 2000])
@@ -119,13 +120,16 @@ def test_tensors_kept_as_plain_attributes_are_those_of_the_candidate_itself(feat
     torch.testing.assert_close(made[0], made[1])
 
 
-def test_the_judge_accepts_a_kernel_that_reads_them(judges: Callable[[str], Judge]) -> None:
-    text = FOURIER.read_text(encoding="utf-8")
-    loaded = tools.reference.load(text, "fourier_features.py")
+@pytest.mark.parametrize("name", ["fourier_features", "nested"])
+def test_the_judge_accepts_kernels_of_kept_tensors_and_of_nested_results(
+    name: str, judges: Callable[[str], Judge]
+) -> None:
+    text = (REFERENCES / f"{name}.py").read_text(encoding="utf-8")
+    loaded = tools.reference.load(text, f"{name}.py")
     graph = trace(loaded.build(0), loaded.inputs(0))
     program = load_pattern("row_loop").apply(Program.of(graph, text), FUSED[0])
     assert program.kernels
-    verdict = judges("fourier_features").verify(Candidate(source=emit(program), backend="cpp"))
+    verdict = judges(name).verify(Candidate(source=emit(program), backend="cpp"))
     assert isinstance(verdict, Correct), verdict
 
 

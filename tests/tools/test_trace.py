@@ -8,7 +8,7 @@ from knowledge.opgraph import OpGraph, Ref
 from tools.reference import load, plain_tensors
 from tools.trace import Untraceable, trace
 
-HEAD = "import torch\nimport torch.nn.functional as F\n\n"
+HEAD = "import types\n\nimport torch\nimport torch.nn.functional as F\n\n"
 FOOT = "\ndef get_inputs():\n    return [torch.randn(4, 6)]\n"
 
 
@@ -178,6 +178,26 @@ def test_a_list_stays_a_list() -> None:
     assert traced(forward("return [x + 1, x * 2]")).returns == "list"
 
 
+@pytest.mark.parametrize(
+    ("expression", "written"),
+    [
+        ("x + 1, (x * 2, [x - 1])", "(a, (b, [c]))"),
+        ("{'y': x + 1, '{}': {3: x * 2}}", "{'y': a, '{}': {3: b}}"),
+        ("x + 1, None", "(a, None)"),
+        ("[{'y': (x + 1,)}]", "[{'y': (a,)}]"),
+    ],
+)
+def test_nested_results_are_written_as_they_are_packed(expression: str, written: str) -> None:
+    graph = traced(forward(f"return {expression}"))
+    assert graph.packed("abc"[: len(graph.outputs)]) == written
+    assert OpGraph.model_validate_json(graph.model_dump_json()) == graph
+
+
+def test_what_lstm_returns_is_packed_as_it_returns_it() -> None:
+    graph = trace(torch.nn.LSTM(6, 3), (torch.randn(4, 6), None))
+    assert graph.packed(["out", "h", "c"]) == "(out, (h, c))"
+
+
 def test_arguments_that_are_not_tensors_are_baked_in() -> None:
     body = (
         "class Model(torch.nn.Module):\n    def forward(self, x, k, y):\n        return x * k + y\n"
@@ -196,8 +216,9 @@ def test_strides_are_what_was_given() -> None:
     "expression",
     [
         "return x if x.sum() > 0 else -x",
-        "return {'y': x + 1}",
-        "return x + 1, (x, x * 2)",
+        "return {None: x + 1}",
+        "return types.SimpleNamespace(y=x + 1)",
+        "return None",
         "return x + 1, 3",
         "return x + open('/dev/null').fileno()",
         "x.add_(1); return x * 2",
@@ -224,8 +245,11 @@ def test_python_that_strict_export_can_not_read_is_run_instead() -> None:
     ("expression", "told"),
     [
         # Run on tensors without values, it would be frozen as it was at that moment.
-        ("return x * (sum(1 for _ in os.scandir('/')) + time.perf_counter_ns() % 999)", "line 9"),
-        ("return x if x.sum() > 0 else -x", "depends on the values of a tensor, on line 9: return"),
+        ("return x * (sum(1 for _ in os.scandir('/')) + time.perf_counter_ns() % 999)", "line 11"),
+        (
+            "return x if x.sum() > 0 else -x",
+            "depends on the values of a tensor, on line 11: return",
+        ),
         ("k = int(x.abs().max().item()); return x * k if k > 1 else x", "values of a tensor"),
         ("return F.cross_entropy(x[x[:, 0] > 0], x[x[:, 0] > 0])", "values of a tensor"),
         ("return torch.nonzero(x)", "the shape of what aten.nonzero.default makes depends on"),
