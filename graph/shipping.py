@@ -1,8 +1,10 @@
 """What a run hands over: its winner, and what the judge found out about it."""
 
+from typing import get_args
+
 from graph.record import RunRecord
 from tools.construction import ways
-from tools.export import Shipment
+from tools.export import Packing, Shipment
 from tools.facts import MUTATES
 from tools.signature import Signature, signatures_of
 from tools.verdict import CaseResult, Compiled, Correct
@@ -37,10 +39,15 @@ def shipment_of(record: RunRecord) -> Shipment | None:
         built=tuple(
             [*workloads][places.index(way)] for way in range(1, max(places, default=0) + 1)
         ),
-        returns=graph.returns if graph is not None else None,
+        returns=_packing(graph.returns) if graph is not None else None,
         updates=tuple(graph.mutations) if graph is not None else None,
         in_place=any(MUTATES in caution for caution in facts.cautions),
     )
+
+
+def _packing(returns: str) -> Packing | None:
+    """How results are packed, if in one of the plain ways; the drop-in finds others out."""
+    return next((plain for plain in get_args(Packing) if plain == returns), None)
 
 
 def _signatures(record: RunRecord, verdict: Correct, places: list[int]) -> tuple[Signature, ...]:

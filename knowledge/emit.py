@@ -296,11 +296,7 @@ class _Forward:
             ref = Ref(ref=name, index=int(index[:-1]) if index else None)
             lines.append(f"self{_path(path)}.copy_({self.names.of(ref)})")
         returned = [self._returned(ref) for ref in graph.outputs]
-        if graph.returns == "tensor":
-            return [*lines, f"return {returned[0]}"]
-        if graph.returns == "list":
-            return [*lines, f"return [{', '.join(returned)}]"]
-        return [*lines, f"return ({', '.join(returned)}{',' if len(returned) == 1 else ''})"]
+        return [*lines, f"return {graph.packed(returned)}"]
 
     def _returned(self, ref: Ref) -> str:
         fresh = ".clone(memory_format=torch.contiguous_format)"

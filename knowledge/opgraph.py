@@ -5,7 +5,7 @@ that it travels between processes as JSON and the rooms that reason about it nee
 `tools.trace` makes it; nothing here ever runs it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from math import prod
 from typing import Any, Literal
@@ -69,7 +69,8 @@ class Node(Frozen):
 
     `kind` says where the value comes from: `input` (an argument of forward; `target` is its
     position as text), `parameter`, `buffer` or `constant` (`target` is the dotted attribute path on
-    the module; a constant's values are in `data`), or `call` (`target` is the operator, e.g.
+    the module; a constant's values are in `data`; a tensor that the constructor keeps as a plain
+    attribute is a buffer here), or `call` (`target` is the operator, e.g.
     `aten.softmax.int`). `result` is the tensor it makes, a tuple of them, or None where it makes no
     tensor.
     """
@@ -110,14 +111,15 @@ def _refs(arguments: tuple[Any, ...] | list[Any]) -> Iterator[Ref]:
 class OpGraph(Frozen):
     """A whole op: nodes in execution order, and what forward returns.
 
-    `outputs` holds one Ref per returned tensor; `returns` says how they are packed (`tensor`,
-    `tuple`, `list`). `mutations` maps a buffer's dotted path to the node holding its new value
+    `outputs` holds one Ref per returned tensor; `returns` says how they are packed: `tensor`,
+    `tuple`, `list`, or a template of Python with a place for each, `({}, {{'y': {}}})` say.
+    `mutations` maps a buffer's dotted path to the node holding its new value
     (running statistics). `training` is the module's mode, as given.
     """
 
     nodes: tuple[Node, ...]
     outputs: tuple[Ref, ...]
-    returns: Literal["tensor", "tuple", "list"] = "tensor"
+    returns: str = "tensor"
     mutations: dict[str, str] = {}
     training: bool = True
 
@@ -144,6 +146,13 @@ class OpGraph(Frozen):
     def calls(self) -> tuple[Node, ...]:
         """The operator calls, in execution order."""
         return tuple(node for node in self.nodes if node.kind == "call")
+
+    def packed(self, outputs: Sequence[str]) -> str:
+        """What forward returns as Python, from expressions of the tensors in it."""
+        places = ", ".join(["{}"] * len(outputs))
+        comma = "," if len(outputs) == 1 else ""
+        words = {"tensor": "{}", "list": f"[{places}]", "tuple": f"({places}{comma})"}
+        return words.get(self.returns, self.returns).format(*outputs)
 
     @property
     def output_specs(self) -> tuple[TensorSpec, ...]:

@@ -16,7 +16,7 @@ from knowledge.parts import Part
 from tools.calls import NotRunnable, call_times
 from tools.facts import ReferenceFacts
 from tools.parts import find_parts
-from tools.reference import LoadedReference, tensors_of
+from tools.reference import LoadedReference, plain_tensors, tensors_of
 from tools.task import Task, device_of
 from tools.trace import Untraceable, spec_of, trace
 
@@ -68,6 +68,8 @@ def examine(
         BadInput: its constructor, its inputs or its forward fail; see `tools.reference`.
     """
     model = loaded.build(EXAMPLE_SEED)
+    # Before forward runs, which may make more of them.
+    constructed = plain_tensors(model)
     inputs = loaded.inputs(EXAMPLE_SEED)
     given = tuple(spec_of(x) for x in inputs if isinstance(x, torch.Tensor))
     with FlopCounterMode(display=False) as counter:
@@ -76,11 +78,12 @@ def examine(
     untraceable = ""
     parts: tuple[Part, ...] = ()
     try:
-        graph = trace(model, inputs, (loaded.inputs(seed) for seed in OTHER_SEEDS))
+        others = (loaded.inputs(seed) for seed in OTHER_SEEDS)
+        graph = trace(model, inputs, others, constructed=constructed, returned=returned)
     except Untraceable as error:
         untraceable = str(error)
         with alone():
-            parts = find_parts(model, inputs, loaded.module.__name__)
+            parts = find_parts(model, inputs, loaded.module.__name__, constructed=constructed)
     call_ms: dict[str, float] = {}
     # A device that is not this one has other times.
     here = loaded.device.type == "cpu" and device_of(task, "task: target").kind == "cpu"

@@ -36,6 +36,9 @@ DROP_IN_WORDS = """\
 # or reference, and which tells torch of the kernel."""
 
 
+Packing = Literal["tensor", "tuple", "list"]
+
+
 class Shipment(Frozen):
     """What is handed over, and what is known of it.
 
@@ -56,7 +59,7 @@ class Shipment(Frozen):
     device: str = ""
     signatures: tuple[Signature, ...] = ()
     others: tuple[Candidate, ...] = ()
-    returns: Literal["tensor", "tuple", "list"] | None = None
+    returns: Packing | None = None
     updates: tuple[str, ...] | None = None
     in_place: bool = False
     gains: tuple[str, ...] = ()

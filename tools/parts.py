@@ -10,7 +10,7 @@ import copy
 import inspect
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +19,7 @@ from torch.utils import _pytree as pytree
 
 from knowledge.parts import Part
 from tools.calls import NotRunnable, call_times
+from tools.reference import plain_tensors
 from tools.trace import Untraceable, trace
 
 # By Amdahl's law nothing less is worth a trace of half a second.
@@ -46,6 +47,7 @@ def find_parts(
     home: str,
     least_share: float = LEAST_SHARE,
     seconds: float = TRACING_SECONDS,
+    constructed: Mapping[str, torch.Tensor] | None = None,
 ) -> tuple[Part, ...]:
     """The parts of a module that can't be traced as a whole, those that take most time first.
 
@@ -55,8 +57,11 @@ def find_parts(
         home: name of the Python module in which the op's own classes stand.
         least_share: of the op's time, that a part must take.
         seconds: after which no further module is traced.
+        constructed: the plain attributes that the op's constructor made; None where no forward has
+            run yet.
     """
     model = copy.deepcopy(model)
+    attributes = plain_tensors(model) if constructed is None else constructed
     state = copy.deepcopy(model.state_dict())
     whole_ms, spent = _times(model, inputs)
     deadline = time.monotonic() + seconds
@@ -74,7 +79,8 @@ def find_parts(
         for path, module in sorted(wanted.items(), key=lambda pair: -spent[pair[0]]):
             if time.monotonic() > deadline:
                 return _merged(found)
-            part = _part_of(path, module, called[path], whole_ms, home)
+            made = _below(path, attributes)
+            part = _part_of(path, module, called[path], whole_ms, home, made)
             if part is None:
                 frontier |= _inside(path, module)
             elif part.share >= least_share:
@@ -92,6 +98,16 @@ def _inside(path: str, module: torch.nn.Module) -> dict[str, torch.nn.Module]:
         else:
             inside[below] = child
     return inside
+
+
+def _below(path: str, attributes: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The attributes of a module and of what is inside it, by the names that they have there."""
+    inside = f"{path}."
+    return {
+        name.removeprefix(inside): tensor
+        for name, tensor in attributes.items()
+        if name.startswith(inside)
+    }
 
 
 def _times(model: torch.nn.Module, inputs: tuple[Any, ...]) -> tuple[float, dict[str, float]]:
@@ -188,8 +204,14 @@ def _by_name(module: torch.nn.Module, args: Any, kwargs: Any) -> dict[str, Any] 
     bound = signature.bind(module, *args, **kwargs)
     bound.apply_defaults()
     given = dict(list(bound.arguments.items())[1:])
-    plain = all(isinstance(value, torch.Tensor | Plain) for value in given.values())
-    return given if plain else None
+    return given if all(map(_is_plain, given.values())) else None
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a part can be given this: a tensor in rows and columns, or a plain value."""
+    if isinstance(value, torch.Tensor):
+        return value.layout is torch.strided and not value.is_nested
+    return isinstance(value, Plain)
 
 
 def _kind_of(value: Any) -> Any:
@@ -205,7 +227,12 @@ def _storages(values: Any) -> set[int]:
 
 
 def _part_of(
-    path: str, module: torch.nn.Module, called: _Called, whole_ms: float, home: str
+    path: str,
+    module: torch.nn.Module,
+    called: _Called,
+    whole_ms: float,
+    home: str,
+    constructed: Mapping[str, torch.Tensor],
 ) -> Part | None:
     """A module as a part, at the shapes that take most of its time; None where it can't be one."""
     kind = _written(type(module), home)
@@ -219,7 +246,9 @@ def _part_of(
     if defaults is None or not any(isinstance(value, torch.Tensor) for value in tensors):
         return None
     try:
-        graph = trace(module, tensors)
+        with torch.no_grad():
+            returned = module(*tensors)
+        graph = trace(module, tensors, constructed=constructed, returned=returned)
         call_ms = call_times(graph, module, tensors)
     except (Untraceable, NotRunnable):
         return None

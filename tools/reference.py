@@ -197,6 +197,16 @@ def named_tensors(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {**dict(model.named_parameters()), **dict(model.named_buffers())}
 
 
+def plain_tensors(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """The tensors that a module keeps as plain attributes, by name: no state_dict has them."""
+    return {
+        f"{path}.{name}" if path else name: value
+        for path, part in model.named_modules(remove_duplicate=False)
+        for name, value in vars(part).items()
+        if isinstance(value, torch.Tensor)
+    }
+
+
 def seed_generators(seed: int) -> None:
     """Restart every random generator that references are known to draw from."""
     random.seed(seed)

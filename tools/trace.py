@@ -17,8 +17,7 @@ import io
 import logging
 import re
 import warnings
-from collections import namedtuple
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 import torch
@@ -26,7 +25,9 @@ from torch.export.graph_signature import InputKind, OutputKind, TensorArgument
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
 from knowledge.opgraph import DTYPE_BYTES, Argument, Atom, Node, OpGraph, Ref, TensorSpec
-from tools.calls import NotRunnable, replay
+from tools.agreement import agrees, contradicts
+from tools.packing import NotPacked, is_none, packing_of
+from tools.reference import plain_tensors
 from tools.selection import Selections
 
 EMBEDDED_CONSTANT_ELEMENTS = 4096
@@ -40,6 +41,9 @@ def trace(
     module: torch.nn.Module,
     inputs: tuple[Any, ...],
     others: Iterable[tuple[Any, ...]] | None = None,
+    *,
+    constructed: Mapping[str, torch.Tensor] | None = None,
+    returned: Any = None,
 ) -> OpGraph:
     """The functional graph of `module(*inputs)` at these shapes, in the mode the module is in.
 
@@ -48,13 +52,21 @@ def trace(
         inputs: what forward is given; tensors may have any strides, other arguments are baked in.
         others: further inputs, drawn when they are wanted, on which a graph that strict export
             can't make is held against the module; without any, no such graph is made.
+        constructed: the plain attributes that the constructor made, which any other instance will
+            have too; None where no forward has run yet, which might have made some.
+        returned: what forward returns on these inputs, where that is known: a graph that makes
+            something else is none.
 
     Raises:
-        Untraceable: data-dependent control flow, unsupported calls, or a constant that is too
-            large to embed.
+        Untraceable: data-dependent control flow, unsupported calls, a constant that is too large
+            to embed, or a forward that does something else when it is exported.
     """
+    known = plain_tensors(module) if constructed is None else constructed
     try:
-        return _convert(_export(module, inputs, strict=True), module)
+        graph = _convert(_export(module, inputs, strict=True), module, known)
+        if returned is not None and contradicts(graph, module, inputs, returned):
+            raise Untraceable("forward does something else when torch.export runs it")
+        return graph
     except _Stopped as stopped:
         if others is None:
             raise Untraceable(str(stopped)) from stopped
@@ -64,11 +76,11 @@ def trace(
     for copied in (copy.deepcopy, _selecting):
         apart = copied(module)
         try:
-            graph = _convert(_export(apart, inputs, strict=False), apart)
+            graph = _convert(_export(apart, inputs, strict=False), apart, known)
         except (_Stopped, Untraceable):
             continue
         drawn = [inputs, *others] if drawn is None else drawn
-        if all(_agrees(graph, module, given) for given in drawn):
+        if all(agrees(graph, module, given) for given in drawn):
             return graph
     raise Untraceable(str(first)) from first
 
@@ -95,7 +107,7 @@ def _export(
     module: torch.nn.Module, inputs: tuple[Any, ...], *, strict: bool
 ) -> torch.export.ExportedProgram:
     torch.compiler.reset()
-    with silence(), torch.no_grad():
+    with silence(), torch.no_grad(), written_out():
         try:
             exported = torch.export.export(module, inputs, strict=strict)
             program: torch.export.ExportedProgram = exported.run_decompositions({})
@@ -122,29 +134,18 @@ def silence() -> Iterator[None]:
         logging.disable(before)
 
 
-def _agrees(graph: OpGraph, module: torch.nn.Module, inputs: tuple[Any, ...]) -> bool:
-    """Whether the graph computes what the module does, and leaves nothing else behind."""
-    apart, theirs = copy.deepcopy(module), copy.deepcopy(inputs)
+@contextlib.contextmanager
+def written_out() -> Iterator[None]:
+    """Have torch's transformer layers make their calls one by one, and not as a single one.
+
+    Without gradients a layer in eval is one call to eager and exporter alike, which is no graph.
+    """
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
     try:
-        made = replay(graph, module, inputs)
-        with torch.no_grad():
-            returned = apart(*theirs)
-    except (NotRunnable, RuntimeError, ValueError, TypeError):
-        return False
-    leaves = [returned] if isinstance(returned, torch.Tensor) else list(returned)
-    kept = zip(module.state_dict().items(), apart.state_dict().values(), strict=True)
-    changed = {name for (name, before), after in kept if not _close(before, after)}
-    return changed <= set(graph.mutations) and (
-        len(made) == len(leaves) and all(map(_close, made, leaves))
-    )
-
-
-def _close(one: torch.Tensor, other: torch.Tensor) -> bool:
-    if one.shape != other.shape or one.dtype != other.dtype:
-        return False
-    if not one.dtype.is_floating_point:
-        return torch.equal(one, other)
-    return torch.allclose(one, other, rtol=1e-3, atol=1e-5, equal_nan=True)
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
 # What the exporter says first, and what that means to whoever wrote the op.
@@ -174,13 +175,19 @@ def plain_sentence(said: str) -> str:
     return f"{meaning or words}{where}"
 
 
-def _convert(program: torch.export.ExportedProgram, module: torch.nn.Module) -> OpGraph:
+def _convert(
+    program: torch.export.ExportedProgram,
+    module: torch.nn.Module,
+    known: Mapping[str, torch.Tensor],
+) -> OpGraph:
     entering = _entering_nodes(program)
     position = 0
     nodes: list[Node] = []
     for fx in program.graph.nodes:
         if fx.op == "placeholder":
             kind, target = entering[fx.name]
+            if kind == "constant" and _is_rebuilt(program.constants[target], known.get(target)):
+                kind = "buffer"
             if kind == "input":
                 target, position = str(position), position + 1
                 if not isinstance(fx.meta["val"], torch.Tensor):
@@ -222,6 +229,19 @@ def _entering_nodes(
             )
         entering[spec.arg.name] = (_KINDS[spec.kind], spec.target or "")
     return entering
+
+
+def _is_rebuilt(constant: Any, attribute: torch.Tensor | None) -> bool:
+    """Whether a constant is an attribute that the constructor makes, so that it is read there.
+
+    A single number is written out all the same: patterns ask what it is.
+    """
+    return (
+        attribute is not None
+        and attribute.numel() > 1
+        and attribute.dtype == constant.dtype
+        and torch.equal(attribute, constant)
+    )
 
 
 def _constant_data(program: torch.export.ExportedProgram, target: str) -> list[float | int | bool]:
@@ -318,6 +338,8 @@ def _finish(
     outputs: list[Ref] = []
     mutations: dict[str, str] = {}
     for spec in program.graph_signature.output_specs:
+        if is_none(spec.arg):
+            continue
         if not isinstance(spec.arg, TensorArgument):
             raise Untraceable("forward returns something that is not a tensor")
         if spec.kind is OutputKind.USER_OUTPUT:
@@ -329,21 +351,13 @@ def _finish(
             raise Untraceable(
                 f"forward has a side effect: {spec.kind.name.lower().replace('_', ' ')}"
             )
+    if not outputs:
+        raise Untraceable("forward returns no tensor")
+    try:
+        returns = packing_of(program)
+    except NotPacked as error:
+        raise Untraceable(str(error)) from error
     return OpGraph(
-        nodes=tuple(nodes), outputs=tuple(outputs), returns=_packing(program), mutations=mutations,
+        nodes=tuple(nodes), outputs=tuple(outputs), returns=returns, mutations=mutations,
         training=module.training,
     )  # fmt: skip
-
-
-def _packing(program: torch.export.ExportedProgram) -> Literal["tensor", "tuple", "list"]:
-    out_spec = program.call_spec.out_spec
-    if out_spec is None or out_spec.is_leaf():
-        return "tensor"
-    if out_spec.type is list and all(child.is_leaf() for child in out_spec.children()):
-        return "list"
-    # A named tuple, which is what torch.topk and its like return, is a tuple to whoever unpacks it.
-    tuples = (tuple, namedtuple)
-    named = isinstance(out_spec.type, type) and issubclass(out_spec.type, tuple)
-    if (named or out_spec.type in tuples) and all(child.is_leaf() for child in out_spec.children()):
-        return "tuple"
-    raise Untraceable("forward returns neither a tensor nor a plain tuple or list of tensors")

@@ -106,6 +106,20 @@ def test_the_exported_test_holds_the_kernel_to_both(record: RunRecord) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("returns", "told"), [("list", "list"), ("({}, ({}, {}))", None), ("{{'y': {}}}", None)]
+)
+def test_what_is_handed_over_finds_out_by_itself_how_results_are_nested(
+    returns: str, told: str | None
+) -> None:
+    record = builders.a_win()
+    graph = builders.graph().model_copy(update={"returns": returns})
+    facts = record.facts.model_copy(update={"graph": graph})
+    shipment = shipment_of(record.model_copy(update={"facts": facts}))
+    assert shipment is not None
+    assert shipment.returns == told
+
+
 def test_what_is_handed_over_has_the_references_text_on_each_workload() -> None:
     record = a_win_on_two()
     shipment = shipment_of(record)

@@ -2,15 +2,23 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 
+import tools.reference
 from knowledge.emit import Unemittable, emit, emit_as_given
 from knowledge.opgraph import Node, Ref
+from knowledge.pattern import load_pattern
 from knowledge.program import Kernel, Program, Size, Written
 from knowledge.reference_source import read_reference
 from tests.patterns.workshop import FUSED, build, complaints, function, load, reference
+from tools.candidate import Candidate
+from tools.judge.client import Judge
+from tools.trace import trace
+from tools.verdict import Correct
 
 SPOKEN = '''"""Made for a test."""
 import torch
@@ -93,6 +101,36 @@ def test_a_forward_on_one_line_is_written_anew_below_its_signature(forward: str)
     built = build(reference(f"    {forward}", "torch.randn(3, 5)"), FUSED)
     assert "return" not in next(line for line in built.source.splitlines() if "):" in line)
     assert complaints(built) == []
+
+
+REFERENCES = Path(__file__).parents[1] / "references"
+FOURIER = REFERENCES / "fourier_features.py"
+
+
+@pytest.mark.parametrize("features", [96, 2000])
+def test_tensors_kept_as_plain_attributes_are_those_of_the_candidate_itself(features: int) -> None:
+    text = FOURIER.read_text(encoding="utf-8").replace(
+        "self, features", f"self, features={features}"
+    )
+    built = build(text, FUSED)
+    made = []
+    for kind in (load(text).Model, load(built.source).ModelNew):
+        torch.manual_seed(7)
+        made.append(kind()(built.inputs[0]))
+    torch.testing.assert_close(made[0], made[1])
+
+
+@pytest.mark.parametrize("name", ["fourier_features", "nested"])
+def test_the_judge_accepts_kernels_of_kept_tensors_and_of_nested_results(
+    name: str, judges: Callable[[str], Judge]
+) -> None:
+    text = (REFERENCES / f"{name}.py").read_text(encoding="utf-8")
+    loaded = tools.reference.load(text, f"{name}.py")
+    graph = trace(loaded.build(0), loaded.inputs(0))
+    program = load_pattern("row_loop").apply(Program.of(graph, text), FUSED[0])
+    assert program.kernels
+    verdict = judges(name).verify(Candidate(source=emit(program), backend="cpp"))
+    assert isinstance(verdict, Correct), verdict
 
 
 def _doubling(node: Node, text: str) -> Kernel:

@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from agents.playbook.piecewise import Piecewise, cook_parts
+from knowledge.emit_parts import emit_parts
 from knowledge.parts import Part
 from knowledge.pattern import Refusal
+from knowledge.program import Program
 from tests.patterns.workshop import SITUATION, load
 from tools.parts import find_parts
 
@@ -112,6 +114,38 @@ def test_what_a_part_was_not_made_for_goes_to_the_class_s_own_forward(
         for arguments in ((x, 3.0), (x.double().to(torch.float32)[None],), (x[:, None],)):
             assert torch.allclose(expert(*arguments), given(*arguments), rtol=1e-4, atol=1e-5)
         assert torch.allclose(expert.double()(x.double()), given.double()(x.double()))
+
+
+RECURRENT = """
+import torch
+
+
+class Model(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lstm = torch.nn.LSTM(24, 16)
+        self.attention = torch.nn.MultiheadAttention(16, 2)
+
+    def forward(self, x):
+        out, (h, _) = self.lstm(x)
+        more, weights = self.attention(out, out, out, need_weights=False)
+        assert weights is None
+        return out + more if float(h.sum()) < 1e9 else out
+"""
+
+
+def test_parts_may_return_more_than_a_tensor() -> None:
+    module = load(RECURRENT)
+    torch.manual_seed(0)
+    model, x = module.Model(), torch.randn(40, 24)
+    found = find_parts(model, (x,), module.__name__, least_share=0.0, seconds=600.0)
+    assert {part.name: part.graph.returns for part in found} == {
+        "lstm": "({}, ({}, {}))", "attention": "({}, None)",
+    }  # fmt: skip
+    ours = made(emit_parts(RECURRENT, [(p, Program.of(p.graph, RECURRENT)) for p in found]), model)
+    assert type(ours.lstm) is not torch.nn.LSTM
+    with torch.no_grad():
+        torch.testing.assert_close(ours(x), model(x))
 
 
 def test_a_mode_that_it_was_not_traced_in_goes_there_too(

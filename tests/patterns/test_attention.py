@@ -45,6 +45,23 @@ FORMS = {
 }
 
 
+LAYER = """    def __init__(self):
+        super().__init__()
+        self.layer = nn.TransformerEncoderLayer(64, 4, 96, batch_first=True)
+        self.eval()
+
+    def forward(self, x):
+        return self.layer(x)"""
+
+
+def test_a_transformer_layer_in_eval_has_attention_like_any_other() -> None:
+    source = reference(LAYER, "torch.randn(2, 70, 64)")
+    program = Program.of(build(source, ()).graph, source)
+    answer = PATTERN.propose(program, SITUATION)
+    assert not isinstance(answer, Refusal)
+    assert complaints(build(source, (answer[0].step,))) == []
+
+
 def attention(
     name: str,
     rows: int = 70,

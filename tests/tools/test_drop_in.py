@@ -473,6 +473,25 @@ def test_what_is_no_tensor_has_to_be_as_it_was_verified(tmp_path: Path) -> None:
     torch.testing.assert_close(made, [parts[0] * 2, parts[1] + 2])
 
 
+def test_results_may_be_nested(tmp_path: Path) -> None:
+    nested = "return {'times': parts[0] * by, 'more': ([parts[1] + by],)}"
+    flat = "return [parts[0] * by, parts[1] + by]"
+    slots = tuple(Slot(dtype="float32", sizes=(size,)) for size in (4, 6))
+    kernel = shipped(tmp_path, shipment(
+        candidate=Candidate(source=PAIR_KERNEL.replace(flat, nested), backend="torch"),
+        reference=PAIR_REFERENCE.replace(flat, nested),
+        signatures=(Signature(device="cpu", inputs=slots, outputs=slots, aligned=False),),
+        returns=None,
+    ))  # fmt: skip
+    new, parts = kernel.ModelNew(), [torch.randn(4), torch.randn(6)]
+    expected = {"times": parts[0] * 2, "more": ([parts[1] + 2],)}
+    compiled = torch.compile(new, fullgraph=True, backend="aot_eager")
+    for call in (new, compiled):
+        number, made = calls(kernel, lambda call=call: call(parts, 2.0))
+        assert number == 1
+        torch.testing.assert_close(made, expected)
+
+
 def test_nothing_may_be_among_the_arguments(tmp_path: Path) -> None:
     reference = PAIR_REFERENCE.replace("more=None", "more").replace("2.0]", "2.0, None]")
     slots = tuple(Slot(dtype="float32", sizes=(size,)) for size in (4, 6))

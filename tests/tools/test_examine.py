@@ -1,5 +1,7 @@
 """Facts of a reference: operations, traffic, shapes."""
 
+import pytest
+
 from knowledge.opgraph import TensorSpec
 from tools.examine import distinct_bytes, examine
 from tools.facts import ReferenceFacts
@@ -85,7 +87,28 @@ def test_an_op_without_a_graph_still_has_facts_and_a_reason() -> None:
     assert facts.moved_bytes == 2 * 128 * 4
 
 
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_an_encoder_that_packs_away_its_padding_has_no_graph() -> None:
+    facts = facts_of(
+        "return self.encoder(x, src_key_padding_mask=more[0])",
+        "torch.randn(2, 5, 8), torch.arange(5).expand(2, 5) > 2",
+        "layer = torch.nn.TransformerEncoderLayer(8, 2, 8, batch_first=True); "
+        "self.encoder = torch.nn.TransformerEncoder(layer, 2); self.eval()",
+    )
+    assert facts.graph is None
+    assert "something else" in facts.untraceable
+
+
 def test_the_digest_is_that_of_the_source() -> None:
     first, second = (facts_of(f"return x + {n}", "torch.randn(4)") for n in (1, 2))
     assert first.digest != second.digest
     assert len(first.digest) == 64
+
+
+def test_what_forward_itself_keeps_is_no_attribute_that_a_kernel_will_find() -> None:
+    facts = facts_of(
+        "self.kept = torch.ones(4) if self.kept is None else self.kept; return x * self.kept",
+        "torch.randn(8, 4)", "self.kept = None",
+    )  # fmt: skip
+    assert facts.graph is not None
+    assert "buffer" not in {node.kind for node in facts.graph.nodes}

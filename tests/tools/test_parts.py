@@ -36,6 +36,20 @@ class Branches(nn.Module):
         return x
 
 
+class Features(nn.Module):
+    """Keeps one tensor as a plain attribute, and makes another at its first call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept = torch.randn(64, 80)
+        self.made: torch.Tensor | None = None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.made is None:
+            self.made = torch.linspace(0, 1, 80)
+        return torch.sin(x @ self.kept) * self.made
+
+
 class Echo(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         torch.softmax(x, -1)
@@ -59,8 +73,23 @@ def test_what_has_no_graph_is_looked_into() -> None:
     assert part.call_ms
 
 
+def test_a_part_reads_the_attributes_that_its_constructor_made_and_no_others() -> None:
+    (part,) = found(Held(Features()), torch.randn(512, 64))
+    entering = {node.kind: node.target for node in part.graph.nodes if node.kind != "call"}
+    assert entering == {"input": "0", "buffer": "kept", "constant": "made"}
+
+
 def test_a_result_that_shares_memory_with_what_went_in_is_no_part() -> None:
     assert paths(Held(Echo()), torch.randn(512, 64)) == set()
+
+
+class Exported(nn.Linear):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x) * (2.0 if torch.compiler.is_exporting() else 3.0)
+
+
+def test_what_does_something_else_when_it_is_exported_is_no_part() -> None:
+    assert paths(Held(Exported(64, 64)), torch.randn(512, 64)) == set()
 
 
 def test_a_hooked_module_is_no_part_but_what_is_inside_is() -> None:

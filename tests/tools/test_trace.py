@@ -5,10 +5,10 @@ import torch
 import torch.nn.functional as F
 
 from knowledge.opgraph import OpGraph, Ref
-from tools.reference import load
+from tools.reference import load, plain_tensors
 from tools.trace import Untraceable, trace
 
-HEAD = "import torch\nimport torch.nn.functional as F\n\n"
+HEAD = "import types\n\nimport torch\nimport torch.nn.functional as F\n\n"
 FOOT = "\ndef get_inputs():\n    return [torch.randn(4, 6)]\n"
 
 
@@ -47,6 +47,106 @@ class Model(torch.nn.Module):
     assert constant.data == [1.5, 2.5]
 
 
+KEPT = """
+class Model(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.kept = {kept}
+
+    def forward(self, x):
+        return {result}
+"""
+
+
+@pytest.mark.parametrize("size", [6, 1000])
+def test_a_tensor_kept_as_a_plain_attribute_is_read_there_whatever_its_size(size: int) -> None:
+    graph = traced(KEPT.format(kept=f"torch.randn(6, {size})", result="torch.sin(x @ self.kept)"))
+    (kept,) = [node for node in graph.nodes if node.kind not in ("call", "input")]
+    assert (kept.kind, kept.target, kept.data) == ("buffer", "kept", None)
+    assert kept.spec.shape == (6, size)
+
+
+@pytest.mark.parametrize(
+    ("kept", "result", "data"),
+    [
+        ("torch.tensor(0.5)", "x * self.kept", [0.5]),
+        ("[torch.ones(2), torch.zeros(6)]", "x * self.kept[1]", [0.0] * 6),
+        ("{'a': torch.ones(6)}", "x * self.kept['a']", [1.0] * 6),
+    ],
+)
+def test_single_numbers_and_tensors_inside_other_things_are_written_out(
+    kept: str, result: str, data: list[float]
+) -> None:
+    graph = traced(KEPT.format(kept=kept, result=result))
+    assert [node.data for node in graph.nodes if node.kind == "constant"] == [data]
+
+
+def test_an_attribute_that_forward_made_is_written_out_since_no_new_instance_has_it() -> None:
+    body = """
+class Model(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.mask = None
+
+    def forward(self, x):
+        if self.mask is None:
+            self.mask = torch.tril(torch.ones(6, 6))
+        return x @ self.mask
+"""
+    loaded = load(f"{HEAD}{body}{FOOT}", "op.py")
+    model = loaded.build(0)
+    constructed = plain_tensors(model)
+    loaded.run(model, loaded.inputs(0))
+    graph = trace(model, loaded.inputs(0), constructed=constructed)
+    assert [node.kind for node in graph.nodes if node.kind != "call"] == ["constant", "input"]
+
+
+LAYER = """
+class Model(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.TransformerEncoderLayer(6, 2, 8, batch_first=True)
+        self.eval()
+
+    def forward(self, x):
+        return self.layer(x)
+"""
+
+
+def test_a_transformer_layer_in_eval_is_its_calls_and_not_one_that_nobody_reads() -> None:
+    targets = [call.target for call in traced(LAYER, torch.randn(2, 5, 6)).calls]
+    assert "aten.scaled_dot_product_attention.default" in targets
+    assert not any("transformer_encoder_layer" in target for target in targets)
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
+EXPORTED = "return x * (2.0 if torch.compiler.is_exporting() else 3.0)"
+
+
+@pytest.mark.parametrize(
+    ("expression", "plain"),
+    [
+        (EXPORTED, False),
+        (EXPORTED.replace("2.0", "3.0"), True),
+        # What is drawn at random is never the same twice.
+        (EXPORTED.replace("x *", "torch.rand_like(x) *"), True),
+        ("return F.dropout(x, 0.5)", True),
+        (EXPORTED.replace("x *", "F.dropout(x, 0.5, False) *"), False),
+    ],
+)
+def test_a_graph_that_plainly_makes_something_else_than_forward_is_none(
+    expression: str, plain: bool
+) -> None:
+    loaded = load(f"{HEAD}{forward(expression)}{FOOT}", "op.py")
+    model, inputs = loaded.build(0), loaded.inputs(0)
+    returned = loaded.run(model, inputs)
+    if plain:
+        trace(model, inputs, returned=returned)
+    else:
+        with pytest.raises(Untraceable, match="something else when"):
+            trace(model, inputs, returned=returned)
+
+
 def test_running_statistics_are_mutations() -> None:
     graph = traced("""
 class Model(torch.nn.Module):
@@ -78,6 +178,26 @@ def test_a_list_stays_a_list() -> None:
     assert traced(forward("return [x + 1, x * 2]")).returns == "list"
 
 
+@pytest.mark.parametrize(
+    ("expression", "written"),
+    [
+        ("x + 1, (x * 2, [x - 1])", "(a, (b, [c]))"),
+        ("{'y': x + 1, '{}': {3: x * 2}}", "{'y': a, '{}': {3: b}}"),
+        ("x + 1, None", "(a, None)"),
+        ("[{'y': (x + 1,)}]", "[{'y': (a,)}]"),
+    ],
+)
+def test_nested_results_are_written_as_they_are_packed(expression: str, written: str) -> None:
+    graph = traced(forward(f"return {expression}"))
+    assert graph.packed("abc"[: len(graph.outputs)]) == written
+    assert OpGraph.model_validate_json(graph.model_dump_json()) == graph
+
+
+def test_what_lstm_returns_is_packed_as_it_returns_it() -> None:
+    graph = trace(torch.nn.LSTM(6, 3), (torch.randn(4, 6), None))
+    assert graph.packed(["out", "h", "c"]) == "(out, (h, c))"
+
+
 def test_arguments_that_are_not_tensors_are_baked_in() -> None:
     body = (
         "class Model(torch.nn.Module):\n    def forward(self, x, k, y):\n        return x * k + y\n"
@@ -96,8 +216,9 @@ def test_strides_are_what_was_given() -> None:
     "expression",
     [
         "return x if x.sum() > 0 else -x",
-        "return {'y': x + 1}",
-        "return x + 1, (x, x * 2)",
+        "return {None: x + 1}",
+        "return types.SimpleNamespace(y=x + 1)",
+        "return None",
         "return x + 1, 3",
         "return x + open('/dev/null').fileno()",
         "x.add_(1); return x * 2",
@@ -124,8 +245,11 @@ def test_python_that_strict_export_can_not_read_is_run_instead() -> None:
     ("expression", "told"),
     [
         # Run on tensors without values, it would be frozen as it was at that moment.
-        ("return x * (sum(1 for _ in os.scandir('/')) + time.perf_counter_ns() % 999)", "line 9"),
-        ("return x if x.sum() > 0 else -x", "depends on the values of a tensor, on line 9: return"),
+        ("return x * (sum(1 for _ in os.scandir('/')) + time.perf_counter_ns() % 999)", "line 11"),
+        (
+            "return x if x.sum() > 0 else -x",
+            "depends on the values of a tensor, on line 11: return",
+        ),
         ("k = int(x.abs().max().item()); return x * k if k > 1 else x", "values of a tensor"),
         ("return F.cross_entropy(x[x[:, 0] > 0], x[x[:, 0] > 0])", "values of a tensor"),
         ("return torch.nonzero(x)", "the shape of what aten.nonzero.default makes depends on"),

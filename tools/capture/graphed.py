@@ -12,7 +12,7 @@ import torch
 from torch.fx.graph import CodeGen
 
 from tools.capture.examples import NotWritable, drawn
-from tools.trace import silence
+from tools.trace import silence, written_out
 
 HEADER = """import contextlib
 import pathlib
@@ -86,7 +86,7 @@ def _exported(module: torch.nn.Module, inputs: tuple[Any, ...]) -> torch.fx.Grap
     """The graph as a module of its own."""
     said = ""
     for strict in (True, False):
-        with silence(), torch.no_grad():
+        with silence(), torch.no_grad(), written_out():
             try:
                 # Running forward may change what a module holds, and that is the user's own.
                 apart = copy.deepcopy(module) if _copies(module) else module

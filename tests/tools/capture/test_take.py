@@ -98,6 +98,15 @@ def test_a_module_is_taken_with_its_weights_and_its_mode(tmp_path: Path, trainin
     assert set(again.state_dict()) == set(module.state_dict())
 
 
+def test_a_transformer_layer_is_taken_as_its_calls(tmp_path: Path) -> None:
+    layer = torch.nn.TransformerEncoderLayer(8, 2, 8, batch_first=True).eval()
+    inputs = (torch.randn(2, 5, 8),)
+    again = remade(layer, inputs, tmp_path)
+    with torch.no_grad():
+        torch.testing.assert_close(again(*inputs), layer(*inputs), rtol=1e-4, atol=1e-5)
+    assert "_transformer_encoder_layer" not in (tmp_path / "reference.py").read_text()
+
+
 def test_without_its_weights_file_it_still_stands(tmp_path: Path) -> None:
     remade(Block().eval(), (torch.randn(4, 8),), tmp_path)
     (tmp_path / "state.safetensors").unlink()

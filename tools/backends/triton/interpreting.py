@@ -124,6 +124,8 @@ def _interpreted(one: dict[str, str]) -> dict[str, Any]:
     exact, theirs = _run(wide, wide_inputs), _run(copy.deepcopy(model), inputs)
     try:
         candidate = load(one["candidate"], CANDIDATE)
+        # Tensors that no state_dict has are drawn as the reference's were.
+        torch.manual_seed(0)
         made = candidate.ModelNew(*constructor_arguments(reference))
         made.load_state_dict(model.state_dict())
         ours = _run(made, inputs)
