@@ -11,6 +11,7 @@ from knowledge.loops.plan import Options
 from knowledge.loops.triton_tile import Wish
 from knowledge.opgraph import OpGraph
 from knowledge.pattern import Parameter, Proposal, Refusal, Situation, Step
+from knowledge.patterns.convolution.fixed_norms import with_norms_apart
 from knowledge.patterns.row_loop import cuda, triton
 from knowledge.program import Kernel, Program
 
@@ -28,13 +29,12 @@ STREAMING_GAIN, STREAMING_PENALTY = 1.03, 0.7
 
 def propose(program: Program, situation: Situation) -> list[Proposal] | Refusal:
     """One proposal for each setting of the tunables worth trying; all fuse every island."""
-    options, wish = _settings(program, {})
-    kernels, reasons = _kernels(program, options, wish)
+    fused, reasons = _fused(program, {})
+    kernels = list(fused.kernels[len(program.kernels) :])
     if not kernels:
         told = "; ".join(dict.fromkeys(reasons.values())) or "the op has no call"
         return Refusal(pattern=NAME, reason=f"No call can be fused: {told[:300]}.")
     machine = Machine.of(situation)
-    fused = _fused(program, kernels)
     before, after = program_ms(program, machine), program_ms(fused, machine)
     calls = sum(len(kernel.nodes) for kernel in kernels)
     fusion = f"{_counted(calls, 'call')} into {_counted(len(kernels), 'loop')}"
@@ -85,10 +85,11 @@ def apply(program: Program, step: Step) -> Program:
     Raises:
         ValueError: nothing in the program can be fused, or a tunable has an unknown value.
     """
-    kernels, _ = _kernels(program, *_settings(program, step.parameters))
-    if not kernels:
+    fused, _ = _fused(program, step.parameters)
+    made = len(fused.kernels) - len(program.kernels)
+    if not made:
         raise ValueError("row_loop: there is nothing to fuse")
-    return _fused(program, kernels)
+    return fused.changed(steps=(*fused.steps, f"calls fused into {_counted(made, 'row loop')}"))
 
 
 _VARIANTS = {"cpp": _variants, "triton": triton.variants, "cuda": cuda.variants}
@@ -118,9 +119,18 @@ def _options(parameters: dict[str, Parameter]) -> Options:
     )
 
 
-def _fused(program: Program, kernels: list[Kernel]) -> Program:
-    words = f"calls fused into {_counted(len(kernels), 'row loop')}"
-    return program.changed(kernels=(*program.kernels, *kernels), steps=(*program.steps, words))
+def _fused(program: Program, parameters: dict[str, Parameter]) -> tuple[Program, dict[str, str]]:
+    """The program with its islands in kernels, and for each call of the library's, why."""
+    options, wish = _settings(program, parameters)
+    told: dict[str, str] = {}
+
+    def make(given: Program) -> Program:
+        kernels, reasons = _kernels(given, options, wish)
+        told.clear()
+        told.update(reasons)
+        return given.changed(kernels=(*given.kernels, *kernels))
+
+    return with_norms_apart(program, make), told
 
 
 def _kernels(
