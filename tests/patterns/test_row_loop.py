@@ -240,3 +240,27 @@ def test_an_island_of_short_rows_that_the_library_does_faster_is_left_to_it() ->
     assert complaints(fused) == []
     assert not steps[-1].only
     assert len(build(reference(ROTATED, inputs), tuple(steps[-1:])).program.library_calls) == 1
+
+
+LONG = "torch.randn(3, 100003) * 3 + 50"
+
+
+@pytest.mark.parametrize(
+    ("expression", "kernels"),
+    [
+        ("(x - x.mean()) / (x.std() + 1e-5)", 3),
+        ("torch.var(x, (0, 1), unbiased=False, keepdim=True) + x", 3),
+        ("torch.var(x * 2, correction=3)", 2),
+        ("x - torch.logsumexp(x, (0, 1))", 3),
+        ("torch.logsumexp(x - float('inf'), (0, 1))", 2),
+        ("x.double().std()", 2),
+    ],
+)
+def test_a_spread_of_one_long_row_is_the_work_of_all_threads(expression: str, kernels: int) -> None:
+    built = build(function("x", expression, LONG), FUSED)
+    assert complaints(built) == []
+    assert complaints(built, [torch.randn(3, 100003)]) == []
+    assert len(built.program.kernels) == kernels
+    sources = [kernel.source for kernel in built.program.kernels]
+    assert all("tasks = 1;" not in source for source in sources)
+    assert all("#pragma omp" in source for source in sources)

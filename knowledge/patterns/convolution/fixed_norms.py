@@ -23,20 +23,39 @@ def with_norms_apart(
         for node in _fixed_norms(program)
         if anchors is None or (isinstance(node.args[0], Ref) and node.args[0].ref in anchors)
     ]
-    changed, results = _apart(program, norms)
+    return with_calls_apart(program, norms, _written_out, make)
+
+
+def with_calls_apart(
+    program: Program,
+    names: Sequence[str],
+    write: Callable[[OpGraph, Node], tuple[OpGraph, Ref]],
+    make: Callable[[Program], Program],
+    alone: bool = False,
+) -> Program:
+    """What `make` makes of a program in which `write` writes some calls out.
+
+    Those whose result no kernel then makes, beside other calls unless `alone`, are left as they
+    are.
+    """
+    changed, results = _apart(program, names, write)
     made = make(changed)
-    own = changed.graph.by_name.keys() - program.graph.by_name.keys()
+    own = set() if alone else changed.graph.by_name.keys() - program.graph.by_name.keys()
     shared = [kernel.nodes for kernel in made.kernels if not own >= set(kernel.nodes)]
     taken = {name for nodes in shared for name in nodes}
-    fused = [name for name, result in zip(norms, results, strict=True) if result in taken]
-    return made if fused == norms else make(_apart(program, fused)[0])
+    fused = [name for name, result in zip(names, results, strict=True) if result in taken]
+    return made if fused == list(names) else make(_apart(program, fused, write)[0])
 
 
-def _apart(program: Program, norms: Sequence[str]) -> tuple[Program, list[str]]:
-    """The program with some norms written out, and the calls that make their results."""
+def _apart(
+    program: Program,
+    names: Sequence[str],
+    write: Callable[[OpGraph, Node], tuple[OpGraph, Ref]],
+) -> tuple[Program, list[str]]:
+    """The program with some calls written out, and the calls that make their results."""
     results = []
-    for name in norms:
-        graph, result = _written_out(program.graph, program.graph.by_name[name])
+    for name in names:
+        graph, result = write(program.graph, program.graph.by_name[name])
         program = program.changed(graph=graph)
         results.append(result.ref)
     return program, results

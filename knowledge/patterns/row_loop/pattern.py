@@ -13,6 +13,7 @@ from knowledge.opgraph import OpGraph
 from knowledge.pattern import Parameter, Proposal, Refusal, Situation, Step
 from knowledge.patterns.convolution.fixed_norms import with_norms_apart
 from knowledge.patterns.row_loop import cuda, triton
+from knowledge.patterns.row_loop.spreads import with_spreads_apart
 from knowledge.program import Kernel, Program
 
 NAME = "row_loop"
@@ -168,7 +169,7 @@ def _fused(program: Program, parameters: dict[str, Parameter]) -> tuple[Program,
         told.update(reasons)
         return given.changed(kernels=(*given.kernels, *kernels))
 
-    return with_norms_apart(program, make), told
+    return with_spreads_apart(program, lambda given: with_norms_apart(given, make)), told
 
 
 def _kernels(
