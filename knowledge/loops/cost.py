@@ -15,6 +15,8 @@ CALL_MS = 0.005
 # An inline exp takes 0.17 ns on a core that does 75 GFLOP/s: 13 operations of the peak, where a
 # kernel counts 16.
 SCALAR_SHARE = 0.8
+# Estimates are no better than this.
+CLEARLY = 1.25
 
 _VIEWS = (
     "view", "t.", "transpose", "permute", "unsqueeze", "squeeze", "expand", "alias", "detach",
@@ -248,6 +250,14 @@ def gains(program: Program, kernel: Kernel, anchors: tuple[str, ...], machine: M
         moved += sum(written.spec.nbytes for written in kernel.writes)
         instead += Cost(moved, 0, kernel.operations, 0, 1).milliseconds(machine)
     return kernel_ms(kernel, program.huge_pages, machine) < instead
+
+
+def loses(program: Program, kernel: Kernel, machine: Machine) -> bool:
+    """Whether a kernel should take clearly longer than the library's calls in its place."""
+    instead = sum(
+        library_ms(program.graph, program.graph.by_name[n], machine) for n in kernel.nodes
+    )
+    return kernel_ms(kernel, program.huge_pages, machine) > CLEARLY * instead
 
 
 def only_of(gaining: list[str], found: list[str]) -> str:

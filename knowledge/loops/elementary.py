@@ -181,10 +181,10 @@ def _difference(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
 _OPTIONS = "dtype=None, layout=None, device=None, pin_memory=None, memory_format=None"
 
 
-@operator("zeros", f"size, {_OPTIONS}", result_shape, view=True)
+@operator("zeros empty", f"size, {_OPTIONS}", result_shape, view=True)
 @operator("ones", f"size, {_OPTIONS}", result_shape, view=True)
 @operator("full", f"size, number, {_OPTIONS}", result_shape, view=True)
-@operator("new_zeros", f"self, size, {_OPTIONS}", result_shape, view=True)
+@operator("new_zeros new_empty", f"self, size, {_OPTIONS}", result_shape, view=True)
 @operator("new_ones", f"self, size, {_OPTIONS}", result_shape, view=True)
 @operator("new_full", f"self, size, number, {_OPTIONS}", result_shape, view=True)
 @operator("scalar_tensor", f"number, {_OPTIONS}", result_shape, view=True)

@@ -4,11 +4,12 @@ An index out of range is never read: element 0 is read in its place, and the loo
 number more that it writes, makes the caller raise IndexError.
 """
 
+from math import prod
 from typing import Any
 
-from knowledge.loops.form import Extent, Refused
+from knowledge.loops.form import Extent, Refused, value_type
 from knowledge.loops.lower import Lowering
-from knowledge.loops.movement import moved
+from knowledge.loops.movement import moved, result_at
 from knowledge.loops.operators import (
     Arguments,
     External,
@@ -136,3 +137,21 @@ def _indices(given: list[Any]) -> dict[int, Given]:
     if any(_dtype(one) not in ("int64", "int32") for one in found.values()):
         raise Refused("an index by truth values")
     return found
+
+
+@operator("index_put", "self, indices, values, accumulate=False", result_shape)
+def _index_put(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
+    """One number written where a mask over neighbouring dimensions says."""
+    given, indices = arguments["self"], arguments["indices"]
+    masks = [one for one in indices if one is not None]
+    number = arguments["values"]
+    if len(masks) != 1 or arguments["accumulate"] or prod(k.shape(number)) != 1:
+        raise Refused("several numbers are written by an index")
+    (mask,) = masks
+    if _dtype(mask) != "bool":
+        raise Refused("a number is written by an index")
+    layout, kind = k.layout(node.spec.shape, (given,)), value_type(node.spec.dtype)
+    first = indices.index(mask)
+    chosen = k.read(mask, layout[first : first + len(k.shape(mask))])
+    value = k.build.cast(k.at(number, layout), kind)
+    return result_at(k, node, k.chosen(chosen, value, k.read(given, layout)), layout)

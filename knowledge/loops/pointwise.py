@@ -299,6 +299,17 @@ def _nan_to_num(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
 @operator("_to_copy to", "self, dtype=None, layout=None, device=None, pin_memory=None, "
           "non_blocking=False, memory_format=None", result_shape)  # fmt: skip
 def _to_copy(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
+    return _converted(k, node, arguments["self"])
+
+
+# Of self they take no more than shape and type.
+@operator("copy fill", "self, source, non_blocking=False", result_shape, moves=True)
+def _copied(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
+    return _converted(k, node, arguments["source"])
+
+
+def _converted(k: Lowering, node: Node, given: Any) -> Tensor:
+    """An argument in the call's own type, and broadcast to its shape."""
     if "complex" in node.spec.dtype:
         raise Refused("complex numbers")
 
@@ -309,7 +320,7 @@ def _to_copy(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
             return x.to("float").call(f"as_{node.spec.dtype}")
         return x
 
-    return compute(k, node, [arguments["self"]], formula, converts=True)
+    return compute(k, node, [given], formula, converts=True)
 
 
 def _like(number: float | None) -> Callable[[Lowering, Node, Arguments], Tensor]:
@@ -328,6 +339,8 @@ _OPTIONS = "dtype=None, layout=None, device=None, pin_memory=None, memory_format
 operator("zeros_like", f"self, {_OPTIONS}", result_shape)(_like(0))
 operator("ones_like", f"self, {_OPTIONS}", result_shape)(_like(1))
 operator("full_like", f"self, fill_value, {_OPTIONS}", result_shape)(_like(None))
+# Any numbers will do; on its own it is better left to the library, which writes none.
+operator("empty_like", f"self, {_OPTIONS}", result_shape, view=True)(_like(0))
 
 
 @operator("clone contiguous alias detach detach_ lift_fresh_copy", "self, memory_format=None",

@@ -56,6 +56,23 @@ def over(
     return work
 
 
+# A row that is swept several times is one thread's; a single one longer than this is better shared.
+LONGEST_ALONE = 1 << 18
+
+
+def over_short(what: str) -> Callable[[Node, Arguments], Work]:
+    """The work of a call that sweeps rows several times, unless all is one long row."""
+
+    def work(node: Node, arguments: Arguments) -> Work:
+        shape, dim = shape_of(arguments["self"]), arguments["dim"]
+        dims = reduced_dims(len(shape), None if isinstance(dim, bool) else dim)
+        if prod(shape[dim] for dim in dims) == prod(shape) > LONGEST_ALONE:
+            raise Refused(f"{what} of one long row")
+        return row_work(shape, dims, composite=True)
+
+    return work
+
+
 class Rows:
     """One argument of a reducing call, the atoms reduced over, and shared formulas.
 
@@ -141,10 +158,14 @@ def dtype_of(node: Node) -> str:
     return result.dtype
 
 
-def _simple(names: str, formula: Callable[[Rows], Expression], composite: bool = False) -> None:
+def _simple(
+    names: str,
+    formula: Callable[[Rows], Expression],
+    work: Callable[[Node, Arguments], Work] | None = None,
+) -> None:
     """Reductions to one number a row."""
 
-    @operator(names, "self, dim=None, keepdim=False, dtype=None", over(composite=composite))
+    @operator(names, "self, dim=None, keepdim=False, dtype=None", work or over())
     def lower(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
         # Without a dimension, the second argument of the overload is the dtype, which the result
         # tells.
@@ -166,7 +187,7 @@ _simple("mean", lambda rows: rows.mean(rows.full))
 _simple("amax", lambda rows: rows.fold("max", rows.x))
 _simple("amin", lambda rows: rows.fold("min", rows.x))
 _simple("prod", lambda rows: rows.fold("prod", rows.x))
-_simple("logsumexp", _log_sum_exp, composite=True)
+_simple("logsumexp", _log_sum_exp, over_short("logsumexp"))
 _simple("any", lambda rows: rows.fold("max", rows.x.to("bool")))
 _simple("all", lambda rows: rows.fold("min", rows.x.to("bool")))
 
@@ -212,19 +233,8 @@ def _first_place(rows: Rows, wanted: Expression) -> Expression:
     return rows.fold("min", here.choose(Expression(build, position), nowhere))
 
 
-# One thread finds the place of a row's extreme; a single row longer than this is better shared.
-LONGEST_ALONE = 1 << 18
-
-
-def _argument_work(node: Node, arguments: Arguments) -> Work:
-    shape = shape_of(arguments["self"])
-    dims = reduced_dims(len(shape), arguments["dim"])
-    if prod(shape[dim] for dim in dims) == prod(shape) > LONGEST_ALONE:
-        raise Refused("the place of the extreme of one long row")
-    return row_work(shape, dims, composite=True)
-
-
-@operator("argmax argmin", "self, dim=None, keepdim=False", _argument_work)
+@operator("argmax argmin", "self, dim=None, keepdim=False",
+          over_short("the place of the extreme"))  # fmt: skip
 def _argument_of_extreme(k: Lowering, node: Node, arguments: Arguments) -> Tensor:
     rows = rows_of(k, node, arguments)
     extreme = rows.fold("max" if node.target.startswith("aten.argmax") else "min", rows.x)
@@ -240,7 +250,7 @@ def _correction(arguments: Arguments) -> float:
 _VARIANCE = "self, dim=None, unbiased=None, keepdim=False, correction=None"
 
 
-@operator("var std var_mean std_mean", _VARIANCE, over(composite=True))
+@operator("var std var_mean std_mean", _VARIANCE, over_short("the spread"))
 def _variance(k: Lowering, node: Node, arguments: Arguments) -> Tensor | tuple[Tensor | None, ...]:
     if isinstance(arguments["dim"], bool):
         arguments = {**arguments, "unbiased": arguments["dim"], "dim": None}

@@ -103,8 +103,19 @@ RESERVED = {
     "typedef", "virtual", "while", "break", "continue", "friend", "explicit", "mutable",
     "protected", "asm", "bitand", "bitor", "compl", "wchar_t", "std", "strips", "y0", "y1",
     "j0", "j1", "div", "exp", "log", "pow", "sqrt", "abs", "floor", "ceil", "round", "sin",
-    "cos", "tan", "erf", "index", "inside",
+    "cos", "tan", "erf", "index", "inside", "last", "units", "begin", "end", "ahead", "part",
+    "left", "int64_t", "int32_t", "int16_t", "int8_t", "uint8_t", "float16", "bfloat16", "NAN",
+    "INFINITY", "CHUNK", "LANES", "nan_max", "nan_min", "floor_divide", "float_of", "bfloat16_of",
+    "float_of_half", "half_of", "stream_row", "store_fence", "widen_halves", "narrow_halves",
+    "typeof", "typeid", "decltype", "nullptr", "constexpr", "noexcept", "alignas", "alignof",
+    "static_assert", "static_cast", "dynamic_cast", "const_cast", "reinterpret_cast",
+    "thread_local", "char16_t", "char32_t", "not_eq", "and_eq", "or_eq", "xor_eq", "linux", "unix",
 }  # fmt: skip
+# What the names that the printer makes begin with.
+_PREFIXES = (
+    "row", "col", "inn", "in_", "in0", "in1", "in2", "in3", "wide_", "kept_", "staged_", "parts_",
+    "block_", "vector_",
+)  # fmt: skip
 
 
 def names_of(wanted: list[str], prefix: str) -> list[str]:
@@ -112,7 +123,7 @@ def names_of(wanted: list[str], prefix: str) -> list[str]:
     found: list[str] = []
     for text in wanted:
         name = prefix + text
-        taken = name in RESERVED or name in found or name[:3] in ("row", "col", "inn", "in_")
+        taken = name in RESERVED or name in found or name.startswith(_PREFIXES)
         if taken or (name[0] == "v" and name[1:2].isdigit()):
             name = f"{name}_data"
         while name in found:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from knowledge.freedom import freedom
+from knowledge.opgraph import line_of
 from knowledge.pattern import Proposal, Refusal, Step, load_pattern
 from knowledge.program import Program
 from tests.patterns.ops import OPS
@@ -213,3 +214,53 @@ def test_powers_are_right_at_the_edges_too(exponent: float) -> None:
     edges = "torch.tensor([0.0, -0.0, torch.inf, -torch.inf, torch.nan, -1.0, 1.0, 1e-40])"
     inputs = f"torch.cat([{edges}, torch.randn(5000), 1.2 * torch.rand(5000)])"
     assert complaints(build(function("x", f"x.pow({exponent})", inputs), FUSED)) == []
+
+
+ROTATED = """\
+    def forward(self, x, c, s, y):
+        a, b = x[..., 0::2], x[..., 1::2]
+        turned = torch.stack((a * c - b * s, a * s + b * c), -1).flatten(-2)
+        return turned, torch.softmax(torch.exp(y).cumsum(-1) * 0.1, -1)"""
+
+
+def test_an_island_of_short_rows_that_the_library_does_faster_is_left_to_it() -> None:
+    inputs = (
+        "torch.randn(4, 8, 50, 32), torch.randn(50, 16), torch.randn(50, 16), torch.randn(60, 700)"
+    )
+    built = build(reference(ROTATED, inputs), ())
+    quick = {line_of(node): 0.002 for node in built.graph.calls if node.spec.shape[0] in (4, 50)}
+    situation = SITUATION.model_copy(update={"call_ms": quick})
+    answer = load_pattern("row_loop").propose(built.program, situation)
+    assert isinstance(answer, list)
+    steps = [one.step for one in answer]
+    assert not any("stack" in name for name in steps[0].only)
+    fused = build(reference(ROTATED, inputs), tuple(steps[:1]))
+    assert any("stack" in node.target for node in fused.program.library_calls)
+    assert not any("softmax" in node.target for node in fused.program.library_calls)
+    assert complaints(fused) == []
+    assert not steps[-1].only
+    assert len(build(reference(ROTATED, inputs), tuple(steps[-1:])).program.library_calls) == 1
+
+
+LONG = "torch.randn(3, 100003) * 3 + 50"
+
+
+@pytest.mark.parametrize(
+    ("expression", "kernels"),
+    [
+        ("(x - x.mean()) / (x.std() + 1e-5)", 3),
+        ("torch.var(x, (0, 1), unbiased=False, keepdim=True) + x", 3),
+        ("torch.var(x * 2, correction=3)", 2),
+        ("x - torch.logsumexp(x, (0, 1))", 3),
+        ("torch.logsumexp(x - float('inf'), (0, 1))", 2),
+        ("x.double().std()", 2),
+    ],
+)
+def test_a_spread_of_one_long_row_is_the_work_of_all_threads(expression: str, kernels: int) -> None:
+    built = build(function("x", expression, LONG), FUSED)
+    assert complaints(built) == []
+    assert complaints(built, [torch.randn(3, 100003)]) == []
+    assert len(built.program.kernels) == kernels
+    sources = [kernel.source for kernel in built.program.kernels]
+    assert all("tasks = 1;" not in source for source in sources)
+    assert all("#pragma omp" in source for source in sources)

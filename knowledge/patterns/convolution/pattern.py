@@ -3,7 +3,7 @@
 from knowledge.loops.cost import Machine, gains, only_of, program_ms
 from knowledge.pattern import Parameter, Proposal, Refusal, Situation, Step
 from knowledge.patterns.convolution import kernels, triton
-from knowledge.patterns.convolution.fixed_norms import norms_apart
+from knowledge.patterns.convolution.fixed_norms import with_norms_apart
 from knowledge.patterns.convolution.window import Call, is_convolution, read_call
 from knowledge.program import Kernel, Program
 
@@ -85,17 +85,21 @@ def _kernel(program: Program, call: Call, name: str, parameters: dict[str, Param
 
 def _applied(program: Program, step: Step) -> Program:
     calls = [call for call in _calls(program)[0] if not step.only or call.name in step.only]
-    if program.backend == "triton":
-        program = norms_apart(program, tuple(call.name for call in calls))
-    made: list[Kernel] = []
-    for call in calls:
-        so_far = program.changed(kernels=(*program.kernels, *made))
-        name = f"convolution_{len(so_far.kernels)}"
-        made.append(_kernel(so_far, call, name, step.parameters))
+    names = [call.name for call in calls]
+    applied = with_norms_apart(program, lambda given: _taken(given, names, step), names)
+    made = applied.kernels[len(program.kernels) :]
     inside = sum(len(kernel.nodes) - 1 for kernel in made)
     words = f"{_counted(len(made), 'convolution')} done by own kernels"
     words += f", {_counted(inside, 'call')} fused in" if inside else ""
-    return program.changed(kernels=(*program.kernels, *made), steps=(*program.steps, words))
+    return applied.changed(steps=(*applied.steps, words))
+
+
+def _taken(program: Program, names: list[str], step: Step) -> Program:
+    """The program with a kernel for each convolution of these names."""
+    for call in [call for call in _calls(program)[0] if call.name in names]:
+        kernel = _kernel(program, call, f"convolution_{len(program.kernels)}", step.parameters)
+        program = program.changed(kernels=(*program.kernels, kernel))
+    return program
 
 
 def _calls(program: Program) -> tuple[list[Call], list[str]]:

@@ -141,7 +141,7 @@ def apply(program: Program, step: Step) -> Program:
             raise ValueError("matmul: oneDNN has no call for these products")
         words = f"{counted(len(done))} by oneDNN"
     else:
-        changed = replaced(program, found, partial(make_kernel, options.blocking))
+        changed = replaced(program, found, find_product, partial(make_kernel, options.blocking))
         words = f"{counted(len(changed.kernels) - len(program.kernels))} by own kernels"
     return changed.changed(steps=(*changed.steps, words))
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from knowledge.loops.cost import Machine, gains, only_of
 from knowledge.opgraph import Node
 from knowledge.pattern import Refusal
+from knowledge.patterns.convolution.fixed_norms import with_norms_apart
 from knowledge.patterns.matmul.contraction import Contraction
 from knowledge.patterns.matmul.match import is_anchor
 from knowledge.program import Kernel, Program
@@ -48,11 +49,21 @@ def gaining(program: Program, found: Sequence[Contraction], make: Make, machine:
     return only_of(names, [one.anchor for one in found])
 
 
-def replaced(program: Program, found: Sequence[Contraction], make: Make) -> Program:
+def replaced(program: Program, found: Sequence[Contraction], find: Find, make: Make) -> Program:
     """The program with kernels for these products; the first to have a call in it keeps it.
 
     One that reads what another keeps to itself is left alone.
     """
+    anchors = [one.anchor for one in found]
+
+    def taken(given: Program) -> Program:
+        # Found anew: one may read what a norm was written out as.
+        return _taken(given, find_products(given, find, frozenset(anchors))[0], make)
+
+    return with_norms_apart(program, taken, anchors)
+
+
+def _taken(program: Program, found: Sequence[Contraction], make: Make) -> Program:
     for one in found:
         reads = [one.a.ref, one.b.ref, *([one.offset.ref] if one.offset else [])]
         if program.can_take(one.nodes, reads):

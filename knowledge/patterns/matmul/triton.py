@@ -67,7 +67,7 @@ def apply(program: Program, step: Step) -> Program:
     found, reasons = find_products(program, _product, step.only)
     if not found:
         raise ValueError(f"matmul: {'; '.join(reasons) or 'there is no matrix product'}")
-    changed = replaced(program, found, partial(make_kernel, wished))
+    changed = replaced(program, found, _product, partial(make_kernel, wished))
     words = f"{counted(len(changed.kernels) - len(program.kernels))} in Triton"
     return changed.changed(steps=(*changed.steps, words))
 

@@ -2,7 +2,7 @@
 
 from typing import Literal, cast
 
-from knowledge.loops.cost import RETURNED_FROM, Machine, program_ms
+from knowledge.loops.cost import RETURNED_FROM, Machine, loses, only_of, program_ms
 from knowledge.loops.cost import moved_mb as moved
 from knowledge.loops.cuda_shape import CudaWish
 from knowledge.loops.islands import find_islands
@@ -11,7 +11,9 @@ from knowledge.loops.plan import Options
 from knowledge.loops.triton_tile import Wish
 from knowledge.opgraph import OpGraph
 from knowledge.pattern import Parameter, Proposal, Refusal, Situation, Step
+from knowledge.patterns.convolution.fixed_norms import with_norms_apart
 from knowledge.patterns.row_loop import cuda, triton
+from knowledge.patterns.row_loop.spreads import with_spreads_apart
 from knowledge.program import Kernel, Program
 
 NAME = "row_loop"
@@ -27,14 +29,49 @@ STREAMING_GAIN, STREAMING_PENALTY = 1.03, 0.7
 
 
 def propose(program: Program, situation: Situation) -> list[Proposal] | Refusal:
-    """One proposal for each setting of the tunables worth trying; all fuse every island."""
-    options, wish = _settings(program, {})
-    kernels, reasons = _kernels(program, options, wish)
+    """One proposal for each setting of the tunables worth trying; all fuse every island.
+
+    But where the library should do some islands faster: then the first ones leave those to it.
+    """
+    fused, reasons = _fused(program, {})
+    kernels = list(fused.kernels[len(program.kernels) :])
     if not kernels:
         told = "; ".join(dict.fromkeys(reasons.values())) or "the op has no call"
         return Refusal(pattern=NAME, reason=f"No call can be fused: {told[:300]}.")
     machine = Machine.of(situation)
-    fused = _fused(program, kernels)
+    only = _gaining(program, fused, kernels, machine)
+    if not only:
+        return _proposals(program, fused, situation, {})
+    chosen = _fused(program, {"only": only})[0]
+    every = _proposals(program, fused, situation, {})[0]
+    words = f"{every.title}, those too that the library should do faster"
+    last = every.model_copy(update={"title": words})
+    return [*_proposals(program, chosen, situation, {"only": only}), last]
+
+
+def _gaining(program: Program, fused: Program, kernels: list[Kernel], machine: Machine) -> str:
+    """The parameter `only`: a call of each kernel that does not lose, where some do."""
+    names = [_telling(program, kernel) for kernel in kernels]
+    kept = [
+        name
+        for name, kernel in zip(names, kernels, strict=True)
+        if not loses(fused, kernel, machine)
+    ]
+    return only_of(kept, names)
+
+
+def _telling(program: Program, kernel: Kernel) -> str:
+    """The call that names a kernel's island: its last that the op has however it is written."""
+    given = [name for name in kernel.nodes if name in program.graph.by_name]
+    return (given or list(kernel.nodes))[-1]
+
+
+def _proposals(
+    program: Program, fused: Program, situation: Situation, given: dict[str, Parameter]
+) -> list[Proposal]:
+    """One for each setting of the tunables, beside those that are given."""
+    machine = Machine.of(situation)
+    kernels = list(fused.kernels[len(program.kernels) :])
     before, after = program_ms(program, machine), program_ms(fused, machine)
     calls = sum(len(kernel.nodes) for kernel in kernels)
     fusion = f"{_counted(calls, 'call')} into {_counted(len(kernels), 'loop')}"
@@ -46,7 +83,7 @@ def propose(program: Program, situation: Situation) -> list[Proposal] | Refusal:
     title = f"fuse {fusion}"
     return [
         Proposal(
-            step=Step(pattern=NAME, parameters=parameters),
+            step=Step(pattern=NAME, parameters={**parameters, **given}),
             title=f"{title} ({words})",
             speedup=before / after * factor,
             arithmetic=f"{arithmetic} {why}".strip(),
@@ -85,10 +122,11 @@ def apply(program: Program, step: Step) -> Program:
     Raises:
         ValueError: nothing in the program can be fused, or a tunable has an unknown value.
     """
-    kernels, _ = _kernels(program, *_settings(program, step.parameters))
-    if not kernels:
+    fused, _ = _fused(program, step.parameters)
+    made = len(fused.kernels) - len(program.kernels)
+    if not made:
         raise ValueError("row_loop: there is nothing to fuse")
-    return _fused(program, kernels)
+    return fused.changed(steps=(*fused.steps, f"calls fused into {_counted(made, 'row loop')}"))
 
 
 _VARIANTS = {"cpp": _variants, "triton": triton.variants, "cuda": cuda.variants}
@@ -118,19 +156,35 @@ def _options(parameters: dict[str, Parameter]) -> Options:
     )
 
 
-def _fused(program: Program, kernels: list[Kernel]) -> Program:
-    words = f"calls fused into {_counted(len(kernels), 'row loop')}"
-    return program.changed(kernels=(*program.kernels, *kernels), steps=(*program.steps, words))
+def _fused(program: Program, parameters: dict[str, Parameter]) -> tuple[Program, dict[str, str]]:
+    """The program with its islands in kernels, and for each call of the library's, why."""
+    own = {name: value for name, value in parameters.items() if name != "only"}
+    options, wish = _settings(program, own)
+    only = Step(pattern=NAME, parameters=parameters).only
+    told: dict[str, str] = {}
+
+    def make(given: Program) -> Program:
+        kernels, reasons = _kernels(given, options, wish, only)
+        told.clear()
+        told.update(reasons)
+        return given.changed(kernels=(*given.kernels, *kernels))
+
+    return with_spreads_apart(program, lambda given: with_norms_apart(given, make)), told
 
 
 def _kernels(
-    program: Program, options: Options, wish: Wish | CudaWish | None
+    program: Program, options: Options, wish: Wish | CudaWish | None, only: frozenset[str]
 ) -> tuple[list[Kernel], dict[str, str]]:
-    """A kernel an island of what is left, and for each call that goes to the library, why."""
+    """A kernel an island of what is left, and for each call that goes to the library, why.
+
+    Only for islands with a call in `only`, if that names any.
+    """
     graph = program.graph
     islands, reasons = find_islands(graph, tuple(kernel.nodes for kernel in program.kernels))
     kernels: list[Kernel] = []
     for island in islands:
+        if only and only.isdisjoint(island.nodes):
+            continue
         # The most telling call gives the kernel its name: the last one that is not a view.
         name = f"fused_{len(kernels)}_{_name(graph, island.nodes)}"
         made = make_kernel(graph, island, name, options, wish)

@@ -7,7 +7,7 @@ from knowledge.loops.cost import Machine, program_ms
 from knowledge.loops.epilogue import Epilogue, find_epilogue
 from knowledge.opgraph import Ref
 from knowledge.pattern import Parameter, Proposal, Refusal, Situation, Step
-from knowledge.patterns.convolution.fixed_norms import norms_apart
+from knowledge.patterns.convolution.fixed_norms import with_norms_apart
 from knowledge.patterns.convolution.triton import DEFAULTS, settings
 from knowledge.patterns.convolution.triton import variants as triton_variants
 from knowledge.patterns.convolution.triton_tiling import Wish
@@ -128,16 +128,21 @@ def _tunables(program: Program, step: Step) -> Tunables | Wish:
 
 
 def _applied(program: Program, found: list[Transposed], tunables: Tunables | Wish) -> Program:
-    if isinstance(tunables, Wish):
-        program = norms_apart(program, tuple(call.node.name for call in found))
-    for call in found:
+    names = [call.node.name for call in found]
+    applied = with_norms_apart(program, lambda given: _taken(given, names, tunables), names)
+    count = f"{len(found)} transposed convolution{'s' if len(found) != 1 else ''}"
+    return applied.changed(steps=(*applied.steps, f"{count} by output phase"))
+
+
+def _taken(program: Program, names: list[str], tunables: Tunables | Wish) -> Program:
+    """The program with a kernel for each transposed convolution of these names."""
+    for call in _find(program, frozenset(names))[0]:
         if isinstance(tunables, Wish):
             kernel = triton.make_kernel(program, call, tunables)
         else:
             kernel = _kernel(program, call, tunables)
         program = program.changed(kernels=(*program.kernels, kernel))
-    count = f"{len(found)} transposed convolution{'s' if len(found) != 1 else ''}"
-    return program.changed(steps=(*program.steps, f"{count} by output phase"))
+    return program
 
 
 def _layout(call: Transposed, merge: bool) -> Layout:
