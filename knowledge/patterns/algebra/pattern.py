@@ -31,6 +31,12 @@ from knowledge.patterns.algebra.rewrites import (
     sum_of_linear,
     sum_of_matmul,
 )
+from knowledge.patterns.algebra.scores import (
+    einsum_of_attention,
+    learned_temperature,
+    two_fills,
+    two_masks,
+)
 from knowledge.program import Program
 
 NAME = "algebra"
@@ -54,6 +60,10 @@ REWRITES: tuple[Rewrite, ...] = (
     pooled_linear,
     product_of_products,
     mean_of_cells,
+    einsum_of_attention,
+    two_fills,
+    two_masks,
+    learned_temperature,
 )
 # Every rewrite makes the graph smaller or cheaper; this only bounds the damage of one that doesn't.
 MOST = 1000
