@@ -9,6 +9,7 @@ from knowledge.patterns.algebra.convolutions import (
     product_of_products,
     sum_of_convolution,
 )
+from knowledge.patterns.algebra.distances import distances_by_product
 from knowledge.patterns.algebra.normalised import (
     is_independent,
     mean_of_normalised,
@@ -64,6 +65,7 @@ REWRITES: tuple[Rewrite, ...] = (
     two_fills,
     two_masks,
     learned_temperature,
+    distances_by_product,
 )
 # Every rewrite makes the graph smaller or cheaper; this only bounds the damage of one that doesn't.
 MOST = 1000
