@@ -3,6 +3,7 @@
 from knowledge.loops.cost import Machine, moved_mb, program_cost, program_ms
 from knowledge.opgraph import OpGraph
 from knowledge.pattern import Proposal, Refusal, Situation, Step
+from knowledge.patterns.algebra.cells import gru_cell, lstm_cell
 from knowledge.patterns.algebra.convolutions import (
     pooled_convolution,
     pooled_linear,
@@ -66,6 +67,8 @@ REWRITES: tuple[Rewrite, ...] = (
     two_masks,
     learned_temperature,
     distances_by_product,
+    gru_cell,
+    lstm_cell,
 )
 # Every rewrite makes the graph smaller or cheaper; this only bounds the damage of one that doesn't.
 MOST = 1000
