@@ -3,7 +3,7 @@
 import pytest
 
 from knowledge.pattern import Step
-from tests.patterns.test_algebra import check
+from tests.patterns.test_algebra import check, rewritten
 from tests.patterns.workshop import build, complaints, reference
 
 STEPS = (Step(pattern="algebra"), Step(pattern="row_loop"))
@@ -36,3 +36,18 @@ def test_a_cell_is_exact_and_all_but_its_products_are_fused(
     left = {call.target.split(".")[1] for call in built.program.library_calls}
     assert left <= {"linear", "slice"}
     assert complaints(built) == []
+
+
+def test_a_long_loop_keeps_its_cells() -> None:
+    body = """    def __init__(self):
+        super().__init__()
+        self.cell = nn.GRUCell(4, 4)
+
+    def forward(self, x):
+        h = x[0]
+        for step in range(9):
+            h = self.cell(x[step], h)
+        return h"""
+    done, unfit, *_ = rewritten(reference(body, "torch.randn(9, 3, 4)"))
+    assert not any("GRU" in one for one in done)
+    assert any("too large a graph" in why for why in unfit)

@@ -7,6 +7,10 @@ from knowledge.patterns.algebra.edit import Writer, argument, operator, replace
 from knowledge.patterns.algebra.rewrites import FLOATS, Rewritten, Unfit
 from knowledge.patterns.algebra.terms import plus, same_dtype
 
+# A loop over many steps would be a graph of thousands of calls, which takes minutes to plan.
+MOST = 8
+TOO_MANY = Unfit(f"more than {MOST} steps would make too large a graph")
+
 
 class _Gates:
     """Writes what a cell's gates are made of; all its tensors are (batch, hidden)."""
@@ -36,10 +40,16 @@ class _Gates:
         return self.w.call(target, operands, self._spec.shape, self._spec.dtype)
 
 
+def _is_long(graph: OpGraph) -> bool:
+    return sum(operator(one) in ("gru_cell", "lstm_cell") for one in graph.calls) > MOST
+
+
 def gru_cell(graph: OpGraph, node: Node) -> Rewritten | Unfit | None:
     """A step of a GRU: two linear layers and their gates."""
     if operator(node) != "gru_cell":
         return None
+    if _is_long(graph):
+        return TOO_MANY
     hidden = node.args[1]
     assert isinstance(hidden, Ref)
     if node.spec.dtype not in FLOATS or not same_dtype(graph, *node.refs):
@@ -62,6 +72,8 @@ def lstm_cell(graph: OpGraph, node: Node) -> Rewritten | Unfit | None:
     """A step of an LSTM: two linear layers and their gates; it makes its output and its state."""
     if operator(node) != "lstm_cell" or not isinstance(node.args[1], list):
         return None
+    if _is_long(graph):
+        return TOO_MANY
     hidden, state = node.args[1]
     assert isinstance(hidden, Ref)
     assert isinstance(state, Ref)
