@@ -145,7 +145,7 @@ class OpGraph(Frozen):
         """The arguments of forward, in order."""
         return tuple(node for node in self.nodes if node.kind == "input")
 
-    @cached_property
+    @property
     def calls(self) -> tuple[Node, ...]:
         """The operator calls, in execution order."""
         return tuple(node for node in self.nodes if node.kind == "call")
