@@ -129,6 +129,11 @@ class OpGraph(Frozen):
         return {node.name: node for node in self.nodes}
 
     @cached_property
+    def position(self) -> dict[str, int]:
+        """Where each node stands in execution order."""
+        return {node.name: number for number, node in enumerate(self.nodes)}
+
+    @cached_property
     def users(self) -> dict[str, tuple[Node, ...]]:
         """For each node's name, the nodes that read it, once each, in execution order."""
         found: dict[str, list[Node]] = {node.name: [] for node in self.nodes}

@@ -37,6 +37,9 @@ class _Search:
     owner: dict[str, Island]
     taken: tuple[tuple[str, ...], ...] = ()
 
+    def __post_init__(self) -> None:
+        self._kernel = {name: nodes for nodes in self.taken for name in nodes}
+
     def add(self, names: set[str], replaced: list[Island]) -> Island | str:
         """Make an island of these calls in place of some others, or say why not."""
         nodes = tuple(node for node in self.graph.calls if node.name in names)
@@ -51,27 +54,38 @@ class _Search:
         return island
 
     def _schedulable(self, names: set[str], replaced: list[Island]) -> bool:
-        """Whether all islands can still be run one after the other."""
-        units: dict[str, int] = {}
-        kept = [one for one in self.islands if one not in replaced]
-        groups = [*self.taken, *(one.nodes for one in kept), tuple(names)]
-        for number, nodes in enumerate(groups):
-            units.update(dict.fromkeys(nodes, number))
-        after: dict[int | str, set[int | str]] = {}
-        for node in self.graph.calls:
-            mine = units.get(node.name, node.name)
-            reads = {units.get(ref.ref, ref.ref) for ref in node.refs}
-            after.setdefault(mine, set()).update(reads - {mine})
-        done: set[int | str] = {n.name for n in self.graph.nodes if n.kind != "call"}
-        waiting = dict(after)
+        """Whether all islands can still be run one after the other.
+
+        They could before, so that only a way out of the new one and back into it is in the way.
+        """
+        last = self._last_way_back(names, replaced)
+        seen, waiting = set[str](), list(names)
         while waiting:
-            ready = [unit for unit, needs in waiting.items() if needs <= done]
-            if not ready:
-                return False
-            done.update(ready)
-            for unit in ready:
-                del waiting[unit]
+            name = waiting.pop()
+            for user in self.graph.users[name]:
+                if user.name in names:
+                    if name not in names:
+                        return False
+                elif user.name not in seen and self.graph.position[user.name] <= last:
+                    unit = self._unit(user.name)
+                    seen.update(unit)
+                    waiting += unit
         return True
+
+    def _last_way_back(self, names: set[str], replaced: list[Island]) -> int:
+        """A position after which no call's result, nor that of its unit, is read by these calls."""
+        last = max(self.graph.position[name] for name in names)
+        units = [*self.taken, *(one.nodes for one in self.islands if one not in replaced)]
+        positions = [[self.graph.position[name] for name in nodes] for nodes in units]
+        for first, end in sorted((min(ends), max(ends)) for ends in positions if ends):
+            if first <= last:
+                last = max(last, end)
+        return last
+
+    def _unit(self, name: str) -> tuple[str, ...]:
+        """The calls that run together with one outside of the new island."""
+        island = self.owner.get(name)
+        return island.nodes if island is not None else self._kernel.get(name, (name,))
 
 
 def find_islands(

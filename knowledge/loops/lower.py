@@ -281,9 +281,9 @@ class Lowering(Places):
 def read_outside(graph: OpGraph, names: set[str]) -> list[Ref]:
     """The values of the calls in `names` that the rest of the graph, or the caller, reads."""
     found: dict[Ref, None] = {}
-    for node in graph.nodes:
-        if node.name not in names:
-            found.update({ref: None for ref in node.refs if ref.ref in names})
+    readers = {user.name: user for name in names for user in graph.users[name]}
+    for reader in sorted(readers.keys() - names, key=graph.position.__getitem__):
+        found.update({ref: None for ref in readers[reader].refs if ref.ref in names})
     found.update({ref: None for ref in graph.outputs if ref.ref in names})
     for text in graph.mutations.values():
         name, _, index = text.partition("[")

@@ -1,7 +1,10 @@
 """A program's schedule: kernels and calls in an order in which nothing is read too early."""
 
+from collections.abc import Callable
+
 import pytest
 
+from knowledge.loops.islands import find_islands
 from knowledge.opgraph import Node, OpGraph, Ref, TensorSpec
 from knowledge.program import Kernel, Program, variable
 
@@ -64,3 +67,65 @@ def test_a_variable_names_one_of_several_results() -> None:
 def test_a_program_travels_as_json() -> None:
     program = Program.of(GRAPH, "x = 1").changed(kernels=(kernel("k", ("a",), "x"),))
     assert Program.model_validate_json(program.model_dump_json()) == program
+
+
+def steps(number: int) -> OpGraph:
+    """A net of so many steps, each of which is a library's call and two that go into a loop."""
+    nodes = [Node(name="x", kind="input", target="0", result=SPEC)]
+    for _ in range(number):
+        for target in ("aten.cumsum.default", "aten.sin.default", "aten.cos.default"):
+            args = (Ref(ref=nodes[-1].name), *([0] if "cumsum" in target else []))
+            name = f"v{len(nodes)}"
+            nodes.append(Node(name=name, kind="call", target=target, args=args, result=SPEC))
+    return OpGraph(nodes=tuple(nodes), outputs=(Ref(ref=nodes[-1].name),))
+
+
+def counted(monkeypatch: pytest.MonkeyPatch, look: Callable[[OpGraph], object]) -> float:
+    """How much more often a node's arguments are looked at in twice the steps."""
+    seen: list[int] = []
+    refs = Node.refs
+    for number in (30, 60):
+        looks = [0]
+
+        def look_once(node: Node, looks: list[int] = looks) -> tuple[Ref, ...]:
+            looks[0] += 1
+            return refs.fget(node)
+
+        graph = steps(number)
+        monkeypatch.setattr(Node, "refs", property(look_once))
+        look(graph)
+        monkeypatch.setattr(Node, "refs", refs)
+        seen += looks
+    return seen[1] / seen[0]
+
+
+def test_islands_of_twice_the_steps_take_twice_the_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert counted(monkeypatch, find_islands) < 2.5
+
+
+def test_a_schedule_compares_no_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernels = tuple(
+        kernel(f"k{n}", (f"v{3 * n + 2}", f"v{3 * n + 3}"), f"v{3 * n + 1}") for n in range(30)
+    )
+    program = Program.of(steps(30), "").changed(kernels=kernels)
+
+    def refuse(one: Kernel, other: object) -> bool:
+        raise AssertionError(f"{one.name} was compared")
+
+    monkeypatch.setattr(Kernel, "__eq__", refuse)
+    assert names(program)[:4] == ["v1", "k0", "v4", "k1"]
+
+
+def test_a_loop_is_not_made_around_a_call_that_it_reads_again() -> None:
+    graph = OpGraph(
+        nodes=(
+            *GRAPH.nodes[:2],
+            Node(name="b", kind="call", target="aten.cumsum.default",
+                 args=(Ref(ref="a"), 0), result=SPEC),
+            Node(name="d", kind="call", target="aten.add.Tensor",
+                 args=(Ref(ref="a"), Ref(ref="b")), result=SPEC),
+        ),
+        outputs=(Ref(ref="d"),),
+    )  # fmt: skip
+    assert [island.nodes for island in find_islands(graph)[0]] == [("a",), ("d",)]
+    assert [island.nodes for island in find_islands(graph, (("b",),))[0]] == [("a",), ("d",)]

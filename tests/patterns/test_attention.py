@@ -245,3 +245,23 @@ def test_views_of_a_result_that_lies_otherwise_than_the_librarys_are_taken() -> 
     built = build(reference(body, "torch.randn(20, 3, 32)"), (Step(pattern="attention"),))
     assert built.program.kernels
     assert complaints(built) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "mask"),
+    [
+        ("attn_mask=m", "torch.ones(20, 20).triu(1).bool()"),
+        ("attn_mask=m", "torch.randn(12, 20, 20)"),
+        ("key_padding_mask=m", "torch.rand(3, 20) < 0.2"),
+    ],
+)
+def test_a_module_of_many_heads_may_have_a_mask(given: str, mask: str) -> None:
+    body = f"""    def __init__(self):
+        super().__init__()
+        self.attention = torch.nn.MultiheadAttention(32, 4, batch_first=True)
+
+    def forward(self, x, m):
+        return self.attention(x, x, x, {given})[0]"""
+    built = build(reference(body, f"torch.randn(3, 20, 32), {mask}"), (Step(pattern="attention"),))
+    assert len(built.program.kernels) == 1
+    assert complaints(built) == []

@@ -35,6 +35,17 @@ class Writer:
         )
         return Ref(ref=name)
 
+    def permuted(self, ref: Ref, order: list[int]) -> Ref:
+        """A view with its dimensions in another order; the value itself if it is the same one."""
+        if order == sorted(order):
+            return ref
+        spec = self.spec(ref)
+        shape, strides = ([given[dim] for dim in order] for given in (spec.shape, spec.strides))
+        made = self.call("aten.permute.default", (ref, [*order]), shape, spec.dtype)
+        viewed = TensorSpec(shape=tuple(shape), dtype=spec.dtype, strides=tuple(strides))
+        self.nodes[-1] = self.nodes[-1].model_copy(update={"result": viewed})
+        return made
+
     def spec(self, ref: Ref) -> TensorSpec:
         """The tensor behind a reference to the graph or to a new call."""
         for node in self.nodes:

@@ -3,12 +3,14 @@
 from knowledge.loops.cost import Machine, moved_mb, program_cost, program_ms
 from knowledge.opgraph import OpGraph
 from knowledge.pattern import Proposal, Refusal, Situation, Step
+from knowledge.patterns.algebra.cells import gru_cell, lstm_cell
 from knowledge.patterns.algebra.convolutions import (
     pooled_convolution,
     pooled_linear,
     product_of_products,
     sum_of_convolution,
 )
+from knowledge.patterns.algebra.distances import distances_by_product
 from knowledge.patterns.algebra.normalised import (
     is_independent,
     mean_of_normalised,
@@ -30,6 +32,12 @@ from knowledge.patterns.algebra.rewrites import (
     size_one_softmax,
     sum_of_linear,
     sum_of_matmul,
+)
+from knowledge.patterns.algebra.scores import (
+    einsum_of_attention,
+    learned_temperature,
+    two_fills,
+    two_masks,
 )
 from knowledge.program import Program
 
@@ -54,6 +62,13 @@ REWRITES: tuple[Rewrite, ...] = (
     pooled_linear,
     product_of_products,
     mean_of_cells,
+    einsum_of_attention,
+    two_fills,
+    two_masks,
+    learned_temperature,
+    distances_by_product,
+    gru_cell,
+    lstm_cell,
 )
 # Every rewrite makes the graph smaller or cheaper; this only bounds the damage of one that doesn't.
 MOST = 1000

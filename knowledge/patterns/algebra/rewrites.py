@@ -27,6 +27,7 @@ from knowledge.patterns.algebra.terms import (
     shaped,
     sum_over,
 )
+from knowledge.program import ASSERTIONS
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 
@@ -353,6 +354,7 @@ def _asks_the_same(one: Node, other: Node) -> bool:
     """Whether two calls make the same; 2, 2.0 and True are equal in Python, and 0.0 is -0.0."""
     return (
         one.target == other.target
+        and one.args == other.args
         and one.result == other.result
         and repr((one.args, one.kwargs)) == repr((other.args, other.kwargs))
     )
@@ -364,7 +366,8 @@ def _rewrites_memory(node: Node) -> bool:
 
 def dead_code(graph: OpGraph, node: Node) -> Rewritten | Unfit | None:
     """Calls that nothing reads."""
-    if node.target.startswith("aten._assert"):
+    readers = (user.target.startswith(ASSERTIONS) for user in graph.users[node.name])
+    if node.target.startswith("aten._assert") or not all(readers):
         return None
     changed = without_dead(graph)
     if node.name in changed.by_name:

@@ -19,6 +19,8 @@ KINDS: dict[Backend, tuple[str, ...]] = {
     "cpp": ("float32", *HALVES), "triton": ("float32", *HALVES), "cuda": (),
 }  # fmt: skip
 _PRODUCTS = ("aten.matmul.default", "aten.bmm.default")
+# As nn.MultiheadAttention adds its mask.
+_MASKED_PRODUCT = "aten.baddbmm.default"
 _PASSED_ON = ("aten.clone.", "aten.contiguous.", "aten.alias.", "aten.detach.")
 _SOFTMAX = ("aten.softmax.int", "aten._softmax.default")
 
@@ -134,16 +136,16 @@ def _written_out(program: Program, softmax: Node) -> Anchor | str | None:
     if isinstance(form := scores.form(), str):
         return form
     first, above = up
-    k, v = first.args[1], second.args[1]
+    (q, k), v = first.args[-2:], second.args[1]
+    assert isinstance(q, Ref)
     assert isinstance(k, Ref)
     assert isinstance(v, Ref)
-    assert isinstance(first.args[0], Ref)
     names = {first.name, *above, softmax.name, *nodes, second.name}
     returned = {ref.ref for ref in graph.outputs} & (names - {second.name})
     if returned or not _only_inside(graph, names, second.name):
         return "has scores or weights that are needed for something else too"
     ordered = tuple(node.name for node in graph.calls if node.name in names)
-    return Anchor(first.args[0], k, v, scores.mask, form, True, ordered, second)
+    return Anchor(q, k, v, scores.mask, form, True, ordered, second)
 
 
 def _only_inside(graph: OpGraph, names: set[str], last: str) -> bool:
@@ -181,6 +183,9 @@ def _up(graph: OpGraph, softmax: Node, scores: "_Scores") -> tuple[Node, list[st
         node = graph.by_name[first.ref]
         if node.target in _PRODUCTS:
             return node, between
+        if node.target == _MASKED_PRODUCT and not node.kwargs:
+            why = _masked_product(graph, node, scores)
+            return f"{why} ({node.name})" if why else (node, between)
         operation = _OPERATIONS.get(".".join(node.target.split(".")[1:]))
         if node.kind != "call" or operation is None:
             return None
@@ -190,6 +195,15 @@ def _up(graph: OpGraph, softmax: Node, scores: "_Scores") -> tuple[Node, list[st
         between.append(node.name)
         first = taken
     return None
+
+
+def _masked_product(graph: OpGraph, node: Node, scores: "_Scores") -> str | None:
+    """Take what a product adds to its result for the mask; says why that can't be."""
+    mask = node.args[0]
+    assert isinstance(mask, Ref)
+    if graph.spec_of(mask).dtype != node.spec.dtype:
+        return f"has a mask of {graph.spec_of(mask).dtype}"
+    return scores.add_mask(mask, Form(mask="add"))
 
 
 class _Scores:
