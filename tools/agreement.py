@@ -56,9 +56,10 @@ def contradicts(
 ) -> bool:
     """Whether the graph plainly makes something else than forward returned on these inputs.
 
-    Not where that can't be told: it draws random numbers, changes the module, or can't be walked.
+    Not where that can't be told: it draws random numbers, changes the module, can't be walked, or
+    there is no data.
     """
-    if graph.mutations:
+    if graph.mutations or any(leaf.is_meta for leaf in _tensors_in(returned)):
         return False
     before = _generators()
     try:
