@@ -367,7 +367,7 @@ def test_two_problems_share_a_machine_by_turns_that_joined_by_its_command(
                 assert machine.poll() is None
                 assert time.monotonic() < deadline
                 time.sleep(0.2)
-            assert "offering lane:cpu x 1" in (tmp_path / "told").read_text()
+            assert "lane:cpu x 1" in (tmp_path / "told").read_text()
             suite = suite_of(tmp_path, {"one": OP, "two": OP.replace("* 2", "* 3")})
             fleet = ["--executor", "ray", "--address", f"127.0.0.1:{port}", "--beside", "2"]
             found = run(suite, tmp_path / "out", *fleet, "--set", "budget.trials=1")
