@@ -5,7 +5,6 @@ commands `work` in the main thread; whoever serves several runs has each `carry_
 """
 
 import errno
-import shlex
 import shutil
 import signal
 import sqlite3
@@ -67,12 +66,7 @@ class Interrupted(Exception):
 
 def way_on(folder: RunFolder) -> str:
     """A clause on how a run goes on that stopped before its end."""
-    return f"go on with: python -m graph.run --resume {shlex.quote(str(folder.path))}"
-
-
-def _command(folder: RunFolder) -> str:
-    """What begins a run with the same task."""
-    return f"python -m graph.run {shlex.quote(str(folder.task_file))}"
+    return f"go on with: {folder.going_on}"
 
 
 class Audience(Protocol):
@@ -214,7 +208,7 @@ def _on_a_sound_disk(folder: RunFolder) -> Iterator[None]:
             raise BadInput(
                 str(folder.checkpoint),
                 f"cannot be read ({error}).",
-                f"Begin anew: {_command(folder)}",
+                f"Begin anew: {folder.beginning}",
             ) from error
         raise
 
@@ -248,7 +242,7 @@ def _has_begun(
     thread = latest.config["configurable"]["thread_id"]
     snapshot = graph.get_state({"configurable": {"thread_id": thread}})
     state = snapshot.values
-    anew = f"Put that back, or begin a run with it: {_command(folder)}"
+    anew = f"Put that back, or begin a run with it: {folder.beginning}"
     if "run_dir" not in state:
         return False
     if state["run_dir"] != str(folder.path):

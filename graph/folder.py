@@ -4,11 +4,12 @@ import fcntl
 import os
 import re
 import secrets
+import shlex
 import shutil
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -94,15 +95,15 @@ class RunFolder:
         Raises:
             BadInput: another process works on it, or it can't be written.
         """
-        with ExitStack() as opened:
-            try:
-                lock = opened.enter_context((self.path / "lock").open("w"))
-            except OSError as error:
-                raise BadInput(
-                    str(self.path),
-                    f"cannot be worked in ({error.strerror}).",
-                    "Let yourself write there.",
-                ) from error
+        try:
+            lock = (self.path / "lock").open("w")
+        except OSError as error:
+            raise BadInput(
+                str(self.path),
+                f"cannot be worked in ({error.strerror}).",
+                "Let yourself write there.",
+            ) from error
+        with lock:
             for left in reversed(range(3)):
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -128,6 +129,16 @@ class RunFolder:
         except OSError:
             return False
         return False
+
+    @property
+    def going_on(self) -> str:
+        """The command by which a run goes on that stopped before its end."""
+        return f"python -m graph.run --resume {shlex.quote(str(self.path))}"
+
+    @property
+    def beginning(self) -> str:
+        """The command that begins a run with the same task."""
+        return f"python -m graph.run {shlex.quote(str(self.task_file))}"
 
     @property
     def task_file(self) -> Path:

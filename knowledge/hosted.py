@@ -9,7 +9,6 @@ from functools import partial
 from importlib import import_module
 from typing import TypeVar
 
-import httpx
 from langchain.embeddings import init_embeddings
 from langchain_core.embeddings import Embeddings
 from tenacity import (
@@ -21,13 +20,12 @@ from tenacity import (
 )
 
 from knowledge.embed import CHOICE, EmbeddingFailed
+from knowledge.outage import is_broken_line, may_pass
 
 # A service's own limits are hundreds of texts and of kilotokens a request; passages are short.
 BATCH = 64
 ATTEMPTS = 5
 LONGEST_WAIT_S = 20.0
-# What passes: a busy or restarting service, or one that asks for patience.
-PASSING = frozenset((408, 409, 425, 429))
 
 Answer = TypeVar("Answer")
 
@@ -109,13 +107,9 @@ def is_passing(error: BaseException) -> bool:
     if status is None:
         status = getattr(getattr(error, "response", None), "status_code", None)
     if isinstance(status, int):
-        return status in PASSING or status >= 500
+        return may_pass(status)
     causes = (error, error.__cause__, error.__context__)
-    return any(
-        isinstance(cause, ConnectionError | TimeoutError | httpx.TransportError)
-        or type(cause).__name__.endswith(("ConnectionError", "TimeoutError"))
-        for cause in causes
-    )
+    return any(cause is not None and is_broken_line(cause) for cause in causes)
 
 
 def _called(module: str, name: str) -> object:

@@ -14,7 +14,6 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
 
-import httpx
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import (
     AIMessage,
@@ -34,15 +33,16 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_at
 
 from agents.llm.exchange import Exchange, Journal, Role, Spent, Unreachable, Usage
 from agents.llm.models import Model
+from knowledge.outage import is_broken_line, may_pass
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 60.0
 # No text has more tokens than half its bytes, so that what is admitted can't be exceeded.
 BYTES_PER_TOKEN = 2
-# Statuses that another attempt may mend; of the others, those that say who or what is not let in.
-PASSING, SHUT_OUT = (408, 409, 425, 429), (401, 402, 403, 404)
-# A limit that waiting does not lift.
+# Of the statuses that no other attempt mends, those that say who or what is not let in.
+SHUT_OUT = (401, 402, 403, 404)
 # A server never heard these; by name, since clients bring httpx along under several.
 UNHEARD = ("ConnectError", "ConnectTimeout", "PoolTimeout", "ConnectionRefusedError")
+# A limit that waiting does not lift.
 NO_CREDIT = "insufficient_quota"
 WHY_LIMIT = 300
 
@@ -344,12 +344,8 @@ def _may_pass(error: BaseException) -> bool:
         return False
     status = _status(error)
     if status is not None:
-        return status in PASSING or status >= 500
-    broken = (httpx.TransportError, ConnectionError, TimeoutError)
-    return any(
-        isinstance(one, broken) or type(one).__name__.endswith(("ConnectionError", "TimeoutError"))
-        for one in _chain(error)
-    )
+        return may_pass(status)
+    return any(map(is_broken_line, _chain(error)))
 
 
 def _may_be_billed(error: BaseException) -> bool:

@@ -11,7 +11,7 @@ from knowledge.experience import Lesson, signature
 from knowledge.opgraph import OpGraph
 from knowledge.pattern import Refusal, Situation, Step, load_cards
 from knowledge.store import Library, Passage
-from tools.verdict import Compiled, Correct, Trial
+from tools.verdict import Compiled, Correct, Timing, Trial
 
 WORTH_TRYING = 1.02
 # While nothing was measured, so bad an estimate is still worth a trial: it is an estimate.
@@ -61,7 +61,7 @@ class PlaybookPlanner:
         best = best_trial(brief)
         if best is not None and best.timing is not None:
             # Recipes promise what they gain on the leading workload, whose graph they are for.
-            reached = best.timing.lead.against_best.speedup
+            reached = _on_lead(best.timing)
             ranked = [pair for pair in ranked if pair[0] > reached * WORTH_TRYING]
             parent = next(plan.steps for plan in brief.plans if plan.id == best.plan)
             near = _variants(brief, parent)
@@ -193,8 +193,12 @@ def _promise(recipe: Recipe, hindsight: Hindsight, brief: Brief) -> float:
     if best is None or best.timing is None:
         return recipe.speedup
     expected = next(plan.expected_speedup for plan in brief.plans if plan.id == best.plan)
-    reached = best.timing.lead.against_best.speedup
-    return recipe.speedup * math.pow(min(1.0, reached / expected), DISCOUNT)
+    return recipe.speedup * math.pow(min(1.0, _on_lead(best.timing) / expected), DISCOUNT)
+
+
+def _on_lead(timing: Timing) -> float:
+    """The speedup on the leading workload, over its fastest baseline."""
+    return timing.lead.against_best.speedup
 
 
 def _ratio(one: Recipe, near: list[Recipe]) -> float:

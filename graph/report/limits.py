@@ -66,6 +66,10 @@ class Limits(NamedTuple):
         )
 
 
+_SMALL = Limits(
+    best=10_000, reference=4_000, sources=0, source=0, diffs=8_000, diff=1_000, pages=6_000,
+    page=2_000, log=300, opened=20,
+)  # fmt: skip
 LEVELS = (
     Limits(),
     Limits(sources=40_000, source=6_000, diffs=40_000, diff=4_000, pages=50_000, page=8_000),
@@ -73,12 +77,6 @@ LEVELS = (
         best=20_000, reference=8_000, sources=16_000, source=3_000, diffs=16_000, diff=2_000,
         pages=16_000, page=4_000, log=1_200, opened=60,
     ),
-    Limits(
-        best=10_000, reference=4_000, sources=0, source=0, diffs=8_000, diff=1_000, pages=6_000,
-        page=2_000, log=300, opened=20,
-    ),
-    Limits(
-        best=10_000, reference=4_000, sources=0, source=0, diffs=8_000, diff=1_000, pages=6_000,
-        page=2_000, log=300, opened=20, rows=200, reason=240,
-    ),
+    _SMALL,
+    _SMALL._replace(rows=200, reason=240),
 )  # fmt: skip

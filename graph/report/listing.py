@@ -3,7 +3,6 @@
 It only reads, and a run that can't be read is a row that says why.
 """
 
-import shlex
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -201,7 +200,7 @@ def _unfinished(path: Path, ended: str) -> RunRow:
                 pass
     usage = last.get("usage")
     usage = usage if isinstance(usage, dict) else {}
-    hint = f"go on with: python -m graph.run --resume {shlex.quote(str(path))}"
+    hint = f"go on with: {RunFolder(path).going_on}"
     return RunRow(
         run_id=path.name,
         run_dir=str(path),

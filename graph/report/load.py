@@ -4,7 +4,6 @@ A finished run's `report.json` is its record. Of a run that stopped, or was kill
 may know more.
 """
 
-import shlex
 import sqlite3
 from pathlib import Path
 from typing import NamedTuple
@@ -55,7 +54,7 @@ def load_record(path: Path) -> Loaded:
     raise BadInput(
         str(path),
         f"report.json {why}, and no checkpoint got as far as measuring the reference.",
-        f"Go on with: python -m graph.run --resume {shlex.quote(str(path))}",
+        f"Go on with: {RunFolder(path).going_on}",
     )
 
 
