@@ -37,6 +37,9 @@ DROP_IN_WORDS = """\
 
 
 Packing = Literal["tensor", "tuple", "list"]
+# Where a live op's text says which file holds tensors of it that no state_dict has.
+STATE_FILE = "state.safetensors"
+STATE = re.compile(rf"^STATE = (['\"].*{re.escape(STATE_FILE)}['\"])$", re.MULTILINE)
 
 
 class Shipment(Frozen):
@@ -256,7 +259,7 @@ def _header(shipment: Shipment) -> list[str]:
         if is_as_given(candidate.source, shipment.reference):
             what = "As it was given:"
     notes = [f"Note: {label}." for label in (*candidate.labels, *verdict.labels)]
-    if re.search(r"^STATE = ", shipment.reference, re.MULTILINE):
+    if STATE.search(shipment.reference):
         notes.append(
             "Note: tensors that no state_dict has are read from STATE; without it they are random."
         )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from knowledge.errors import BadInput
 from tools.candidate import Candidate
-from tools.export import Shipment, figures, kernel_text, test_text
+from tools.export import STATE, STATE_FILE, Shipment, figures, kernel_text, test_text
 from tools.folders import written_whole
 from tools.verdict import Compiled
 
@@ -22,9 +22,6 @@ REQUIRES = {
 }  # fmt: skip
 # Of what a run was made with, what may bear on a figure.
 TELLING = ("python", "torch", "triton", "numpy", "kernelwright")
-# Where a live op's text says which file holds tensors of it that no state_dict has.
-STATE = re.compile(r"^STATE = (.+)$", re.MULTILINE)
-STATE_FILE = "state.safetensors"
 NAME = re.compile(r"[a-z]([a-z0-9._-]*[a-z0-9])?", re.IGNORECASE)
 # Modules that the package itself imports, or that a machine with torch has.
 TAKEN = sys.stdlib_module_names | {"torch", "triton", "cuda", "numpy", "kernelwright", "pytest"}
@@ -73,7 +70,7 @@ def write_package(
     digest = shipment.candidate.digest
     shipment, state = _with_state(shipment, module)
     files: dict[str, str | bytes] = {
-        "pyproject.toml": _project(shipment, name, module),
+        "pyproject.toml": _project(shipment, name, module, held=state is not None),
         "README.md": _readme(shipment, name, module, versions, (when, digest)),
         f"src/{module}/__init__.py": _init(shipment, module),
         f"src/{module}/kernel.py": kernel_text(shipment),
@@ -118,8 +115,7 @@ def _with_state(shipment: Shipment, module: str) -> tuple[Shipment, bytes | None
     return shipment.model_copy(update=update), path.read_bytes()
 
 
-def _project(shipment: Shipment, name: str, module: str) -> str:
-    held = STATE_FILE in shipment.reference
+def _project(shipment: Shipment, name: str, module: str, *, held: bool) -> str:
     needed = (*REQUIRES[shipment.candidate.backend], *(("safetensors",) if held else ()))
     requires = "\n".join(f'    "{one}",' for one in needed)
     kind = "compiled, never run" if isinstance(shipment.verdict, Compiled) else "verified"

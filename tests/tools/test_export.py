@@ -284,3 +284,11 @@ def test_a_package_brings_the_tensors_of_a_live_op_that_no_state_dict_has(tmp_pa
     subprocess.run(run, check=True, cwd=tmp_path)
     with pytest.raises(BadInput, match="is gone"):
         write_package(given, "another", tmp_path, {}, "today")
+
+
+def test_a_constant_of_that_name_is_the_ops_own(tmp_path: Path) -> None:
+    given = shipment(reference=f"STATE = 64\n{REFERENCE}")
+    package = write_package(given, "a-state-space", tmp_path, {}, "today")
+    assert "STATE = 64" in (package / "src/a_state_space/reference.py").read_text(encoding="utf-8")
+    assert "safetensors" not in (package / "pyproject.toml").read_text(encoding="utf-8")
+    assert "read from STATE" not in exported(tmp_path, reference=given.reference).read_text()
