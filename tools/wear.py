@@ -95,9 +95,7 @@ class Chooser:
         self._modes = [(part, part.training) for part in parts]
         # A kernel has parts and plain values in its code, and what a function reads beside its
         # arguments as it was.
-        self._parts = [
-            (part._modules, key, child) for part in parts for key, child in part._modules.items()
-        ]
+        self._parts = [(part._modules, dict(part._modules)) for part in parts]
         self._plain = [(vars(part), *pair) for part in parts for pair in plain_of(part).items()]
         self._read = _versions(original) if module is None else []
         self.original = original
@@ -163,8 +161,12 @@ class Chooser:
         return (
             any(part.training is not mode for part, mode in self._modes)
             or any(
-                holder.get(key) is not child or (child is not None and listened_to(child))
-                for holder, key, child in self._parts
+                len(now) != len(then)
+                or any(
+                    now.get(key) is not child or (child is not None and listened_to(child))
+                    for key, child in then.items()
+                )
+                for now, then in self._parts
             )
             or any(
                 type(holder.get(key)) is not type(value) or holder.get(key) != value

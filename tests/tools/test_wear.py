@@ -271,6 +271,10 @@ def exchange(head: Head) -> None:
     head.linear = torch.nn.Linear(4, 3)
 
 
+def add(head: Head) -> None:
+    head.further = torch.nn.ReLU()
+
+
 def listen(head: Head) -> None:
     head.linear.register_forward_hook(lambda *_: None)
 
@@ -279,7 +283,7 @@ def set_a_value(head: Head) -> None:
     head.linear.in_features = 5
 
 
-@pytest.mark.parametrize("change", [exchange, listen, set_a_value])
+@pytest.mark.parametrize("change", [exchange, add, listen, set_a_value])
 def test_a_module_that_was_changed_in_more_than_its_tensors_is_the_original(
     worn: tuple[Head, Head, torch.nn.Module], change: Callable[[Head], None]
 ) -> None:
