@@ -283,7 +283,7 @@ def detect(root: Path = Path("/")) -> Device:
         kind="cpu",
         architecture=f"{machine.replace('x86_64', 'x86-64')} {level}".strip(),
         cores=cores,
-        memory_gib=round(_memory_bytes(root) / 2**30, 1),
+        memory_gib=round(memory_bytes(root) / 2**30, 1),
         caches=_caches(root),
         vector_bits=vector_bits,
         features=tuple(flag for flag in _TELLING_FLAGS if flag in flags) + _page_policy(root),
@@ -341,7 +341,7 @@ def _caches(root: Path) -> dict[str, int]:
     return caches
 
 
-def _memory_bytes(root: Path) -> int:
+def memory_bytes(root: Path = Path("/")) -> int:
     """Memory this process may use: the machine's, or its control group's where that is less."""
     total = int(psutil.virtual_memory().total)
     limit = _read(root / "sys/fs/cgroup/memory.max").strip()

@@ -8,7 +8,8 @@ import ast
 from collections.abc import Sequence
 from dataclasses import replace
 
-from knowledge.emit import AS_GIVEN, assembled, body_of, definitions
+from knowledge.emit import AS_GIVEN, assembled, definitions
+from knowledge.emit_forward import body_of
 from knowledge.parts import Part
 from knowledge.program import Program
 from knowledge.reference_source import Reference, read_reference, renamed

@@ -5,10 +5,10 @@ that it travels between processes as JSON and the rooms that reason about it nee
 `tools.trace` makes it; nothing here ever runs it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from math import prod
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, StrictBool, StrictFloat, StrictInt, StrictStr
 
@@ -22,6 +22,13 @@ class Frozen(BaseModel):
     """A value: immutable, and closed to unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy with some fields changed, without what was looked up of the original."""
+        copied = super().model_copy(update=update, deep=deep)
+        for name in copied.__dict__.keys() - type(self).model_fields.keys():
+            del copied.__dict__[name]
+        return copied
 
 
 class TensorSpec(Frozen):
@@ -83,7 +90,7 @@ class Node(Frozen):
     result: TensorSpec | tuple[TensorSpec | None, ...] | None = None
     data: list[StrictBool | StrictInt | StrictFloat] | None = None
 
-    @property
+    @cached_property
     def refs(self) -> tuple[Ref, ...]:
         """Every node that this one reads, in argument order."""
         return tuple(_refs((*self.args, *self.kwargs.values())))
@@ -147,7 +154,7 @@ class OpGraph(Frozen):
         """The arguments of forward, in order."""
         return tuple(node for node in self.nodes if node.kind == "input")
 
-    @property
+    @cached_property
     def calls(self) -> tuple[Node, ...]:
         """The operator calls, in execution order."""
         return tuple(node for node in self.nodes if node.kind == "call")

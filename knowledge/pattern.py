@@ -47,7 +47,7 @@ class Situation(Frozen):
     line that `line_of` makes of it: a call that a rewrite changed is another call. `language` is
     that of new kernels. Where the device is not here, `best_ms` is reckoned, and no call is timed.
     `tensor_gflops` are the peaks of a GPU's tensor cores by their arithmetic: `tf32`, `bf16`,
-    `fp16`.
+    `fp16`. `product_share` is what torch's own products reach of the peak.
     """
 
     best_ms: float
@@ -59,6 +59,7 @@ class Situation(Frozen):
     call_ms: dict[str, float] = Field({})
     language: Backend = "cpp"
     tensor_gflops: dict[str, float] = Field({})
+    product_share: float = 1.0
 
 
 class Proposal(Frozen):

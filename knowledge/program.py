@@ -4,7 +4,7 @@ Patterns turn one `Program` into the next; `knowledge.emit` prints the last one 
 Plain data: no tensor library, and nothing here runs anything.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from heapq import heappop, heappush
 from typing import Any, Literal
@@ -117,7 +117,7 @@ class Program(Frozen):
         return Program(graph=graph, reference_source=reference_source, backend=backend)
 
     def changed(self, **fields: Any) -> "Program":
-        """This program with some fields changed; unlike in a copy, nothing cached comes along."""
+        """This program with some fields changed, each checked anew."""
         kept = {name: getattr(self, name) for name in type(self).model_fields}
         return Program(**{**kept, **fields})
 
@@ -137,7 +137,21 @@ class Program(Frozen):
             any(written.ref == ref for written in kernel.writes) for ref, kernel in made
         )
 
-    @property
+    def runs_as_one(self, names: Iterable[str]) -> bool:
+        """Whether calls can run together: none but them must run between two of them."""
+        makers = self.kernel_of
+
+        def unit(name: str) -> tuple[str, ...]:
+            return makers[name].nodes if name in makers else (name,)
+
+        return not comes_back(self.graph, set(names), unit, self.spans)
+
+    @cached_property
+    def spans(self) -> list[tuple[int, int]]:
+        """Where the calls of each kernel begin and end."""
+        return sorted(span_of(self.graph, kernel.nodes) for kernel in self.kernels if kernel.nodes)
+
+    @cached_property
     def library_calls(self) -> tuple[Node, ...]:
         """The calls that no kernel computes, in execution order."""
         return tuple(
@@ -192,6 +206,46 @@ def _makes(unit: Node | Kernel) -> set[str]:
 def _needs(unit: Node | Kernel) -> set[str]:
     refs = unit.refs if isinstance(unit, Node) else unit.reads
     return {ref.ref for ref in refs}
+
+
+def span_of(graph: OpGraph, names: Iterable[str]) -> tuple[int, int]:
+    """The first and the last position of some calls."""
+    positions = [graph.position[name] for name in names]
+    return min(positions), max(positions)
+
+
+def comes_back(
+    graph: OpGraph,
+    names: set[str],
+    unit: Callable[[str], tuple[str, ...]],
+    spans: Iterable[tuple[int, int]],
+) -> bool:
+    """Whether something else must run after some of these calls and before others of them.
+
+    It looks no further than these calls reach, and what runs together with something on the way.
+
+    Args:
+        graph: whose calls they are.
+        names: calls that are to run together.
+        unit: the calls that run together with another one.
+        spans: where such units begin and end, in ascending order.
+    """
+    last = max(graph.position[name] for name in names)
+    for first, end in spans:
+        if first <= last:
+            last = max(last, end)
+    seen, waiting = set[str](), list(names)
+    while waiting:
+        name = waiting.pop()
+        for user in graph.users[name]:
+            if user.name in names:
+                if name not in names:
+                    return True
+            elif user.name not in seen and graph.position[user.name] <= last:
+                together = unit(user.name)
+                seen.update(together)
+                waiting += together
+    return False
 
 
 def variable(ref: Ref) -> str:

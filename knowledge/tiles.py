@@ -64,6 +64,32 @@ static __attribute__((noinline)) void tile_product(
 
 TILE_CPP = f"\ntypedef float real;{_TILE}"
 
+# Transposing by interleaving halves: after log2(VECTOR) rounds row k holds what was column k.
+TRANSPOSE_CPP = r"""#if !defined(__clang__)
+typedef std::conditional<sizeof(real) == 8, int64_t, int32_t>::type lane_t;
+typedef lane_t lanes_t __attribute__((vector_size(VECTOR * sizeof(real))));
+
+static inline void transpose(vector_t (&rows)[VECTOR]) {
+    lanes_t low, high;
+    for (lane_t i = 0; i < VECTOR; ++i) {
+        low[i] = i / 2 + (i % 2) * VECTOR;
+        high[i] = low[i] + VECTOR / 2;
+    }
+#pragma GCC unroll 4
+    for (int64_t round = 1; round < VECTOR; round *= 2) {
+        vector_t mixed[VECTOR];
+#pragma GCC unroll 16
+        for (int64_t i = 0; i < VECTOR / 2; ++i) {
+            mixed[2 * i] = __builtin_shuffle(rows[i], rows[i + VECTOR / 2], low);
+            mixed[2 * i + 1] = __builtin_shuffle(rows[i], rows[i + VECTOR / 2], high);
+        }
+#pragma GCC unroll 16
+        for (int64_t i = 0; i < VECTOR; ++i) rows[i] = mixed[i];
+    }
+}
+#endif
+"""
+
 _ELEMENTS = """
 // Tensors hold elements; what is computed is real.
 typedef {real} real;

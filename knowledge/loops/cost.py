@@ -12,6 +12,13 @@ from knowledge.program import Kernel, Program
 RETURNED_FROM = 32 << 20
 PAGE = 4096
 CALL_MS = 0.005
+# A step of a recurrent net is about so many of the library's calls, one waiting for the other.
+STEP_CALLS = 8
+# A unit of an LSTM takes five exponentials and quotients a step: in operations of the peak.
+UNIT_OPERATIONS = {"lstm": 160, "gru": 100, "rnn_tanh": 30, "rnn_relu": 4}
+# Of the peak, in the products of a step: with rows enough to reuse each weight, and with fewer.
+NET_EFFICIENCY, FEW_ROWS_EFFICIENCY = 0.9, 0.45
+FEW_ROWS = 6
 # An inline exp takes 0.17 ns on a core that does 75 GFLOP/s: 13 operations of the peak, where a
 # kernel counts 16.
 SCALAR_SHARE = 0.8
@@ -22,6 +29,7 @@ _VIEWS = (
     "view", "t.", "transpose", "permute", "unsqueeze", "squeeze", "expand", "alias", "detach",
     "reshape", "slice", "select", "flatten", "chunk", "split", "broadcast_tensors", "unflatten",
 )  # fmt: skip
+PRODUCTS = ("mm", "matmul", "bmm", "addmm", "baddbmm", "linear", "mv", "addmv", "dot")
 _LOOKUPS = ("embedding.", "index.", "index_select", "gather", "take_along_dim")
 
 
@@ -35,6 +43,7 @@ class Machine:
     huge_pages: bool
     call_ms: dict[str, float] = field(default_factory=dict)
     tensor_gflops: dict[str, float] = field(default_factory=dict)
+    product_share: float = 1.0
 
     @staticmethod
     def of(situation: Situation) -> "Machine":
@@ -42,6 +51,7 @@ class Machine:
         return Machine(
             situation.bandwidth_gbps, situation.peak_gflops, situation.fault_us,
             situation.huge_pages, situation.call_ms, situation.tensor_gflops,
+            situation.product_share,
         )  # fmt: skip
 
     def gflops(self, arithmetic: str) -> float:
@@ -105,37 +115,75 @@ def read_bytes(graph: OpGraph, refs: tuple[Ref, ...]) -> int:
     return total
 
 
+def _operator(node: Node) -> str:
+    """The operator's name, without its library and overload."""
+    return node.target.split(".")[1] if node.target.count(".") == 2 else node.target
+
+
 def matmul_flops(graph: OpGraph, node: Node) -> int:
     """Multiply-adds, counted as two, of matrix products and convolutions; 0 for other calls."""
-    name = node.target.split(".")[1] if node.target.count(".") == 2 else node.target
+    name = _operator(node)
     refs = node.refs
-    if (
-        name
-        in (
-            "mm",
-            "matmul",
-            "bmm",
-            "addmm",
-            "baddbmm",
-            "linear",
-            "mv",
-            "addmv",
-            "dot",
-            "_linear_pointwise",
-        )
-        and len(refs) > 1
-    ):
+    if name in (*PRODUCTS, "_linear_pointwise") and len(refs) > 1:
         first = refs[1] if name.startswith(("addm", "badd")) else refs[0]
         return (
             2
             * sum(spec.numel for spec in specs_of(node))
             * (graph.spec_of(first).shape or (1,))[-1]
         )
+    if (net := _net_of(graph, node)) is not None:
+        return 2 * net.times * net.rows * sum(prod(shape) for shape in net.matrices)
     if name.startswith("conv") and len(refs) > 1:
         weight = graph.spec_of(refs[1]).shape
         made = specs_of(node)[0] if "transpose" not in name else graph.spec_of(refs[0])
         return 2 * made.numel * prod(weight[1:])
     return 0
+
+
+@dataclass(frozen=True)
+class _Net:
+    """A recurrent net of the library, or one step of it.
+
+    `steps` wait for each other, each with so many `rows`; over all layers, `matrices` are those of
+    the input and of the state in turn, by which the rows of `times` steps are multiplied.
+    """
+
+    cell: str
+    steps: int
+    times: int
+    rows: int
+    matrices: tuple[tuple[int, ...], ...]
+
+    @property
+    def operations(self) -> int:
+        """Those of its gates' functions."""
+        units = sum(shape[1] for shape in self.matrices[1::2])
+        return UNIT_OPERATIONS[self.cell] * units * self.rows * self.times
+
+
+def _net_of(graph: OpGraph, node: Node) -> _Net | None:
+    """The recurrent net that a call is, None for any other."""
+    parts = node.target.split(".")
+    cell = parts[1].removesuffix("_cell") if len(parts) == 3 else ""
+    if cell not in UNIT_OPERATIONS:
+        return None
+    x = graph.spec_of(node.refs[0]).shape
+    if parts[1] == cell:
+        given = node.args[2]
+        if parts[2] != "input" or not isinstance(given, list):
+            return None
+        weights: tuple[object, ...] = (*given,)
+        times, rows = (x[1], x[0]) if node.args[8] else (x[0], x[1])
+    else:
+        weights, times, rows = node.args[2:4], 1, x[0]
+    shapes = (graph.spec_of(one).shape for one in weights if isinstance(one, Ref))
+    matrices = tuple(shape for shape in shapes if len(shape) == 2)
+    return _Net(cell, times * (len(matrices) // 2), times, rows, matrices)
+
+
+def net_efficiency(rows: int) -> float:
+    """The share of the peak that products of so many rows a step reach, in any recurrent net."""
+    return NET_EFFICIENCY if rows >= FEW_ROWS else FEW_ROWS_EFFICIENCY
 
 
 # What the library does element by element, in operations of the peak: it pools one window, and adds
@@ -147,8 +195,10 @@ _NORMALISED = 8
 
 def scalar_work(graph: OpGraph, node: Node) -> int:
     """Operations of the library where it is bound by arithmetic rather than by traffic."""
-    name = node.target.split(".")[1] if node.target.count(".") == 2 else node.target
+    name = _operator(node)
     made = specs_of(node)
+    if (net := _net_of(graph, node)) is not None:
+        return net.operations
     if name in _SCANS and made:
         return made[0].numel * _SCANNED * _SCANS[name]
     if "batch_norm" in name and made:
@@ -180,7 +230,12 @@ def call_cost(graph: OpGraph, node: Node) -> Cost:
         # Of the table no more than what is looked up.
         table = read_bytes(graph, node.refs[:1])
         read += min(table, written) - table
-    return Cost(read + written, flops, scalar_work(graph, node), fresh, 1)
+    net = _net_of(graph, node)
+    calls = 1
+    if net is not None:
+        calls += STEP_CALLS * net.steps
+        flops = round(flops / net_efficiency(net.rows))
+    return Cost(read + written, flops, scalar_work(graph, node), fresh, calls)
 
 
 def kernel_cost(kernel: Kernel, huge_pages: bool) -> Cost:
@@ -231,8 +286,11 @@ def library_ms(graph: OpGraph, node: Node, machine: Machine) -> float:
     measured = machine.call_ms.get(line_of(node)) if machine.call_ms else None
     if measured is not None:
         return measured
-    kind = HALVES.get(specs_of(node)[0].dtype, "") if specs_of(node) else ""
-    return _in_arithmetic(call_cost(graph, node), kind, machine).milliseconds(machine)
+    dtype = specs_of(node)[0].dtype if specs_of(node) else ""
+    cost = _in_arithmetic(call_cost(graph, node), HALVES.get(dtype, ""), machine)
+    if dtype == "float32" and _operator(node) in PRODUCTS:
+        cost = replace(cost, flops=round(cost.flops / machine.product_share))
+    return cost.milliseconds(machine)
 
 
 def gains(program: Program, kernel: Kernel, anchors: tuple[str, ...], machine: Machine) -> bool:

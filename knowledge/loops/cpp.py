@@ -1,15 +1,18 @@
 """Prints a fused loop as C++: one function, rows in parallel, one vectorised sweep a level.
 
 Three schedules: `flat` (pointwise work on one run of elements, in chunks), `rows` (one row a task),
-and `lanes` (what is reduced is not innermost: a task is a run of neighbouring rows, side by side in
-vector lanes).
+and `lanes` (a task is a run of neighbouring rows, side by side in vector lanes: where what is
+reduced is not innermost, or rows are short and go through tiles). `knowledge.loops.short_rows` says
+which rows are short.
 """
 
 from knowledge.loops.form import Loop, Refused, Store
-from knowledge.loops.indices import Indices
+from knowledge.loops.indices import Form, Indices
+from knowledge.loops.lane_tiles import LaneTiles
 from knowledge.loops.mathematics import helpers, reductions
 from knowledge.loops.plan import CHUNK, Options, Plan
 from knowledge.loops.seams import cases_of, row_conditions
+from knowledge.loops.short_rows import form_of
 from knowledge.loops.spelling import STORAGE, indented, joined, start_of, stored, sum_of
 from knowledge.loops.sweeps import Sweeps
 from knowledge.loops.values import Scope, Values
@@ -21,6 +24,8 @@ LANES, FEWER_LANES, MOST_LANES = 128, 64, 1024
 TASKS = 16
 # What several sweeps read should stay in a core's second-level cache.
 STRIP_BYTES = 512 << 10
+# Short rows that are side by side in a tile; elements of a row whose pairs take turns.
+TILE_LANES, STRIP = 64, 2048
 BLOCKS = 256
 PARALLEL_FROM = 16384
 
@@ -28,13 +33,16 @@ PARALLEL_FROM = 16384
 class Printer:
     """Prints one loop; `text` is the whole translation unit."""
 
-    def __init__(self, loop: Loop, name: str, options: Options) -> None:
+    def __init__(self, loop: Loop, name: str, options: Options, form: Form = "plain") -> None:
         self.loop, self.name, self.options = loop, name, options
         self.values = loop.values
-        self.at = Indices(loop)
+        self.at = Indices(loop, form)
         self.plan = Plan(loop, self.at, options)
         self.made = Values(loop, self.at, self.plan)
         self.sweeps = Sweeps(loop, self.at, self.plan, self.made, options)
+        self.tiles = LaneTiles(loop, self.at, self.plan, self.made, options)
+        # Rows that nothing is reduced over are long as a batch may be: several tasks share one.
+        self.in_strips = form == "turns" and not loop.domain.structured
 
     def _row_block(self) -> list[str]:
         """Everything that is done for one row, chunk or strip: in one way, or one for each case."""
@@ -55,6 +63,7 @@ class Printer:
 
     def _row_lines(self) -> list[str]:
         """What is done for one row, chunk or strip under what is assumed."""
+        self.made.row.lines += self.tiles.filled()
         for level in range(self.plan.levels):
             self.sweeps.append(level)
         for number in self.plan.row_totals:
@@ -67,6 +76,7 @@ class Printer:
         for number, store in enumerate(self.loop.stores):
             if self.plan.is_row_store(store):
                 self.made.row.lines += self._row_store(number, store)
+        self.made.row.lines += self.tiles.emptied()
         return self.made.row.lines
 
     def _row_store(self, number: int, store: Store) -> list[str]:
@@ -74,8 +84,11 @@ class Printer:
         terms = [self.at.row_offset(store.atoms)]
         if self.at.lanes:
             terms.append(self.at.element_offset(store.atoms))
-        line = f"{self.made.store_names[number]}[{sum_of(terms)}] = {text};"
-        return self.made.lane_loop([*self.made.lane_indices(), line]) if self.at.lanes else [line]
+        lines = [
+            *self.made.lane_indices(),
+            f"{self.made.store_names[number]}[{sum_of(terms)}] = {text};",
+        ]
+        return self.made.lane_loop(lines, "lanes") if self.at.lanes else lines
 
     def _task_head(self) -> list[str]:
         if self.at.flat:
@@ -85,6 +98,8 @@ class Printer:
                 f"const int64_t count = {size} - start < CHUNK ? {size} - start : CHUNK;",
             ]
         lines = []
+        if self.in_strips:
+            return self._strip_head()
         if self.at.lanes:
             lines += [
                 "const int64_t row = task / strips;",
@@ -96,6 +111,19 @@ class Printer:
             lines += self.at.unravelled(self.at.outer, "row")
         return lines
 
+    def _strip_head(self) -> list[str]:
+        """The bounds of a strip, and of which row it is, unless loops count that."""
+        size = self.at.columns[-2].name
+        bounds = [
+            "const int64_t begin = strip * STRIP;",
+            f"const int64_t end = {size} - begin < STRIP ? {size} : begin + STRIP;",
+        ]
+        if not self.plan.totals:
+            return bounds
+        row = self.at.unravelled(self.at.outer, "row") if len(self.at.outer) > 1 else []
+        numbers = ["const int64_t row = task / strips;", "const int64_t strip = task % strips;"]
+        return [*numbers, *row, *bounds]
+
     def _inner(self) -> str:
         product = " * ".join(group.name for group in self.at.inner)
         return product if len(self.at.inner) == 1 else f"({product})"
@@ -106,6 +134,9 @@ class Printer:
         if self.at.flat:
             size = self.at.columns[0].name if self.at.columns else "1"
             return "task", [f"const int64_t tasks = ({size} + CHUNK - 1) / CHUNK;"]
+        if self.in_strips:
+            strips = f"const int64_t strips = ({self.at.columns[-2].name} + STRIP - 1) / STRIP;"
+            return "task", [strips, f"const int64_t tasks = {rows} * strips;"]
         if self.at.lanes:
             strips = f"const int64_t strips = ({self._inner()} + LANES - 1) / LANES;"
             return "task", [strips, f"const int64_t tasks = {rows} * strips;"]
@@ -114,15 +145,11 @@ class Printer:
     def _buffers(self) -> list[str]:
         columns = " * ".join(group.name for group in self.at.columns) or "1"
         cells = f"({columns}) * LANES" if self.at.lanes else columns
-        lines = [
-            f"std::vector<{self.values[n].type}> {self.made.kept_name(n)}_memory({cells});"
-            for n in self.plan.kept
-        ]
-        lines += [
-            f"{self.values[n].type}* {name} = {name}_memory.data();"
-            for n in self.plan.kept
-            for name in [self.made.kept_name(n)]
-        ]
+        kept = [(self.made.kept_name(n), self.values[n].type, cells) for n in self.plan.kept]
+        if self.at.form == "tiles":
+            return self.tiles.buffers(kept)
+        lines = [f"std::vector<{kind}> {name}_memory({size});" for name, kind, size in kept]
+        lines += [f"{kind}* {name} = {name}_memory.data();" for name, kind, _ in kept]
         staged = "CHUNK" if self.at.flat else columns
         for number in self.plan.staged:
             name = f"staged_{self.made.store_names[number]}"
@@ -137,7 +164,7 @@ class Printer:
         index, lines = self._tasks()
         elements = " * ".join(group.name for group in self.at.all) or "1"
         when = f"if (tasks > 1 && {elements} > {PARALLEL_FROM})"
-        totals = self.plan.totals
+        totals, dealt = self.plan.totals, "for"
         if totals:
             lines.append(f"const int64_t blocks = tasks < {BLOCKS} ? tasks : {BLOCKS};")
             lines += [
@@ -145,12 +172,17 @@ class Printer:
                 for n in totals
             ]
             inner = self._blocked(index, block, totals)
+        elif self.in_strips:
+            # Loops that count do without the divisions that find a row by its number.
+            strip = ["for (int64_t strip = 0; strip < strips; ++strip) {", *indented(block), "}"]
+            inner = self.sweeps.around(strip, self.at.outer)
+            dealt += f" collapse({len(self.at.outer) + 1})" if self.at.outer else ""
         else:
             head = f"for (int64_t {index} = 0; {index} < tasks; ++{index}) {{"
             inner = [head, *indented(block), "}"]
         buffers = self._buffers()
         if not buffers:
-            return [*lines, f"#pragma omp parallel for schedule(static) {when}", *inner]
+            return [*lines, f"#pragma omp parallel {dealt} schedule(static) {when}", *inner]
         fence = ["store_fence();"] if self.plan.staged else []
         region = [*buffers, "#pragma omp for schedule(static)", *inner, *fence]
         return [*lines, f"#pragma omp parallel {when}", "{", *indented(region), "}"]
@@ -213,6 +245,15 @@ class Printer:
             block[:2] = ["const int64_t count = end - start < CHUNK ? end - start : CHUNK;"]
             lines = [f"const int64_t end = {size} / units * last;"]
             head = f"for (int64_t start = {size} / units * first; start < end; start += CHUNK) {{"
+        elif self.at.form == "tiles":
+            if self.at.outer:
+                raise Refused("short rows that are not all neighbours")
+            block[:3] = ["const int64_t first = start, left = end - start;"]
+            lines = [f"const int64_t end = {self._inner()} / units * last;"]
+            head = (
+                f"for (int64_t start = {self._inner()} / units * first; start < end; "
+                "start += LANES) {"
+            )
         else:
             each = "tasks / units"
             head = f"for (int64_t {index} = {each} * first; {index} < {each} * last; ++{index}) {{"
@@ -241,11 +282,16 @@ class Printer:
             for s, n in zip(self.loop.stores, self.made.store_names, strict=True)
         ]
         steps = [step for spacing in self.made.spacings for step in spacing.values()]
-        return [*parameters, *(f"int64_t {name}" for name in [g.name for g in self.at.all] + steps)]
+        # What takes turns has its traced size.
+        known = self.at.columns[-1:] if self.at.form == "turns" else ()
+        sizes = ["int64_t" if one in known else f"int64_t {one.name}" for one in self.at.all]
+        return [*parameters, *sizes, *(f"int64_t {step}" for step in steps)]
 
     def _lanes(self) -> int:
         """How many neighbouring rows a task does side by side."""
         domain = self.loop.domain
+        if self.at.form == "tiles":
+            return TILE_LANES
         inner = domain.count(domain.inner)
         if self.plan.levels > 1 or self.plan.kept:
             buffers = max(len(self.loop.operands), 1) + len(self.plan.kept)
@@ -278,6 +324,10 @@ class Printer:
                 text = stored(store.dtype, self.made.use(store.value, "final"))
                 last.append(f"{self.made.store_names[number]}[0] = {text};")
         body = [*self.made.unit.lines, *parallel, *combined, *self.made.final.lines, *last]
+        if self.at.form == "turns":
+            group = self.at.columns[-1]
+            size = self.loop.domain.count(group.atoms)
+            body.insert(0, f"constexpr int64_t {group.name} = {size};")
         function = [
             f'extern "C" void {self.name}(', f"        {', '.join(self._parameters())}) {{",
             *indented(body), "}",
@@ -294,13 +344,16 @@ static inline void store_fence() {
 }
 """
 
+# What the processor's own instructions are needed for.
+_INTRINSICS = ("stream_row", "widen_halves", "narrow_halves", "into_lanes", "from_lanes")
+
 
 def _unit(function: str, options: Options, lanes: int) -> str:
     """A kernel's function with what it needs above it."""
     # Reading headers takes most of a compilation: none that isn't needed.
     headers = ["#include <cmath>", "#include <cstdint>", "#include <cstring>"]
     headers += ["#include <vector>"] if "std::vector" in function else []
-    if any(word in function for word in ("stream_row", "widen_halves", "narrow_halves")):
+    if any(word in function for word in _INTRINSICS):
         headers += ["#if defined(__AVX__)", "#include <immintrin.h>", "#endif"]
     parts = ["\n".join(headers) + "\n", helpers(function, options.exp == "inline")]
     parts.append(reductions(function))
@@ -308,7 +361,7 @@ def _unit(function: str, options: Options, lanes: int) -> str:
         parts.append(_FENCE)
     sizes = [
         f"constexpr int64_t {n} = {v};\n"
-        for n, v in (("CHUNK", CHUNK), ("LANES", lanes))
+        for n, v in (("CHUNK", CHUNK), ("LANES", lanes), ("STRIP", STRIP))
         if n in function
     ]
     return "".join([*parts, "\n" if sizes else "", *sizes, "\n", function])
@@ -317,6 +370,6 @@ def _unit(function: str, options: Options, lanes: int) -> str:
 def print_cpp(loop: Loop, name: str, options: Options) -> str | Refused:
     """The loop as C++; a `Refused` where it has no schedule."""
     try:
-        return Printer(loop, name, options).text()
+        return Printer(loop, name, options, form_of(loop)).text()
     except Refused as refusal:
         return refusal

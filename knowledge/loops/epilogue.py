@@ -18,9 +18,10 @@ from knowledge.loops.islands import downstream, find_islands
 from knowledge.loops.kernel import Shapes, operations_of
 from knowledge.loops.lower import lower, read_outside
 from knowledge.loops.plan import Options
+from knowledge.loops.short_rows import form_of
 from knowledge.loops.spelling import STORAGE
-from knowledge.opgraph import OpGraph, Ref
-from knowledge.program import Check, Kernel, Program, Size, Written
+from knowledge.opgraph import Ref
+from knowledge.program import Check, Program, Size, Written
 
 NAME = "epilogue"
 Found = TypeVar("Found")
@@ -149,7 +150,10 @@ def _made(wanted: _Wanted, names: tuple[str, ...], loop: Loop) -> Epilogue | Non
     reads_wide = graph.spec_of(ref).dtype in HALVES
     if reads_wide:
         loop = _with_wide_anchor(loop, ref)
-    printer = Printer(loop, NAME, replace(wanted.options, prefetch=False))
+    form = form_of(loop)
+    tiles = form == "tiles" and len(groups_of(loop)[0]) == 1
+    options = replace(wanted.options, prefetch=False)
+    printer = Printer(loop, NAME, options, "tiles" if tiles else "plain")
     source = printer.part()
     shapes = Shapes(graph, loop, {ref: wanted.shape})
     reads = tuple(operand.ref for operand in loop.operands if operand.ref != ref)
@@ -177,7 +181,7 @@ def _made(wanted: _Wanted, names: tuple[str, ...], loop: Loop) -> Epilogue | Non
         keeps_anchor=ref in read_outside(graph, {ref.ref, *names}), reads_wide=reads_wide,
         arguments=tuple(arguments),
     )  # fmt: skip
-    fits = can_run(wanted.program, ref.ref, names, reads, writes)
+    fits = wanted.program.runs_as_one((ref.ref, *names))
     return found if fits else None
 
 
@@ -190,23 +194,3 @@ def _with_wide_anchor(loop: Loop, ref: Ref) -> Loop:
             for operand in loop.operands
         ),
     )
-
-
-def can_run(
-    program: Program,
-    anchor: str,
-    nodes: tuple[str, ...],
-    reads: tuple[Ref, ...],
-    writes: tuple[Written, ...] = (),
-) -> bool:
-    """Whether an anchor and what follows can be one kernel: no other must run in between."""
-    graph: OpGraph = program.graph
-    both = Kernel(
-        name=NAME, source="", signature="", nodes=(anchor, *nodes),
-        reads=(*graph.by_name[anchor].refs, *reads), writes=writes,
-    )  # fmt: skip
-    try:
-        list(program.changed(kernels=(*program.kernels, both)).schedule())
-    except ValueError:
-        return False
-    return True

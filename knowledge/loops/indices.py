@@ -2,12 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from knowledge.loops.form import Extent, Loop, Operand
 from knowledge.loops.spelling import sum_of
 
 # By the name of a group: what one step along it is in a tensor that is read as it lies.
 Spacing = Mapping[str, str]
+# How a printer goes through rows. `tiles`: neighbouring rows, transposed into lanes. `turns`: each
+# element of the innermost group has statements of its own, in a loop over the group before it.
+Form = Literal["plain", "tiles", "turns"]
 
 
 @dataclass(frozen=True)
@@ -51,13 +55,17 @@ def steps_of(loop: Loop, operand: Operand) -> tuple[Group, ...]:
 class Indices:
     """How positions are written: pointers, sizes and offsets of every tensor, for one schedule."""
 
-    def __init__(self, loop: Loop) -> None:
-        self.loop = loop
+    def __init__(self, loop: Loop, form: Form = "plain") -> None:
+        self.loop, self.form = loop, form
         self.outer, self.columns, self.inner = groups_of(loop)
-        self.lanes = bool(self.inner)
         flat = not (self.outer or self.inner or loop.domain.structured or len(self.columns) > 1)
         self.flat = flat
         self.all = (*self.outer, *self.columns, *self.inner)
+        if form == "tiles":
+            self.outer, self.inner = self.outer[:-1], self.outer[-1:]
+        self.lanes = bool(self.inner)
+        # Which element of the innermost group has its turn.
+        self.turn: int | None = None
 
     def index(self, group: Group) -> str:
         """The variable that counts along a group."""
@@ -65,6 +73,8 @@ class Indices:
             return "row"
         if len(self.columns) == 1 and group in self.columns:
             return "col"
+        if self.turn is not None and group is self.columns[-1]:
+            return str(self.turn)
         return group.name.replace("rows", "row").replace("cols", "col").replace("inner", "in")
 
     def _terms(
@@ -92,17 +102,41 @@ class Indices:
         if self.flat:
             terms.append("start")
         elif len(self.inner) == 1 and self.inner[0].atoms[0] in atoms:
-            terms.append("first")
+            terms.append(" * ".join(["first", *self.inner_step(atoms, spacing)]))
         return " + ".join(terms)
 
     def element_offset(self, atoms: tuple[int, ...], spacing: Spacing | None = None) -> str:
         """Where an element lies after its row's start."""
         terms = self._terms(atoms, self.columns, spacing)
         if len(self.inner) == 1 and self.inner[0].atoms[0] in atoms:
-            terms.append("lane")
+            terms.append(" * ".join(["lane", *self.inner_step(atoms, spacing)]))
         elif len(self.inner) > 1:
             terms += self._terms(atoms, self.inner, spacing)
         return " + ".join(terms) or "0"
+
+    def inner_step(self, atoms: tuple[int, ...], spacing: Spacing | None = None) -> list[str]:
+        """The factors of a step along the only inner group: none, but in tiles a row's length."""
+        (group,) = self.inner
+        if spacing:
+            return [spacing[group.name]] if group.name in spacing else []
+        after = self.all[self.all.index(group) + 1 :]
+        return [one.name for one in after if one.atoms[0] in atoms]
+
+    def in_tile(self, atoms: tuple[int, ...]) -> bool:
+        """Whether a tensor over these atoms is read and written through a tile."""
+        if self.form != "tiles":
+            return False
+        columns = any(group.atoms[0] in atoms for group in self.columns)
+        return columns and self.inner[0].atoms[0] in atoms
+
+    def tile_place(self, atoms: tuple[int, ...]) -> str:
+        """The current element's place in the tile of a tensor over these atoms."""
+        own = tuple(atom for atom in atoms if atom in self.loop.domain.columns)
+        return f"({sum_of(self._terms(own, self.columns))}) * LANES + lane"
+
+    def tile_columns(self, atoms: tuple[int, ...]) -> str:
+        """How many elements of a row a tensor over these atoms has."""
+        return " * ".join(group.name for group in self.columns if group.atoms[0] in atoms)
 
     def column(self) -> str:
         """The position within the row, counted from 0."""

@@ -1,5 +1,6 @@
 """Finds which calls of a graph go together into fused loops: as many as can be lowered as one."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import knowledge.loops.elementary
@@ -15,6 +16,11 @@ from knowledge.loops.form import Loop
 from knowledge.loops.lower import lower
 from knowledge.loops.operators import OPERATORS, Operator
 from knowledge.opgraph import Node, OpGraph, Ref
+from knowledge.program import comes_back, span_of
+
+# An island that could not be joined with so many others is left alone: in a net of many steps, each
+# of which reads the same tensor, all pairs of them would be tried.
+MOST_APART = 8
 
 
 @dataclass(frozen=True)
@@ -38,17 +44,23 @@ class _Search:
     taken: tuple[tuple[str, ...], ...] = ()
 
     def __post_init__(self) -> None:
-        self._kernel = {name: nodes for nodes in self.taken for name in nodes}
+        self.busy = {name: nodes for nodes in self.taken for name in nodes}
+        self._spans = [span_of(self.graph, nodes) for nodes in self.taken if nodes]
+        self._of_islands: dict[tuple[str, ...], tuple[int, int]] = {}
 
     def add(self, names: set[str], replaced: list[Island]) -> Island | str:
         """Make an island of these calls in place of some others, or say why not."""
-        nodes = tuple(node for node in self.graph.calls if node.name in names)
+        ordered = sorted(names, key=self.graph.position.__getitem__)
+        nodes = tuple(self.graph.by_name[name] for name in ordered)
         if not self._schedulable(names, replaced):
             return "something between its calls is left to the library"
         loop = lower(self.graph, nodes)
         if isinstance(loop, str):
             return loop
-        island = Island(tuple(node.name for node in nodes), loop)
+        island = Island(tuple(ordered), loop)
+        for one in replaced:
+            self._of_islands.pop(one.nodes, None)
+        self._of_islands[island.nodes] = span_of(self.graph, island.nodes)
         self.islands = [one for one in self.islands if one not in replaced] + [island]
         self.owner.update(dict.fromkeys(island.nodes, island))
         return island
@@ -58,34 +70,15 @@ class _Search:
 
         They could before, so that only a way out of the new one and back into it is in the way.
         """
-        last = self._last_way_back(names, replaced)
-        seen, waiting = set[str](), list(names)
-        while waiting:
-            name = waiting.pop()
-            for user in self.graph.users[name]:
-                if user.name in names:
-                    if name not in names:
-                        return False
-                elif user.name not in seen and self.graph.position[user.name] <= last:
-                    unit = self._unit(user.name)
-                    seen.update(unit)
-                    waiting += unit
-        return True
-
-    def _last_way_back(self, names: set[str], replaced: list[Island]) -> int:
-        """A position after which no call's result, nor that of its unit, is read by these calls."""
-        last = max(self.graph.position[name] for name in names)
-        units = [*self.taken, *(one.nodes for one in self.islands if one not in replaced)]
-        positions = [[self.graph.position[name] for name in nodes] for nodes in units]
-        for first, end in sorted((min(ends), max(ends)) for ends in positions if ends):
-            if first <= last:
-                last = max(last, end)
-        return last
+        gone = {one.nodes for one in replaced}
+        others = (span for nodes, span in self._of_islands.items() if nodes not in gone)
+        spans = sorted((*self._spans, *others))
+        return not comes_back(self.graph, names, self._unit, spans)
 
     def _unit(self, name: str) -> tuple[str, ...]:
         """The calls that run together with one outside of the new island."""
         island = self.owner.get(name)
-        return island.nodes if island is not None else self._kernel.get(name, (name,))
+        return island.nodes if island is not None else self.busy.get(name, (name,))
 
 
 def find_islands(
@@ -100,9 +93,9 @@ def find_islands(
     """
     search = _Search(graph, [], {}, taken)
     refused: dict[str, str] = {}
-    busy = {name for nodes in taken for name in nodes}
-    for node in graph.calls:
-        if node.name in busy or (among is not None and node.name not in among):
+    chosen = graph.calls if among is None else _in_order(graph, among)
+    for node in chosen:
+        if node.name in search.busy:
             continue
         reason = _place(search, node)
         if reason is not None:
@@ -114,8 +107,7 @@ def find_islands(
             for name in island.nodes:
                 del search.owner[name]
                 refused[name] = "it only copies, which the library does as well"
-    order = {node.name: position for position, node in enumerate(graph.nodes)}
-    islands = sorted(search.islands, key=lambda island: order[island.nodes[0]])
+    islands = sorted(search.islands, key=lambda island: graph.position[island.nodes[0]])
     return tuple(islands), {name: why for name, why in refused.items() if name not in search.owner}
 
 
@@ -131,11 +123,22 @@ def downstream(graph: OpGraph, name: str) -> frozenset[str]:
             if user.name not in found and _known(user) is not None:
                 found.add(user.name)
                 waiting.append(user.name)
-    for node in reversed(graph.calls):
-        readers = {user.name for user in graph.users[node.name]}
-        if node.name != name and readers and readers <= found and _known(node) is not None:
-            found.add(node.name)
+    waiting = [*found]
+    while waiting:
+        for ref in graph.by_name[waiting.pop()].refs:
+            node = graph.by_name[ref.ref]
+            if node.kind != "call" or node.name in found or node.name == name:
+                continue
+            readers = {user.name for user in graph.users[node.name]}
+            if readers <= found and _known(node) is not None:
+                found.add(node.name)
+                waiting.append(node.name)
     return frozenset(found)
+
+
+def _in_order(graph: OpGraph, names: Iterable[str]) -> list[Node]:
+    """Calls in execution order."""
+    return [graph.by_name[name] for name in sorted(names, key=graph.position.__getitem__)]
 
 
 def _copies(node: Node) -> bool:
@@ -209,7 +212,7 @@ def _views_before(search: _Search, names: set[str], moving: bool = True) -> set[
             source = search.graph.by_name[ref.ref]
             parts = source.target.split(".")
             known = OPERATORS.get(parts[1]) if source.kind == "call" and len(parts) == 3 else None
-            busy = any(source.name in nodes for nodes in search.taken)
+            busy = source.name in search.busy
             outside = source.name not in search.owner and source.name not in names
             skipped = known is not None and known.moves and not moving
             if known is None or not known.view or not outside or busy or skipped:
@@ -224,19 +227,26 @@ def _views_before(search: _Search, names: set[str], moving: bool = True) -> set[
 
 def _join_siblings(search: _Search) -> None:
     """Join islands that read the same large tensor, so that it is read once."""
-    joined = True
-    while joined:
-        joined = False
-        for first in list(search.islands):
-            for second in list(search.islands):
-                if first is second or not (_full_reads(first) & _full_reads(second)):
-                    continue
-                names = set(first.nodes) | set(second.nodes)
-                if not isinstance(search.add(names, [first, second]), str):
-                    joined = True
-                    break
-            if joined:
-                break
+    reads = {island.nodes: _full_reads(island) for island in search.islands}
+    failed: dict[tuple[str, ...], set[tuple[str, ...]]] = {}
+
+    def joined_with_one(first: Island) -> bool:
+        apart = failed.setdefault(first.nodes, set())
+        for second in list(search.islands):
+            if first is second or second.nodes in apart or len(apart) >= MOST_APART:
+                continue
+            if reads[first.nodes].isdisjoint(reads[second.nodes]):
+                continue
+            made = search.add(set(first.nodes) | set(second.nodes), [first, second])
+            if isinstance(made, Island):
+                reads[made.nodes] = _full_reads(made)
+                return True
+            apart.add(second.nodes)
+            failed.setdefault(second.nodes, set()).add(first.nodes)
+        return False
+
+    while any(joined_with_one(island) for island in list(search.islands)):
+        pass
 
 
 def _full_reads(island: Island) -> set[Ref]:

@@ -17,6 +17,7 @@ from knowledge.loops.islands import Island
 from knowledge.loops.needs import atoms_of_values, is_costly
 from knowledge.loops.plan import Options
 from knowledge.loops.shapes import Layout, partition
+from knowledge.loops.short_rows import form_of, with_short_rows
 from knowledge.loops.triton import Printed, print_triton
 from knowledge.loops.triton_tile import Wish
 from knowledge.opgraph import DTYPE_BYTES, OpGraph, Ref, TensorSpec
@@ -176,6 +177,8 @@ def make_kernel(
     if len(set(refs)) < len(refs):
         # A tensor that is read in two ways is made dense for both.
         loop = loop.dense
+    if wish is None:
+        loop = with_short_rows(loop)
     language, printed = _printed(loop, name, _note(graph, nodes), options, wish)
     if isinstance(printed, Refused):
         return str(printed)
@@ -264,21 +267,28 @@ def operations_of(loop: Loop) -> int:
 
 
 # What a row takes besides its elements, in operations of the peak: a nanosecond, and two for each
-# division that finds where it lies. What is shorter than a vector is done element by element.
-ROW_OPERATIONS, DIVISION_OPERATIONS = 64, 120
+# division that finds where it lies. What is shorter than a vector is done element by element; what
+# goes through a tile is transposed on its way in and out.
+ROW_OPERATIONS, DIVISION_OPERATIONS, TRANSPOSED_OPERATIONS = 64, 120, 16
 VECTOR, SCALAR_OPERATIONS = 16, 32
 
 
 def row_overhead(loop: Loop) -> int:
     """Operations that a loop in C++ spends on its rows as such, at the traced sizes.
 
-    None where elements are one run, or rows lie side by side in vectors.
+    None where elements are one run, or rows lie side by side in vectors from the start.
     """
     outer, columns, inner = groups_of(loop)
-    domain = loop.domain
+    domain, form = loop.domain, form_of(loop)
+    if form == "tiles":
+        tensors = [one.atoms for one in loop.operands] + [one.atoms for one in loop.stores]
+        elements = domain.count(domain.everything)
+        return TRANSPOSED_OPERATIONS * elements * tensors.count(domain.everything)
     if inner or not (outer or domain.structured or len(columns) > 1):
         return 0
     divisions = max(2 * len(outer) - 2, 0)
+    if form == "turns":
+        columns, divisions = columns[:-1], divisions if domain.structured else 0
     rows = domain.count(domain.outer)
     overhead = rows * (ROW_OPERATIONS + DIVISION_OPERATIONS * divisions)
     short = columns and domain.count(columns[-1].atoms) < VECTOR

@@ -16,6 +16,7 @@ import functools
 import re
 
 from knowledge.loops.halves import CONVERSIONS
+from knowledge.loops.transposes import TRANSPOSES
 
 _BITS = """
 static inline float float_of_bits(int32_t bits) {
@@ -306,6 +307,7 @@ _ALWAYS: dict[str, str] = {
     "floor_divide": _FLOOR_DIVIDE,
     "inside": _INSIDE,
     **CONVERSIONS,
+    **TRANSPOSES,
     "stream_row": _STREAM,
     "exp_polynomial": _EXP_PARTS,
     "times_power": _EXP_PARTS,

@@ -9,6 +9,8 @@ from knowledge.loops.needs import is_costly
 
 CHUNK = 8192
 LONG_ROW = 16384
+# Elements below which all is in cache anyway.
+PREFETCH_FROM = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,8 @@ class Plan:
         self.roots: dict[int, list[int]] = {}
         self.kept: dict[int, None] = {}
         self._find_roots()
-        self.halves = frozenset() if at.lanes else self._halves_read_again()
+        read_again = at.form == "tiles" or not at.lanes
+        self.halves = self._halves_read_again() if read_again else frozenset()
         for level in range(max(self.roots, default=-1), -1, -1):
             for number in self.roots.setdefault(level, []):
                 self._keep(number, level)
@@ -159,5 +162,5 @@ class Plan:
     def _can_stream(self, store: Store, at: Indices) -> bool:
         """Only rows that fit the innermost cache next to their source."""
         columns = self.loop.domain.count(self.loop.domain.columns)
-        fitting = at.flat or (256 <= columns <= 2 * CHUNK and not at.lanes)
+        fitting = at.form == "plain" and (at.flat or (256 <= columns <= 2 * CHUNK and not at.lanes))
         return store.dtype == "float32" and self.is_element_store(store) and fitting

@@ -66,6 +66,19 @@ def seams_of(loop: Loop, at: Indices, made: Values) -> list[Part]:
     ]  # fmt: skip
 
 
+def turns_of(loop: Loop, at: Indices) -> list[Part]:
+    """Each element of the innermost group, with what holds there."""
+    innermost = at.columns[-1].atoms
+    found = {n: loop.values[n].args[1] for n in choices(loop) if _followed(loop, n) == innermost}
+    seams = {n: loop.values[b].number for n, b in found.items()
+             if loop.values[b].op == "constant"}  # fmt: skip
+    cut = innermost if len(seams) == len(found) else ()
+    return [
+        Part(assumed={n: turn < seam for n, seam in seams.items()}, cut=cut)
+        for turn in range(loop.domain.count(innermost))
+    ]
+
+
 def _spelled(loop: Loop, at: Indices, seam: int) -> str:
     """A seam as a bound of the innermost loop, which in chunks counts from the chunk's start."""
     if at.flat:

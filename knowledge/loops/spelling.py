@@ -104,8 +104,9 @@ RESERVED = {
     "protected", "asm", "bitand", "bitor", "compl", "wchar_t", "std", "strips", "y0", "y1",
     "j0", "j1", "div", "exp", "log", "pow", "sqrt", "abs", "floor", "ceil", "round", "sin",
     "cos", "tan", "erf", "index", "inside", "last", "units", "begin", "end", "ahead", "part",
-    "left", "int64_t", "int32_t", "int16_t", "int8_t", "uint8_t", "float16", "bfloat16", "NAN",
-    "INFINITY", "CHUNK", "LANES", "nan_max", "nan_min", "floor_divide", "float_of", "bfloat16_of",
+    "left", "strip", "aligned", "into_lanes", "from_lanes", "int64_t", "int32_t", "int16_t",
+    "int8_t", "uint8_t", "float16", "bfloat16", "NAN", "INFINITY", "CHUNK", "LANES", "STRIP",
+    "nan_max", "nan_min", "floor_divide", "float_of", "bfloat16_of",
     "float_of_half", "half_of", "stream_row", "store_fence", "widen_halves", "narrow_halves",
     "typeof", "typeid", "decltype", "nullptr", "constexpr", "noexcept", "alignas", "alignof",
     "static_assert", "static_cast", "dynamic_cast", "const_cast", "reinterpret_cast",
@@ -114,7 +115,7 @@ RESERVED = {
 # What the names that the printer makes begin with.
 _PREFIXES = (
     "row", "col", "inn", "in_", "in0", "in1", "in2", "in3", "wide_", "kept_", "staged_", "parts_",
-    "block_", "vector_",
+    "block_", "tile_", "vector_",
 )  # fmt: skip
 
 

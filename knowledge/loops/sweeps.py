@@ -7,12 +7,11 @@ from functools import cached_property
 from knowledge.loops.form import Loop, Store, Value
 from knowledge.loops.indices import Group, Indices
 from knowledge.loops.needs import reached
-from knowledge.loops.plan import Options, Plan
-from knowledge.loops.seams import Part, seams_of
+from knowledge.loops.plan import PREFETCH_FROM, Options, Plan
+from knowledge.loops.seams import Part, seams_of, turns_of
 from knowledge.loops.spelling import indented, joined, start_of, stored
 from knowledge.loops.values import Scope, Values
 
-PREFETCH_FROM = 1 << 20
 PREFETCH_BLOCK = 256
 PREFETCH_AHEAD = 1024
 # Halves that are converted at once in a sweep that reduces nothing: so few that their floats stay
@@ -39,7 +38,7 @@ class Sweeps:
         start = start_of(value.fold, kind)
         if not self.at.lanes:
             return [f"{kind} {name} = {start};"]
-        head = "for (int64_t lane = 0; lane < lanes; ++lane)"
+        head = f"for (int64_t lane = 0; lane < {self.made.lane_end}; ++lane)"
         return [f"{kind} {name}[LANES];", f"{head} {name}[lane] = {start};"]
 
     def append(self, level: int) -> None:
@@ -47,11 +46,11 @@ class Sweeps:
         gathered = self._gathered(level)
         for number, name in gathered.items():
             self.made.row.lines += self._declared(number, name)
-        loops = [
-            line
-            for part in seams_of(self.loop, self.at, self.made)
-            for line in self._part(level, part, gathered)
-        ]
+        if self.at.form == "turns":
+            loops = self._in_turns(level, gathered)
+        else:
+            parts = seams_of(self.loop, self.at, self.made)
+            loops = [line for part in parts for line in self._part(level, part, gathered)]
         self.made.row.lines += self._where_needed(loops)
         for number, name in gathered.items():
             if self.values[number].op == "fold":
@@ -113,16 +112,40 @@ class Sweeps:
 
     def _body(self, level: int, part: Part, gathered: dict[int, str], in_runs: bool) -> list[str]:
         """What a sweep does for one element; halves taken a run at a time, or one by one."""
-        assumed = self.made.assumed
         self.made.level, self.made.sweep = level, Scope()
         self.made.widened, self.made.narrowed = {} if in_runs else None, {}
         self.made.widened_into = {}
+        updates = self._results(level, part, gathered)
+        return [*self.made.sweep.lines, *updates]
+
+    def _results(self, level: int, part: Part, gathered: dict[int, str]) -> list[str]:
+        """What is done with the values of one element, where a part's assumptions hold."""
+        assumed = self.made.assumed
         self.made.assumed, self.made.cut = {**assumed, **part.assumed}, part.cut
         idle = self._idle_complaints()
         updates = [self._update(n, name) for n, name in gathered.items() if n not in idle]
         updates += self._element_stores(level)
         self.made.assumed, self.made.cut = assumed, ()
-        return [*self.made.sweep.lines, *updates]
+        return updates
+
+    def _in_turns(self, level: int, gathered: dict[int, str]) -> list[str]:
+        """The loops over the row, the elements of its innermost group side by side in one body.
+
+        Nothing is stored before all is read: so neighbours are read, and written, together.
+        """
+        self.made.level, self.made.sweep = level, Scope()
+        self.made.widened = None
+        updates: list[str] = []
+        for turn, part in enumerate(turns_of(self.loop, self.at)):
+            self.made.take_turn(turn)
+            updates += self._results(level, part, gathered)
+        self.made.take_turn(None)
+        body = [*self.made.sweep.lines, *updates]
+        group, strips = self.at.columns[-2], not self.loop.domain.structured
+        index, bounds = self.at.index(group), ("begin", "end") if strips else ("0", group.name)
+        head = f"for (int64_t {index} = {bounds[0]}; {index} < {bounds[1]}; ++{index}) {{"
+        pragma = f"#pragma omp simd{self._clauses(gathered)}"
+        return self.around([pragma, head, *indented(body), "}"], self.at.columns[:-2])
 
     def _idle_complaints(self) -> set[int]:
         """Totals that complain of indices which nothing reads where the present assumptions hold.
@@ -174,6 +197,9 @@ class Sweeps:
             value = self.made.use(store.value, "element")
             text = stored(store.dtype, value)
             name = self.made.store_names[number]
+            if self.at.form == "tiles":
+                lines.append(f"tile_{name}[{self.at.tile_place(store.atoms)}] = {text};")
+                continue
             if number in self.plan.staged:
                 lines.append(f"staged_{name}[{self.at.column()}] = {text};")
                 continue
@@ -188,8 +214,8 @@ class Sweeps:
     def _column_loops(self, body: list[str], gathered: dict[int, str], part: Part) -> list[str]:
         """The loops over the row around a sweep's body; the innermost one is vector code."""
         if self.at.lanes:
-            lines = self.made.lane_loop([*self.made.lane_indices(), *body])
-            return self._around(lines, self.at.columns)
+            lines = self.made.lane_loop([*self.made.lane_indices(), *body], self.made.lane_end)
+            return self.around(lines, self.at.columns)
         index, limit = self._index(), self._limit()
         pragma = f"#pragma omp simd{self._clauses(gathered)}"
         ahead = self._prefetches(limit) if part.whole else []
@@ -197,7 +223,7 @@ class Sweeps:
             return self._in_blocks(index, limit, ahead, (pragma, body))
         begin, end = part.begin or "0", part.end or limit
         head = f"for (int64_t {index} = {begin}; {index} < {end}; ++{index}) {{"
-        return self._around([pragma, head, *indented(body), "}"], self.at.columns[:-1])
+        return self.around([pragma, head, *indented(body), "}"], self.at.columns[:-1])
 
     def _index(self) -> str:
         """The index of the innermost loop over a row."""
@@ -235,7 +261,7 @@ class Sweeps:
             *(f"narrow_halves({name}, {count}, {row} + begin);" for name, row in narrowed.items()),
         ]  # fmt: skip
 
-    def _around(self, lines: list[str], groups: tuple[Group, ...]) -> list[str]:
+    def around(self, lines: list[str], groups: tuple[Group, ...]) -> list[str]:
         """Loops over some groups around lines, the first group outermost."""
         for group in reversed(groups):
             index = self.at.index(group)
@@ -305,7 +331,8 @@ class Sweeps:
         if self.at.lanes:
             self.made.row.lines += [
                 f"{value.type} {name}[LANES];",
-                f"for (int64_t lane = 0; lane < lanes; ++lane) {name}[lane] = {narrow}[lane]);",
+                f"for (int64_t lane = 0; lane < {self.made.lane_end}; ++lane) "
+                f"{name}[lane] = {narrow}[lane]);",
             ]
         else:
             self.made.row.lines.append(f"const {value.type} {name} = {narrow});")

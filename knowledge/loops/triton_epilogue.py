@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 
-from knowledge.loops.epilogue import can_run
 from knowledge.loops.form import Loop, Operand, Refused
 from knowledge.loops.indices import Indices
 from knowledge.loops.islands import downstream, find_islands
@@ -181,7 +180,7 @@ def _attempt(
         found.lines("made", _names(len(layout)))
     except Refused:
         return None
-    fits = can_run(program, anchor.ref, found.nodes, found.reads, found.writes)
+    fits = program.runs_as_one((anchor.ref, *found.nodes))
     return found if fits else None
 
 

@@ -8,7 +8,7 @@ tile, or else is done in two passes: each tile's part, and then a small kernel t
 from dataclasses import dataclass
 from typing import Literal
 
-from knowledge.loops.epilogue import can_run, largest
+from knowledge.loops.epilogue import largest
 from knowledge.loops.form import Loop, Refused
 from knowledge.loops.indices import Group, groups_of
 from knowledge.loops.kernel import Shapes, operations_of
@@ -298,7 +298,7 @@ def _made(wanted: _Wanted, names: tuple[str, ...], loop: Loop, kind: Kind) -> Ta
     reads = tuple(operand.ref for operand in loop.operands if operand.ref != ref)
     if len(set(reads)) != len(loop.operands) - 1:
         return None
-    if not can_run(wanted.program, ref.ref, names, reads):
+    if not wanted.program.runs_as_one((ref.ref, *names)):
         return None
     groups = [group for part in groups_of(loop) for group in part]
     return Tail(

@@ -2,9 +2,11 @@
 
 import math
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from knowledge.loops.form import Loop, Value
 from knowledge.loops.indices import Indices, Spacing, steps_of
+from knowledge.loops.needs import atoms_of_values
 from knowledge.loops.plan import Plan
 from knowledge.loops.scalars import SCALARS
 from knowledge.loops.spelling import (
@@ -18,6 +20,8 @@ from knowledge.loops.spelling import (
     sum_of,
 )
 from knowledge.program import variable
+
+_WHOLE_QUOTIENTS = ("floor_int", "trunc_int", "remainder_of")
 
 
 @dataclass
@@ -80,7 +84,7 @@ class Values:
     def _from_kept(self, number: int) -> str:
         """A value that an earlier sweep left in a row buffer."""
         if number not in self.sweep.made:
-            name = self.name_of(number)
+            name = self.name_in_turn(number)
             self.sweep.made[number] = name
             self.sweep.lines.append(
                 f"const {self.values[number].type} {name} = "
@@ -96,6 +100,63 @@ class Values:
     def name_of(self, number: int) -> str:
         """The C++ name of a value."""
         return f"v{number}_{label_of(self.values[number])}"
+
+    def name_in_turn(self, number: int) -> str:
+        """The name of a value where elements of the innermost group may take turns."""
+        name = self.name_of(number)
+        if self.at.turn is None or number not in self._turning:
+            return name
+        return f"{name}_{self.at.turn}"
+
+    def take_turn(self, turn: int | None) -> None:
+        """Go on to another element of the innermost group, for which some values are made anew."""
+        self.at.turn = turn
+        made = self.sweep.made
+        self.sweep.made = {n: name for n, name in made.items() if n not in self._turning}
+
+    @cached_property
+    def _turning(self) -> set[int]:
+        """The values that depend on the innermost group."""
+        innermost = set(self.at.columns[-1].atoms)
+        spans = atoms_of_values(self.loop)
+        return {number for number, atoms in enumerate(spans) if innermost & atoms}
+
+    @cached_property
+    def tiled(self) -> list[int]:
+        """The operands that are read through a tile."""
+        found = {
+            value.operand
+            for value in self.values
+            if value.op == "load"
+            and not value.args
+            and value.stage == "element"
+            and self.at.in_tile(self.loop.operands[value.operand].atoms)
+        }
+        return sorted(found)
+
+    def tile_name(self, number: int) -> str:
+        """The tile of an operand."""
+        return f"tile_{self.operand_names[number]}"
+
+    @cached_property
+    def lane_end(self) -> str:
+        """Where loops over lanes end that read no memory but the thread's own.
+
+        In tiles at a constant: lanes to spare compute what nobody reads. But not where they would
+        divide whole numbers by 0, nor where an address is computed.
+        """
+        safe = self.at.form == "tiles" and not any(
+            (value.op == "load" and value.args and value.stage == "element")
+            or (value.op in _WHOLE_QUOTIENTS and self.values[value.args[1]].op != "constant")
+            for value in self.values
+        )
+        return "LANES" if safe else "lanes"
+
+    def lane_array(self, number: int) -> str:
+        """The line that makes room for a value of each lane; 0 in lanes to spare."""
+        read = self.values[number].op in ("load", "gather")
+        start = " = {}" if read and self.lane_end == "LANES" else ""
+        return f"{self.values[number].type} {self.name_of(number)}[LANES]{start};"
 
     def kept_name(self, number: int) -> str:
         """The row buffer of a kept value."""
@@ -119,8 +180,9 @@ class Values:
     def _made(self, number: int, scope: Scope, place: str) -> str:
         if number not in scope.made:
             text = self._expression(number, place)
-            scope.made[number] = self.name_of(number)
-            scope.lines.append(f"const {self.values[number].type} {self.name_of(number)} = {text};")
+            name = self.name_in_turn(number)
+            scope.made[number] = name
+            scope.lines.append(f"const {self.values[number].type} {name} = {text};")
         return scope.made[number]
 
     def _made_in_row(self, number: int) -> str:
@@ -134,7 +196,8 @@ class Values:
         self.row.made[number] = name
         if self.at.lanes:
             body = [*self.lane_indices(), f"{name}[lane] = {text};"]
-            self.row.lines += [f"{value.type} {name}[LANES];", *self.lane_loop(body)]
+            end = "lanes" if value.op == "load" else self.lane_end
+            self.row.lines += [self.lane_array(number), *self.lane_loop(body, end)]
         else:
             self.row.lines.append(f"const {value.type} {name} = {text};")
         return name
@@ -184,6 +247,9 @@ class Values:
                 terms.append(self.at.element_offset(operand.atoms, spacing))
             return loaded(operand.dtype, f"{name}[{sum_of(terms)}]")
         offset = self.at.element_offset(operand.atoms, spacing)
+        if self.at.in_tile(operand.atoms):
+            place = self.at.tile_place(operand.atoms)
+            return loaded(operand.dtype, f"{self.tile_name(value.operand)}[{place}]")
         pointer = self.read_pointer(value.operand)
         if operand.dtype == "float16" and offset == "col" and self.widened is not None:
             self.widened[f"wide_{name}"] = pointer
@@ -247,9 +313,9 @@ class Values:
             return []
         return self.at.unravelled(self.at.inner, "(first + lane)")
 
-    def lane_loop(self, body: list[str]) -> list[str]:
+    def lane_loop(self, body: list[str], end: str) -> list[str]:
         """A vector loop over neighbouring rows."""
-        head = "for (int64_t lane = 0; lane < lanes; ++lane) {"
+        head = f"for (int64_t lane = 0; lane < {end}; ++lane) {{"
         return ["#pragma omp simd", head, *indented(body), "}"]
 
     def _gathered(self, number: int) -> str:
@@ -285,7 +351,7 @@ class Values:
         if self.at.lanes:
             head = "for (int64_t lane = 0; lane < lanes; ++lane) {"
             inside = [*self.lane_indices(), *block]
-            self.row.lines += [f"{value.type} {name}[LANES];", head, *indented(inside), "}"]
+            self.row.lines += [self.lane_array(number), head, *indented(inside), "}"]
         else:
             self.row.lines += [f"{value.type} {name};", "{", *indented(block), "}"]
         return name

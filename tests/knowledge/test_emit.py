@@ -304,3 +304,34 @@ def test_the_knowledge_room_does_not_load_torch() -> None:
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# Two products and what lies between them: 200 KB each, or 20 KB.
+CHAIN = """    def __init__(self):
+        super().__init__()
+        self.one = nn.Linear(64, 128)
+        self.two = nn.Linear(64, 64)
+
+    def forward(self, x):
+        left, right = self.one(x).chunk(2, -1)
+        y = self.two(left * right.sigmoid())
+        return y.tanh(), x.shape[0] * y"""
+
+
+def test_what_is_large_is_freed_once_nothing_reads_it() -> None:
+    built = build(reference(CHAIN, "torch.randn(800, 64)"), FUSED)
+    lines = [line.strip() for line in built.source.splitlines()]
+    freed = {name for line in lines if line.startswith("del ") for name in line[4:].split(", ")}
+    (product,) = [line.split(" = ")[0] for line in lines if "one_weight, p_one_bias)" in line]
+    assert product in freed
+    returned = set(lines[-1].removeprefix("return ").strip("()").split(", "))
+    assert len(returned) == 2
+    assert not freed & returned
+    for name in freed:
+        at = next(at for at, line in enumerate(lines) if name in line and "del " in line)
+        assert not any(name in line.replace(",", " ").split() for line in lines[at + 1 :])
+    assert complaints(built) == []
+
+
+def test_small_tensors_are_not_worth_a_line() -> None:
+    assert "del " not in build(reference(CHAIN, "torch.randn(80, 64)"), FUSED).source

@@ -16,9 +16,7 @@ from tests.patterns.workshop import SITUATION, Built, build, complaints, functio
 from tools.trace import trace
 
 ALGEBRA = (Step(pattern="algebra"),)
-FAST = settings(
-    max_examples=4, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
-)
+FAST = settings(max_examples=4, suppress_health_check=list(HealthCheck))
 LINEAR = """    def __init__(self):
         super().__init__()
         self.linear = nn.Linear({k}, {n}, bias={bias})

@@ -38,16 +38,26 @@ def test_a_cell_is_exact_and_all_but_its_products_are_fused(
     assert complaints(built) == []
 
 
-def test_a_long_loop_keeps_its_cells() -> None:
+@pytest.mark.parametrize(("cell", "gates"), [("GRUCell", 6), ("LSTMCell", 4)])
+def test_gates_are_read_as_they_lie_in_wide_rows(cell: str, gates: int) -> None:
+    expression = "self.cell(x, h)" if cell == "GRUCell" else "self.cell(x, (h, h * 2))[0]"
+    body = BODY.format(cell=cell, features=16, bias=True, expression=expression)
+    built = build(reference(body, "torch.randn(9000, 16), torch.randn(9000, 24)"), STEPS)
+    kernels = built.program.kernels
+    assert sum("slice" in name for kernel in kernels for name in kernel.spaced) == gates
+    assert complaints(built) == []
+
+
+def test_a_long_loop_that_is_no_net_keeps_its_cells() -> None:
     body = """    def __init__(self):
         super().__init__()
         self.cell = nn.GRUCell(4, 4)
 
     def forward(self, x):
         h = x[0]
-        for step in range(9):
-            h = self.cell(x[step], h)
+        for step in range(25):
+            h = self.cell(x[step], h.sin())
         return h"""
-    done, unfit, *_ = rewritten(reference(body, "torch.randn(9, 3, 4)"))
+    done, unfit, *_ = rewritten(reference(body, "torch.randn(25, 3, 4)"))
     assert not any("GRU" in one for one in done)
     assert any("too large a graph" in why for why in unfit)

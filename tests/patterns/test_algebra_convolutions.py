@@ -12,9 +12,7 @@ from tests.patterns.test_algebra import check, rewritten
 from tests.patterns.workshop import SITUATION, build, complaints, function, reference
 
 ALGEBRA = (Step(pattern="algebra"),)
-FAST = settings(
-    max_examples=4, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
-)
+FAST = settings(max_examples=4, suppress_health_check=list(HealthCheck))
 MODEL = """    def __init__(self):
         super().__init__()
         self.conv = nn.{module}

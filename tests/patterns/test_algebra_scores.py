@@ -11,6 +11,7 @@ SCORES = "q @ k.transpose(-2, -1)"
 INF = "float('-inf')"
 HEADS_FIRST = ", ".join(["torch.randn(2, 3, 40, 8)"] * 3)
 ROWS_FIRST = ", ".join(["torch.randn(2, 40, 3, 8)"] * 3)
+BIASES = "torch.randn(1, 3, 40, 40), torch.randn(40, 40)"
 WINDOW = "torch.randn(1, 3, 40, 40), torch.randn(2, 1, 40, 40)"
 HIDDEN = "torch.ones(40, 40).triu(1), (torch.arange(40) > 30).float().expand(2, 1, 1, 40)"
 EINSUM = "torch.einsum('{}', {})"
@@ -48,7 +49,7 @@ CASES = {
     ),
     "two masks": (
         "q, k, v, m, n", f"torch.softmax(n + ({SCORES} * 0.3 + m), -1) @ v",
-        f"{HEADS_FIRST}, {WINDOW}", "two masks that are added",
+        f"{HEADS_FIRST}, {BIASES}", "two masks that are added",
     ),
     "temperature": (
         "q, k, v, s", f"torch.softmax({SCORES} * s.exp(), -1) @ v",
@@ -90,6 +91,8 @@ def test_heads_that_are_joined_after_an_einsum_are_as_the_reference_has_them() -
         ("q, k, v", RETURNED, HEADS_FIRST),
         ("q, k, v, m", f"torch.softmax(({SCORES} + m) + m, -1) * 2",
          f"{HEADS_FIRST}, torch.randn(40, 40)"),
+        ("q, k, v, m, n", f"torch.softmax(n + ({SCORES} * 0.3 + m), -1) @ v",
+         f"{HEADS_FIRST}, {WINDOW}"),
         ("q, k, v, s", f"torch.softmax({SCORES} * s, -1) @ v",
          f"{HEADS_FIRST}, torch.randn(40, 1)"),
         ("q, k, v, m, n",

@@ -1,5 +1,7 @@
 """Attention in one pass, in all its spellings, against float64; and what it leaves alone."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -8,13 +10,12 @@ from hypothesis import strategies as st
 from knowledge.opgraph import line_of
 from knowledge.pattern import Refusal, Step, load_pattern
 from knowledge.program import Program
+from tests.patterns.attention_ways import WAYS
 from tests.patterns.workshop import SITUATION, Built, build, complaints, function, reference
 from tools.trace import trace
 
 PATTERN = load_pattern("attention")
-FAST = settings(
-    max_examples=6, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
-)
+FAST = settings(max_examples=6, suppress_health_check=list(HealthCheck))
 SDPA = "F.scaled_dot_product_attention"
 SCORES = "q @ k.transpose(-2, -1)"
 INF = "float('-inf')"
@@ -171,6 +172,83 @@ def test_hidden_steps_are_skipped_only_where_that_changes_nothing() -> None:
     assert complaints(built, blocked) == []
 
 
+# What is done to scores: none of it may be left to the library.
+INSIDE = {
+    "matmul", "bmm", "baddbmm", "einsum", "softmax", "masked_fill", "where", "tanh", "cat", "max",
+    "repeat_interleave", "expand", "clone", "mul", "add", "_to_copy", "to", "sub",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WAYS)
+def test_ways_that_people_write_it_are_one_kernel_too(name: str) -> None:
+    built = build(WAYS[name], (Step(pattern="attention"),))
+    assert len(built.program.kernels) == 1
+    # A mask may be made by the library; queries and scores are larger.
+    largest = 3 * 49 * 49 if "table" in name else 20 * 45
+    left = [call for call in built.program.library_calls if call.target.split(".")[1] in INSIDE]
+    assert [call.name for call in left if call.spec.numel > largest] == []
+    assert complaints(built) == []
+
+
+@pytest.mark.parametrize("name", ["interleaved", "expanded", "expanded for the call"])
+def test_keys_that_heads_share_are_read_where_they_are_and_never_copied(name: str) -> None:
+    built = build(WAYS[name], (Step(pattern="attention"),))
+    reads = built.program.kernels[0].reads
+    assert {built.graph.spec_of(ref).numel for ref in reads[1:3]} == {2 * 2 * 45 * 8}
+    left = {call.target.split(".")[1] for call in built.program.library_calls}
+    assert left <= {"unsqueeze", "slice"}
+
+
+def test_windows_of_more_images_than_the_traced_ones_have_their_own_masks() -> None:
+    built = build(WAYS["shifted windows"], (Step(pattern="attention"),))
+    generator = torch.Generator().manual_seed(3)
+    q, k, v, bias, mask = built.inputs
+    inputs = [torch.randn(one.shape, generator=generator) for one in (q, k, v)]
+    hidden = torch.where(torch.rand(mask.shape, generator=generator) < 0.5, -math.inf, mask)
+    assert complaints(built, [*inputs, bias, hidden]) == []
+
+
+BIASED = (
+    "torch.softmax((q @ k.transpose(-2, -1) * 0.3 + b).masked_fill(m, {fill}) + c, -1) @ v",
+    "*torch.randn(3, 2, 2, 70, 8).unbind(), torch.randn(2, 70, 70), "
+    "torch.ones(70, 70).triu(1).bool(), torch.zeros(70, 70)",
+)
+
+
+@pytest.mark.parametrize("fill", [INF, "-1e9", "0.0"])
+@pytest.mark.parametrize(("number", "value"), [(3, "inf"), (3, "nan"), (5, "inf"), (5, "-inf")])
+def test_several_masks_hide_no_more_than_the_reference_says(
+    fill: str, number: int, value: str
+) -> None:
+    expression, inputs = BIASED
+    inputs = inputs.replace("70", "300")
+    built = build(
+        function("q, k, v, b, m, c", expression.format(fill=fill), inputs),
+        (Step(pattern="attention"),),
+    )
+    assert complaints(built) == []
+    given = [one.clone() for one in built.inputs]
+    # In a step of keys that the filling mask hides whole.
+    given[number][..., 20, 280] = float(value)
+    assert complaints(built, given) == []
+
+
+@pytest.mark.parametrize("sink", [-math.inf, math.inf, math.nan, 80.0])
+def test_a_sink_takes_its_share_whatever_it_is(sink: float) -> None:
+    built = build(WAYS["a sink"], (Step(pattern="attention"),))
+    given = list(built.inputs)
+    given[3] = torch.tensor([0.0, sink, -3.0, sink])
+    assert complaints(built, given) == []
+
+
+@pytest.mark.parametrize("operand", [0, 1, 2])
+def test_infinity_comes_through_a_cap_as_torch_has_it(operand: int) -> None:
+    built = build(WAYS["capped"], (Step(pattern="attention"),))
+    given = [one.clone() for one in built.inputs]
+    given[operand][1, 1, 7, 3] = float("inf")
+    assert complaints(built, given) == []
+
+
 def _refusal(arguments: str, expression: str, inputs: str, double: bool = False) -> str:
     built = build(function(arguments, expression, inputs), ())
     program = built.program
@@ -196,6 +274,9 @@ THREE = ", ".join(["torch.randn(2, 3, 20, 8)"] * 3)
         (f"torch.softmax({SCORES}, -2) @ v", "another dimension"),
         (f"torch.softmax({SCORES} * q.mean(), -1) @ v", "scaled by a tensor"),
         (f"torch.softmax({SCORES} + 1.0, -1) @ v", "a number added"),
+        (f"torch.softmax(torch.tanh({SCORES} + q[:, :, :, :1]), -1) @ v", "capped after it was"),
+        (f"torch.softmax(({SCORES}).double(), -1).float() @ v", "rounds its scores to float64"),
+        (f"torch.softmax(torch.cat([{SCORES}, q[..., :1]], -1), -1)[..., 1:] @ v", "shape"),
         ("torch.softmax(q, -1) @ v.transpose(-2, -1)", "there is none in the graph"),
     ],
 )

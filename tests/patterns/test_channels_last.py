@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from knowledge.pattern import Refusal, Step, load_pattern
-from knowledge.patterns.channels_last.rewrite import POOL, TO_CHANNELS_LAST, TO_ROW_MAJOR
+from knowledge.patterns.channels_last.layouts import TO_CHANNELS_LAST, TO_ROW_MAJOR
+from knowledge.patterns.channels_last.rewrite import POOL
 from knowledge.program import Program
 from tests.patterns.workshop import SITUATION, Built, build, complaints, reference
 
@@ -174,6 +175,22 @@ def test_layers_of_our_own_are_exact(own: str) -> None:
     shape = built.inputs[0].shape
     assert complaints(built, [1e3 + torch.randn(shape)]) == []
     assert complaints(built, [torch.randn(shape).exp() * 1e-20]) == []
+
+
+@pytest.mark.parametrize(
+    ("layer", "own"),
+    [("32, 48, 3", "winograd"), ("32, 48, 3", "direct"), ("32, 32, 3, groups=32", "direct")],
+)
+def test_a_bias_is_rounded_to_once(layer: str, own: str) -> None:
+    """What a norm leaves where the bias is large and products are tiny hangs on their low bits."""
+    source = net(f"self.a = nn.Conv2d({layer})", "F.relu(self.a(x))", "torch.randn(2, 32, 11, 14)")
+    built = rewritten(source, own=own)
+    assert not built.program.library_calls
+    image = 1e-6 * built.inputs[0]
+    with torch.no_grad():
+        ours = built.candidate()(image).double()
+        exact = built.model.double()(image.double())
+    assert ((ours - exact).abs() <= 2.0**-24 * exact.abs() + 1e-11).all()
 
 
 def test_channels_filtered_on_their_own_are_exact() -> None:

@@ -9,9 +9,7 @@ from knowledge.pattern import Refusal, Step, load_pattern
 from tests.patterns.workshop import SITUATION, Built, build, complaints, function, reference
 
 COLUMNS = (Step(pattern="column_statistics"),)
-FEW = settings(
-    max_examples=5, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
-)
+FEW = settings(max_examples=5, suppress_health_check=list(HealthCheck))
 BODY = """    def __init__(self):
         super().__init__()
         self.norm = nn.{layer}

@@ -8,7 +8,8 @@ from tests.patterns.workshop import FUSED, build, complaints, function, referenc
 WORDS = (
     "last", "first", "units", "end", "begin", "ahead", "part", "left", "lanes", "count", "tasks",
     "in0", "in1", "block_v1_add", "wide_x", "kept_v1_exp", "vector_exp", "int64_t", "float16",
-    "nan_max", "CHUNK", "LANES", "typeof", "unix", "static_cast", "NAN", "floor_divide",
+    "nan_max", "CHUNK", "LANES", "typeof", "unix", "static_cast", "NAN", "floor_divide", "strip",
+    "STRIP", "aligned", "into_lanes", "tile_x",
 )  # fmt: skip
 ADDED = " + ".join(WORDS)
 LINEAR = """\
@@ -28,6 +29,8 @@ LOOPS = {
     "totals": ("((x + {0}) // 0.5).amax(-1).sum()", "7, 70"),
     "halves": ("torch.softmax(x + {0}, -1)", "3, 300, dtype=torch.float16"),
     "with prefetches": ("torch.softmax(x + {0}, -1)", "1025, 1024"),
+    "tiles": ("torch.softmax(x.exp() + {0}, -1)", "70, 12"),
+    "turns": ("torch.stack([x * 2, {0}], -1) + 1", "7, 70"),
 }
 
 

@@ -10,9 +10,7 @@ from tests.patterns.workshop import SITUATION, Built, build, complaints, functio
 
 POOLING = (Step(pattern="pooling"),)
 BOTH = (Step(pattern="pooling"), Step(pattern="row_loop"))
-FEW = settings(
-    max_examples=5, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
-)
+FEW = settings(max_examples=5, suppress_health_check=list(HealthCheck))
 
 
 def pooled(expression: str, shape: str, steps: tuple[Step, ...] = POOLING) -> Built:

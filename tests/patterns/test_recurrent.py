@@ -18,9 +18,7 @@ BODY = """    def __init__(self):
     def forward(self, {arguments}):
         {body}"""
 PATTERN = load_pattern("recurrent")
-FAST = settings(
-    max_examples=6, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
-)
+FAST = settings(max_examples=6, suppress_health_check=list(HealthCheck))
 NETS = {
     "lstm": ("LSTM(9, 37)", "x", "return self.net(x)[0]"),
     "lstm_deep": (

@@ -216,30 +216,31 @@ def test_powers_are_right_at_the_edges_too(exponent: float) -> None:
     assert complaints(build(function("x", f"x.pow({exponent})", inputs), FUSED)) == []
 
 
-ROTATED = """\
+STACKED = """\
     def forward(self, x, c, s, y):
         a, b = x[..., 0::2], x[..., 1::2]
-        turned = torch.stack((a * c - b * s, a * s + b * c), -1).flatten(-2)
-        return turned, torch.softmax(torch.exp(y).cumsum(-1) * 0.1, -1)"""
+        parts = (a * c - b * s, a * s + b * c, a * a, b * b, a - b, a + b)
+        mixed = torch.stack(parts, -1).flatten(-2)
+        return mixed, torch.softmax(torch.exp(y).cumsum(-1) * 0.1, -1)"""
 
 
 def test_an_island_of_short_rows_that_the_library_does_faster_is_left_to_it() -> None:
     inputs = (
         "torch.randn(4, 8, 50, 32), torch.randn(50, 16), torch.randn(50, 16), torch.randn(60, 700)"
     )
-    built = build(reference(ROTATED, inputs), ())
+    built = build(reference(STACKED, inputs), ())
     quick = {line_of(node): 0.002 for node in built.graph.calls if node.spec.shape[0] in (4, 50)}
     situation = SITUATION.model_copy(update={"call_ms": quick})
     answer = load_pattern("row_loop").propose(built.program, situation)
     assert isinstance(answer, list)
     steps = [one.step for one in answer]
     assert not any("stack" in name for name in steps[0].only)
-    fused = build(reference(ROTATED, inputs), tuple(steps[:1]))
+    fused = build(reference(STACKED, inputs), tuple(steps[:1]))
     assert any("stack" in node.target for node in fused.program.library_calls)
     assert not any("softmax" in node.target for node in fused.program.library_calls)
     assert complaints(fused) == []
     assert not steps[-1].only
-    assert len(build(reference(ROTATED, inputs), tuple(steps[-1:])).program.library_calls) == 1
+    assert len(build(reference(STACKED, inputs), tuple(steps[-1:])).program.library_calls) == 1
 
 
 LONG = "torch.randn(3, 100003) * 3 + 50"

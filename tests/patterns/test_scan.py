@@ -9,9 +9,7 @@ from knowledge.pattern import Refusal, Step, load_pattern
 from tests.patterns.workshop import SITUATION, build, complaints, function
 
 SCAN = (Step(pattern="scan"),)
-FEW = settings(
-    max_examples=5, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
-)
+FEW = settings(max_examples=5, suppress_health_check=list(HealthCheck))
 CALLS = ["cumsum(x, {})", "cumprod(x, {})", "cummax(x, {})[0]", "cummin(x, {})[0]",
          "logcumsumexp(x, {})"]  # fmt: skip
 

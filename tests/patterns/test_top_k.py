@@ -9,9 +9,7 @@ from knowledge.pattern import Refusal, Step, load_pattern
 from tests.patterns.workshop import SITUATION, Built, build, complaints, function
 
 TOP = (Step(pattern="top_k"),)
-FEW = settings(
-    max_examples=12, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
-)
+FEW = settings(max_examples=12, suppress_health_check=list(HealthCheck))
 
 
 def picked_right(built: Built, x: torch.Tensor, picked: int, largest: bool = True) -> bool:

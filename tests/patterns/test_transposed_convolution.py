@@ -11,9 +11,7 @@ from tests.patterns.workshop import SITUATION, Built, build, complaints, functio
 
 NAME = "transposed_convolution"
 ALONE = (Step(pattern=NAME),)
-FAST = settings(
-    max_examples=5, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
-)
+FAST = settings(max_examples=5, suppress_health_check=list(HealthCheck))
 # For each: spatial dimensions, window, and the other arguments.
 WINDOWS = {
     "3x3 stride 2": (2, (3, 3), "stride=2, padding=1, output_padding=1"),

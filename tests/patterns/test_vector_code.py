@@ -45,6 +45,18 @@ OPS = {
     "softmax": "torch.softmax(x, -1)",
     "logsumexp": "torch.logsumexp(x, -1)",
 }
+# Expression and shape: rows in tiles, and pairs that take turns.
+SHORT = {
+    "softmax": ("torch.softmax(x, -1)", "4096, 16"),
+    "layer norm": ("F.layer_norm(x, (10,))", "4096, 10"),
+    "the largest": ("x.amax(-1)", "4096, 8"),
+    "its place": ("x.argmax(-1)", "4096, 8"),
+    "rotary pairs": (
+        "torch.stack((x[..., ::2] - x[..., 1::2], x[..., ::2] * x[..., 1::2]), -1).flatten(-2)",
+        "64, 128",
+    ),
+    "colours": ("x * x[:1, 0] + 1", "64, 90, 3"),
+}
 POOLINGS = {
     "3 x 3": "F.max_pool2d(x[None], 3, 2, 1)",
     "2 x 2": "F.max_pool2d(x[None], 2)",
@@ -92,6 +104,16 @@ def test_fused_loops_are_vector_code(op: str, level: str, tmp_path: Path) -> Non
     """Clamps and maxima that keep NaN are selects, in chains as in reductions."""
     source = function("x", OPS[op], "torch.randn(256, 1024)")
     assert scalar_loops(build(source, FUSED).source, level, tmp_path) == []
+
+
+@pytest.mark.parametrize("level", ["x86-64-v3", "x86-64-v4"])
+@pytest.mark.parametrize("op", SHORT)
+def test_loops_over_short_rows_are_vector_code(op: str, level: str, tmp_path: Path) -> None:
+    """Vectors run across rows, or along the dimension before the last."""
+    expression, shape = SHORT[op]
+    candidate = build(function("x", expression, f"torch.randn({shape})"), FUSED).source
+    assert re.search("_lanes\\(|constexpr int64_t cols1", candidate)
+    assert scalar_loops(candidate, level, tmp_path) == []
 
 
 @pytest.mark.parametrize("level", ["x86-64-v3", "x86-64-v4"])

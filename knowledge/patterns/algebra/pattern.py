@@ -1,7 +1,9 @@
 """Exact algebra on the graph: every rewrite that matches is applied, until none does."""
 
+from collections.abc import Callable
+
 from knowledge.loops.cost import Machine, moved_mb, program_cost, program_ms
-from knowledge.opgraph import OpGraph
+from knowledge.opgraph import Node, OpGraph
 from knowledge.pattern import Proposal, Refusal, Situation, Step
 from knowledge.patterns.algebra.cells import gru_cell, lstm_cell
 from knowledge.patterns.algebra.convolutions import (
@@ -18,6 +20,7 @@ from knowledge.patterns.algebra.normalised import (
 )
 from knowledge.patterns.algebra.pools import mean_of_cells
 from knowledge.patterns.algebra.ranges import is_constant_output, needless_clamp
+from knowledge.patterns.algebra.recurrences import recurrence
 from knowledge.patterns.algebra.rewrites import (
     Rewrite,
     Rewritten,
@@ -39,6 +42,7 @@ from knowledge.patterns.algebra.scores import (
     two_fills,
     two_masks,
 )
+from knowledge.patterns.algebra.stacks import stack_of_calls, stack_of_parts
 from knowledge.program import Program
 
 NAME = "algebra"
@@ -67,9 +71,13 @@ REWRITES: tuple[Rewrite, ...] = (
     two_masks,
     learned_temperature,
     distances_by_product,
+    stack_of_parts,
+    stack_of_calls,
     gru_cell,
     lstm_cell,
 )
+# These look at the whole graph, and go first: what they find, the others would take apart.
+WHOLE: tuple[Callable[[OpGraph], Rewritten | None], ...] = (recurrence,)
 # Every rewrite makes the graph smaller or cheaper; this only bounds the damage of one that doesn't.
 MOST = 1000
 
@@ -78,23 +86,50 @@ def rewrite(graph: OpGraph) -> tuple[OpGraph, list[str], list[str]]:
     """The graph with all rewrites applied, what was done, and what looked right but was not."""
     done: list[str] = []
     unfit: dict[str, None] = {}
-    while len(done) < MOST:
-        step = _first(graph, unfit)
-        if step is None:
-            break
-        graph = step.graph
-        done.append(step.words)
+    before = -1
+    while before < len(done) < MOST:
+        before = len(done)
+        for one in WHOLE:
+            while (step := one(graph)) is not None and len(done) < MOST:
+                graph = step.graph
+                done.append(step.words)
+        graph = _swept(graph, done, unfit)
     return graph, done, list(unfit)
 
 
-def _first(graph: OpGraph, unfit: dict[str, None]) -> Rewritten | None:
-    for node in graph.calls:
-        for one in REWRITES:
-            found = one(graph, node)
-            if isinstance(found, Rewritten):
-                return found
-            if isinstance(found, Unfit):
-                unfit[f"{node.name}: {found.why}"] = None
+def _swept(graph: OpGraph, done: list[str], unfit: dict[str, None]) -> OpGraph:
+    """The graph after one look at each call, in their order; a change is looked at again.
+
+    To begin at the first call again after each change would take the square of a long net's time.
+    """
+    at = 0
+    while at < len(graph.nodes) and len(done) < MOST:
+        node = graph.nodes[at]
+        step = _found(graph, node, unfit) if node.kind == "call" else None
+        if step is None:
+            at += 1
+            continue
+        at = _first_change(graph, step.graph)
+        graph = step.graph
+        done.append(step.words)
+    return graph
+
+
+def _first_change(before: OpGraph, after: OpGraph) -> int:
+    """Where the nodes of two graphs begin to differ."""
+    pairs = enumerate(zip(before.nodes, after.nodes, strict=False))
+    end = min(len(before.nodes), len(after.nodes))
+    return next((at for at, (one, other) in pairs if one is not other), end)
+
+
+def _found(graph: OpGraph, node: Node, unfit: dict[str, None]) -> Rewritten | None:
+    """The first rewrite that matches a call."""
+    for one in REWRITES:
+        found = one(graph, node)
+        if isinstance(found, Rewritten):
+            return found
+        if isinstance(found, Unfit):
+            unfit[f"{node.name}: {found.why}"] = None
     return None
 
 

@@ -336,7 +336,8 @@ def repeated_call(graph: OpGraph, node: Node) -> Rewritten | Unfit | None:
     """
     if node.kind != "call" or is_random(node) or node.result is None or not node.refs:
         return None
-    for other in graph.calls:
+    # Whatever asks the same reads the same.
+    for other in graph.users[node.refs[0].ref]:
         if other.name == node.name:
             return None
         if _asks_the_same(node, other) and not _rewrites_memory(node):

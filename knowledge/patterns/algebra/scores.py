@@ -1,9 +1,11 @@
 """Attention's scores, brought into the one form that attention's kernel has.
 
-That is a product, scaled by a number, with one mask; each rewrite is for what becomes weights.
+That is a product, scaled by a number, with as few masks as may be; each rewrite is for what becomes
+weights.
 """
 
 from dataclasses import dataclass
+from math import prod
 
 from knowledge.loops.shapes import broadcast
 from knowledge.opgraph import Argument, Node, OpGraph, Ref
@@ -159,6 +161,8 @@ def two_masks(graph: OpGraph, node: Node) -> Rewritten | Unfit | None:
     w = Writer(graph)
     dtype = node.spec.dtype
     shape = broadcast([graph.spec_of(first).shape, graph.spec_of(second).shape])
+    if prod(shape) > max(graph.spec_of(one).numel for one in (first, second)):
+        return Unfit("the sum of both masks is larger than either, and attention takes two")
     mask = w.call("aten.add.Tensor", (first, second), shape, dtype)
     result = w.call("aten.add.Tensor", (source, mask), node.spec.shape, dtype)
     changed = replace(graph, w, node.name, {Ref(ref=node.name): result})

@@ -6,6 +6,7 @@ INCLUDES = """#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <type_traits>
 #include <omp.h>
 """
 
@@ -15,20 +16,25 @@ constexpr int64_t QUERIES = TILE_COLUMNS, KEYS = @KEY_TILES@ * TILE_ROWS;
 // Packed keys and values of the heads that are worked on together stay within the last cache.
 constexpr int64_t PACKED_BYTES = 8 << 20;
 
+// A batch is one of `windows` within an outer one, a head one of the `groups` that share keys.
 struct Strides {
-    int64_t batch, head, row, column;
+    int64_t batch, window, head, group, row, column;
 };
 
 struct Problem {
     const element *q, *k, *v;
-    const @MASK_TYPE@* mask;
-    element* out;
-    int64_t batches, heads, kv_heads, queries, keys, depth, width;
-    Strides at_q, at_k, at_v, at_mask, at_out;
+@MEMBERS@    element* out;
+    int64_t batches, windows, kv_heads, groups, queries, keys, depth, width;
+    Strides at_q, at_k, at_v, at_out@PLACES@;
     float scale;
     int64_t steps() const { return (keys + KEYS - 1) / KEYS; }
     int64_t wide() const { return (width + TILE_ROWS - 1) / TILE_ROWS * TILE_ROWS; }
 };
+
+static int64_t place(const Problem& p, const Strides& at, int64_t batch, int64_t head) {
+    return batch / p.windows * at.batch + batch % p.windows * at.window
+        + head / p.groups * at.head + head % p.groups * at.group;
+}
 
 static float* allocate(int64_t count) {
     return static_cast<float*>(std::aligned_alloc(64, (count * 4 + 127) / 64 * 64));
@@ -51,6 +57,7 @@ static void pack(
         const element* from, int64_t row, int64_t column, int64_t rows, int64_t columns,
         int64_t wide, float scale, float* out) {
     constexpr int64_t BLOCK = 16;
+    int64_t done = 0;
     if (row == 1) {
         for (int64_t j = 0; j < columns; ++j) {
             for (int64_t i = 0; i < rows; ++i)
@@ -59,7 +66,26 @@ static void pack(
         }
         return;
     }
-    for (int64_t j0 = 0; j0 < columns; j0 += BLOCK) {
+#if !defined(__clang__)
+    // What a square writes past the panel's width, the next column overwrites.
+    if (column == 1)
+        for (; done + VECTOR <= columns; done += VECTOR)
+            for (int64_t first = 0; first < wide; first += VECTOR) {
+                vector_t square[VECTOR];
+                for (int64_t i = 0; i < VECTOR; ++i)
+                    square[i] = first + i < rows
+                        ? vector_of(from + (first + i) * row + done) : vector_t{};
+                transpose(square);
+                for (int64_t i = 0; i < VECTOR; ++i) {
+                    float* to = out + (done + i) * wide + first;
+                    if (done + i + 1 < columns || first + VECTOR <= wide)
+                        *(vector_t*)to = scale * square[i];
+                    else
+                        for (int64_t k = 0; first + k < wide; ++k) to[k] = scale * square[i][k];
+                }
+            }
+#endif
+    for (int64_t j0 = done; j0 < columns; j0 += BLOCK) {
         const int64_t j1 = std::min(columns, j0 + BLOCK);
         for (int64_t i = 0; i < wide; ++i)
             for (int64_t j = j0; j < j1; ++j)
@@ -76,8 +102,9 @@ struct Packed {
 
 static void pack_step(const Problem& p, int64_t batch, int64_t head, int64_t tile, Packed& to) {
     const int64_t first = tile * KEYS, count = std::min(KEYS, p.keys - first);
-    const element* k = p.k + batch * p.at_k.batch + head * p.at_k.head + first * p.at_k.row;
-    const element* v = p.v + batch * p.at_v.batch + head * p.at_v.head + first * p.at_v.row;
+    head *= p.groups;
+    const element* k = p.k + place(p, p.at_k, batch, head) + first * p.at_k.row;
+    const element* v = p.v + place(p, p.at_v, batch, head) + first * p.at_v.row;
     for (int64_t key = 0; key < count; key += TILE_ROWS)
         pack(k + key * p.at_k.row, p.at_k.row, p.at_k.column, std::min(TILE_ROWS, count - key),
              p.depth, TILE_ROWS, 1.0f, to.keys + key * p.depth);
@@ -104,6 +131,8 @@ __attribute__((noinline)) static void multiply(
 
 // How much of a step's scores the mask hides.
 enum class Hidden { nothing, some, all };
+static void cap_scores(int64_t count, float* scores) {
+@CAP@}
 @MASKING@
 // Turns scores into exponentials, and what was summed before into the same measure.
 static void take_exponentials(const Problem& p, int64_t count, bool started, Scratch& s) {
@@ -147,7 +176,8 @@ static void write_out(const Problem& p, element* out, int64_t rows, const Scratc
     for (int64_t i = 0; i < rows; ++i) {
         const float share = EMPTY_IS_ZERO && s.sum[i] == 0.0f ? 0.0f : 1.0f / s.sum[i];
         for (int64_t d = 0; d < p.width; ++d)
-            out[i * p.at_out.row + d] = rounded(s.values[d * QUERIES + i] * share);
+            out[i * p.at_out.row + d * p.at_out.column] =
+                rounded(s.values[d * QUERIES + i] * share);
     }
 }
 
@@ -156,20 +186,21 @@ static void attend(
         const Problem& p, int64_t batch, int64_t head, int64_t first, const Packed* packed,
         Scratch& s) {
     const int64_t rows = std::min(QUERIES, p.queries - first);
-    pack(p.q + batch * p.at_q.batch + head * p.at_q.head + first * p.at_q.row, p.at_q.row,
+    pack(p.q + place(p, p.at_q, batch, head) + first * p.at_q.row, p.at_q.row,
          p.at_q.column, rows, p.depth, QUERIES, p.scale, s.q);
     s.q_size = magnitude(s.q, p.depth * QUERIES);
     std::fill(s.largest, s.largest + QUERIES, -INFINITY);
     std::fill(s.sum, s.sum + QUERIES, 0.0f);
-    const int64_t limit = keys_seen(p, first, rows, packed, s);
+@SINK@    const int64_t limit = keys_seen(p, first, rows, packed, s);
     bool started = false;
     for (int64_t step = 0; step * KEYS < limit; ++step) {
         const int64_t key = step * KEYS, whole = std::min(KEYS, p.keys - key);
         const int64_t count = std::min(KEYS, limit - key);
-        const Hidden hidden = look(p, batch, head, first, rows, key, count);
-        if (hidden == Hidden::all && is_free_of_effect(p, packed[step], s)) continue;
+        const Hidden hidden = look(p, batch, head, first, rows, key, count, packed[step], s);
+        if (hidden == Hidden::all) continue;
         for (int64_t i = 0; i < count; i += TILE_ROWS)
             multiply(p.depth, packed[step].keys + i * p.depth, s.q, s.scores + i * QUERIES, false);
+        cap_scores(count, s.scores);
         if (hidden != Hidden::nothing) hide(p, batch, head, first, rows, key, count, s.scores);
         take_exponentials(p, count, started, s);
         for (int64_t d = 0; d < p.wide(); d += TILE_ROWS)
@@ -178,12 +209,11 @@ static void attend(
         started = true;
     }
     if (!started) std::fill(s.values, s.values + p.wide() * QUERIES, 0.0f);
-    write_out(p, p.out + batch * p.at_out.batch + head * p.at_out.head + first * p.at_out.row, rows,
-              s);
+    write_out(p, p.out + place(p, p.at_out, batch, head) + first * p.at_out.row, rows, s);
 }
 
 static void run(const Problem& p) {
-    const int64_t steps = p.steps(), all = p.batches * p.kv_heads, shared = p.heads / p.kv_heads;
+    const int64_t steps = p.steps(), all = p.batches * p.kv_heads, shared = p.groups;
     const int64_t each = steps * KEYS * (p.depth + p.wide());
     const int64_t fitting = PACKED_BYTES / std::max<int64_t>(1, 4 * each);
     const int64_t group = std::max<int64_t>(
@@ -222,34 +252,28 @@ static void run(const Problem& p) {
 }
 
 extern "C" void @NAME@(
-        const element* q, const element* k, const element* v, @MASK_PARAMETER@element* out,
-        int64_t batches, int64_t heads, int64_t kv_heads, int64_t queries, int64_t keys,
-        int64_t depth, int64_t width,
-        int64_t q_batch, int64_t q_head, int64_t q_row, int64_t q_column,
-        int64_t k_batch, int64_t k_head, int64_t k_row, int64_t k_column,
-        int64_t v_batch, int64_t v_head, int64_t v_row, int64_t v_column@MASK_STRIDES@) {
+        const element* q, const element* k, const element* v, @PARAMETERS@element* out,
+        int64_t batches, int64_t windows, int64_t kv_heads, int64_t groups, int64_t queries,
+        int64_t keys, int64_t depth, int64_t width, @STRIDES@) {
     Problem p = {};
     p.q = q, p.k = k, p.v = v, p.out = out;
-    p.batches = batches, p.heads = heads, p.kv_heads = kv_heads;
+    p.batches = batches, p.windows = windows, p.kv_heads = kv_heads, p.groups = groups;
     p.queries = queries, p.keys = keys, p.depth = depth, p.width = width;
-    p.at_q = {q_batch, q_head, q_row, q_column};
-    p.at_k = {k_batch, k_head, k_row, k_column};
-    p.at_v = {v_batch, v_head, v_row, v_column};
-    p.at_out = {heads * queries * width, @OUT_STRIDES@, 1};
     p.scale = @SCALE@;
-@MASK_FIELDS@    run(p);
+@GIVEN@    run(p);
 }
 """
 
-# Each defines keys_seen, look, is_free_of_effect and hide.
+# Each defines keys_seen, look (all: the step adds nothing) and hide.
 NO_MASK = r"""
 static int64_t keys_seen(const Problem& p, int64_t, int64_t, const Packed*, const Scratch&) {
     return p.keys;
 }
-static Hidden look(const Problem&, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t) {
+static Hidden look(
+        const Problem&, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, const Packed&,
+        const Scratch&) {
     return Hidden::nothing;
 }
-static bool is_free_of_effect(const Problem&, const Packed&, const Scratch&) { return false; }
 static void hide(
         const Problem&, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, float*) {}
 """
@@ -275,10 +299,10 @@ static int64_t keys_seen(
     return std::min(p.keys, (seen + 511) / 512 * 512);
 }
 static Hidden look(
-        const Problem&, int64_t, int64_t, int64_t first, int64_t, int64_t key, int64_t count) {
+        const Problem&, int64_t, int64_t, int64_t first, int64_t, int64_t key, int64_t count,
+        const Packed&, const Scratch&) {
     return key + count - 1 > first ? Hidden::some : Hidden::nothing;
 }
-static bool is_free_of_effect(const Problem&, const Packed&, const Scratch&) { return false; }
 static void hide(
         const Problem& p, int64_t, int64_t, int64_t first, int64_t, int64_t key, int64_t count,
         float* scores) {
@@ -288,29 +312,28 @@ static void hide(
 }
 """
 
+# For each mask.
 TENSOR = r"""
-static const @MASK_TYPE@* mask_at(
+static const @MASK_TYPE@* mask_at@NUMBER@(
         const Problem& p, int64_t batch, int64_t head, int64_t first, int64_t key) {
-    return p.mask + batch * p.at_mask.batch + head * p.at_mask.head + first * p.at_mask.row
-        + key * p.at_mask.column;
+    const Strides& at = p.at_mask@NUMBER@;
+    return p.mask@NUMBER@ + place(p, at, batch, head) + first * at.row + key * at.column;
 }
-static int64_t keys_seen(const Problem& p, int64_t, int64_t, const Packed*, const Scratch&) {
-    return p.keys;
-}
-static Hidden look(
+static Hidden look@NUMBER@(
         const Problem& p, int64_t batch, int64_t head, int64_t first, int64_t rows, int64_t key,
         int64_t count) {
-    const @MASK_TYPE@* mask = mask_at(p, batch, head, first, key);
+    const @MASK_TYPE@* mask = mask_at@NUMBER@(p, batch, head, first, key);
     int64_t none = 0, full = 0;
+    if (p.at_mask@NUMBER@.column != 1) return Hidden::some;
+    // A row that all queries share is looked at once.
+    if (p.at_mask@NUMBER@.row == 0) rows = 1;
     for (int64_t i = 0; i < rows; ++i) {
         int none_here = 0, full_here = 0;
-        if (p.at_mask.column == 1) {
-            const @MASK_TYPE@* row = mask + i * p.at_mask.row;
+        const @MASK_TYPE@* row = mask + i * p.at_mask@NUMBER@.row;
 #pragma omp simd reduction(+ : none_here, full_here)
-            for (int64_t j = 0; j < count; ++j) {
-                none_here += @HIDES_NOTHING@;
-                full_here += @HIDES_ALL@;
-            }
+        for (int64_t j = 0; j < count; ++j) {
+            none_here += @HIDES_NOTHING@;
+            full_here += @HIDES_ALL@;
         }
         none += none_here, full += full_here;
         if (none != (i + 1) * count && full != (i + 1) * count) return Hidden::some;
@@ -318,20 +341,66 @@ static Hidden look(
     return none == rows * count ? Hidden::nothing : Hidden::all;
 }
 
-// A step that is hidden whole adds zeros; but zero times infinity is not a number.
-static bool is_free_of_effect(const Problem& p, const Packed& step, const Scratch& s) {
-    return @CAN_SKIP@;
+// Neighbours of one row as numbers.
+__attribute__((unused)) static vector_t numbers@NUMBER@(const @MASK_TYPE@* row) {
+    vector_t found;
+    for (int64_t j = 0; j < VECTOR; ++j) found[j] = @NUMBER_OF@;
+    return found;
+}
+
+// Whether what is added to minus infinity leaves it there.
+__attribute__((unused)) static bool stays_below@NUMBER@(
+        const Problem& p, int64_t batch, int64_t head, int64_t first, int64_t rows, int64_t key,
+        int64_t count) {
+    const @MASK_TYPE@* row = mask_at@NUMBER@(p, batch, head, first, key);
+    const Strides& at = p.at_mask@NUMBER@;
+    for (int64_t i = 0; i < rows; ++i, row += at.row)
+        for (int64_t k = 0, j = 0; k < count; ++k, j += at.column)
+            if (!(@BELOW@)) return false;
+    return true;
+}
+"""
+
+MASKED = r"""
+static int64_t keys_seen(const Problem& p, int64_t, int64_t, const Packed*, const Scratch&) {
+    return p.keys;
+}
+static Hidden look(
+        const Problem& p, int64_t batch, int64_t head, int64_t first, int64_t rows, int64_t key,
+        int64_t count, const Packed& step, const Scratch& s) {
+@LOOKS@    return @SOME@ ? Hidden::some : Hidden::nothing;
 }
 static void hide(
         const Problem& p, int64_t batch, int64_t head, int64_t first, int64_t rows, int64_t key,
         int64_t count, float* scores) {
-    const @MASK_TYPE@* mask = mask_at(p, batch, head, first, key);
-    for (int64_t j0 = 0; j0 < count; j0 += 16)
+@PLACES@    if (@SAME@) {
+        // All queries see the same: along the keys, vectors of queries.
+        for (int64_t j = 0; j < count; ++j)
+#pragma omp simd
+            for (int64_t i = 0; i < rows; ++i) {
+                float& score = scores[j * QUERIES + i];
+@APPLY@            }
+        return;
+    }
+    int64_t done = 0;
+#if !defined(__clang__)
+    // Squares of a mask are transposed, as the scores are.
+    if (@NEIGHBOURS@)
+        for (; done + VECTOR <= count; done += VECTOR)
+            for (int64_t first_row = 0; first_row < rows; first_row += VECTOR) {
+                const int64_t held = std::min(VECTOR, rows - first_row);
+                alignas(64) vector_t seen[@COUNT@][VECTOR];
+@SEEN@                for (int64_t k = 0; k < VECTOR; ++k)
+#pragma omp simd
+                    for (int64_t i = 0; i < held; ++i) {
+                        float& score = scores[(done + k) * QUERIES + first_row + i];
+@APPLY_SEEN@                    }
+            }
+#endif
+    for (int64_t j0 = done; j0 < count; j0 += 16)
         for (int64_t i = 0; i < rows; ++i)
             for (int64_t j = j0; j < std::min(count, j0 + 16); ++j) {
-                const auto m = @MASK_VALUE@;
                 float& score = scores[j * QUERIES + i];
-                @HIDE@
-            }
+@APPLY@            }
 }
 """

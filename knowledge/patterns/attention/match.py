@@ -1,15 +1,44 @@
 """Finds attention in a graph: the library's own call, or the two products with a softmax between.
 
-Every way to write it comes down to one product scaled by a factor, one mask, and the values.
+Every way to write it comes down to one product scaled by a factor, perhaps capped, then masks, and
+the values; `chain.py` and `products.py` read how it is written, `axes.py` in which order tensors
+lie.
 """
 
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from knowledge.opgraph import Node, OpGraph, Ref
-from knowledge.patterns.attention.code import Form
+from knowledge.patterns.algebra.edit import operator
+from knowledge.patterns.attention.axes import (
+    CASTS,
+    RESULT,
+    Label,
+    Labels,
+    Laid,
+    Sizes,
+    expanded,
+    moved,
+    readers,
+    renamed,
+    settled,
+    shared_names,
+    unconverted,
+    unrepeated,
+)
+from knowledge.patterns.attention.chain import (
+    SOFTMAX,
+    Scores,
+    leaves_out_sink,
+    unscaled,
+    way_down,
+    way_up,
+)
+from knowledge.patterns.attention.code import Form, Mask
+from knowledge.patterns.attention.products import Scored, scored, weighed
 from knowledge.program import Backend, Program
 from knowledge.tiles import HALVES
 
@@ -18,29 +47,37 @@ CALL = "aten.scaled_dot_product_attention.default"
 KINDS: dict[Backend, tuple[str, ...]] = {
     "cpp": ("float32", *HALVES), "triton": ("float32", *HALVES), "cuda": (),
 }  # fmt: skip
-_PRODUCTS = ("aten.matmul.default", "aten.bmm.default")
-# As nn.MultiheadAttention adds its mask.
-_MASKED_PRODUCT = "aten.baddbmm.default"
-_PASSED_ON = ("aten.clone.", "aten.contiguous.", "aten.alias.", "aten.detach.")
-_SOFTMAX = ("aten.softmax.int", "aten._softmax.default")
+# Calls that draw random numbers are made even if nothing reads them.
+_RANDOM = ("rand", "dropout", "bernoulli", "normal", "uniform")
 
 
 @dataclass(frozen=True)
 class Anchor:
     """An attention: its tensors, what is compiled in, and the calls that it stands for.
 
-    `keys_are_columns` says that `k` is read as the second operand of a product, (..., depth, keys).
-    `result` is the call whose value is written.
+    `sizes` has the traced size of each axis, `labels` the axes of each dimension of `result`, the
+    call whose value is written.
     """
 
-    q: Ref
-    k: Ref
-    v: Ref
-    mask: Ref | None
+    q: Laid
+    k: Laid
+    v: Laid
+    masks: tuple[Laid, ...]
+    sink: Laid | None
     form: Form
-    keys_are_columns: bool
+    sizes: Sizes
+    labels: Labels
     nodes: tuple[str, ...]
     result: Node
+
+    @property
+    def operands(self) -> tuple[Laid, ...]:
+        """All that is read, in the order of the kernel's arguments."""
+        return (self.q, self.k, self.v, *self.masks, *([self.sink] if self.sink else []))
+
+    def size(self, axis: str) -> int:
+        """The traced size of an axis; 1 of one that is not there."""
+        return self.sizes.get(axis, 1)
 
 
 def find_anchors(program: Program) -> tuple[list[Anchor], list[str]]:
@@ -50,300 +87,248 @@ def find_anchors(program: Program) -> tuple[list[Anchor], list[str]]:
     for node in program.graph.calls:
         found: Anchor | str | None
         if node.target == CALL:
-            found = _library_call(program, node)
-        elif node.target in _SOFTMAX:
-            found = _written_out(program, node)
+            found = _library_call(program.graph, node)
+        elif operator(node) in SOFTMAX:
+            found = _written_out(program.graph, node)
         else:
             continue
         if isinstance(found, Anchor):
-            found = _checked(program, found)
+            found = _finished(program, found)
         if isinstance(found, str):
             reasons.append(f"{node.name} {found}")
         elif found is not None:
-            anchors.append(_with_transposed_result(program, found))
+            anchors.append(found)
     return anchors, reasons
 
 
-def _checked(program: Program, anchor: Anchor) -> Anchor | str:
-    """The anchor, if types and shapes are such as the kernel takes."""
-    graph = program.graph
-    if any(name in program.kernel_of for name in anchor.nodes):
-        return "is computed by another kernel already"
-    specs = [graph.spec_of(ref) for ref in (anchor.q, anchor.k, anchor.v)]
-    kinds = KINDS[program.backend]
-    if len({spec.dtype for spec in specs}) != 1 or specs[0].dtype not in kinds:
-        told = " and ".join(dict.fromkeys(spec.dtype for spec in specs))
-        return f"computes in {told}, and the kernel in float32 or one half type alone"
-    ranks = {len(spec.shape) for spec in specs}
-    if len(ranks) != 1 or not ranks <= {3, 4}:
-        return "has operands that are not all of 3 or all of 4 dimensions"
-    if any(0 in spec.shape for spec in specs):
-        return "reads an empty tensor"
-    leading = [spec.shape[:-2] for spec in specs]
-    if leading[1] != leading[2] or leading[0][:-1] != leading[1][:-1]:
-        return "broadcasts keys or values over the batch"
-    if leading[0][-1] % leading[1][-1]:
-        return "has a number of heads that is no multiple of its keys' heads"
-    q, _, v = specs
-    made = anchor.result.spec
-    if (made.numel, len(made.shape)) != (q.numel // q.shape[-1] * v.shape[-1], len(q.shape)):
-        return "has a mask that makes more scores than there are pairs of queries and keys"
-    return anchor
-
-
-def _library_call(program: Program, node: Node) -> Anchor | str:
+def _library_call(graph: OpGraph, node: Node) -> Anchor | str:
     names = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
     given: dict[str, Any] = {**dict(zip(names, node.args, strict=False)), **node.kwargs}
     if given.get("dropout_p", 0.0) != 0.0:
         return "drops weights at random, which only the library reproduces"
-    graph = program.graph
     q, k, v, mask = given["query"], given["key"], given["value"], given.get("attn_mask")
-    heads = [graph.spec_of(ref).shape[:-2] for ref in (q, k, v)]
-    if len(set(heads)) != 1 and not given.get("enable_gqa", False):
-        return "broadcasts keys or values over the heads"
     factor = given.get("scale")
     if factor is not None and not 0 < factor < math.inf:
         return "has a scale that is not positive, by which the library turns hidden keys to NaN"
-    form = Form(factor=factor, empty_is_zero=True)
-    if given.get("is_causal", False):
-        if mask is not None:
-            return "has a mask and is causal too, which the library refuses"
-        form = replace(form, mask="causal")
+    form = Form(factor=factor, empty_is_zero=True, causal=bool(given.get("is_causal", False)))
+    if form.causal and mask is not None:
+        return "has a mask and is causal too, which the library refuses"
+    made = _call_operands(graph, node, (q, k, v), bool(given.get("enable_gqa", False)))
+    if isinstance(made, str):
+        return made
+    whole, v_laid = made
+    masks: tuple[Laid, ...] = ()
     if isinstance(mask, Ref):
-        kind = graph.spec_of(mask).dtype
+        kind, shape = graph.spec_of(mask).dtype, graph.spec_of(mask).shape
+        if len(shape) > len(whole.labels):
+            return "has a mask that makes more scores than there are pairs of queries and keys"
         if kind not in ("bool", graph.spec_of(q).dtype):
             return f"has a mask of {kind}"
-        form = replace(form, mask="keep" if kind == "bool" else "add")
-    return Anchor(q, k, v, mask, form, False, (node.name,), node)
-
-
-def _written_out(program: Program, softmax: Node) -> Anchor | str | None:
-    """The attention around a softmax; None where it is something else, say a classifier's."""
-    graph = program.graph
-    rank = len(softmax.spec.shape)
-    down = _down(graph, softmax)
-    if down is None:
-        return None
-    second, nodes = down
-    scores = _Scores()
-    up = _up(graph, softmax, scores)
-    if up is None:
-        return None
-    if isinstance(up, str):
-        return up
-    if softmax.args[1] not in (-1, rank - 1):
-        return "runs over another dimension than the keys"
-    if isinstance(form := scores.form(), str):
-        return form
-    first, above = up
-    (q, k), v = first.args[-2:], second.args[1]
-    assert isinstance(q, Ref)
-    assert isinstance(k, Ref)
-    assert isinstance(v, Ref)
-    names = {first.name, *above, softmax.name, *nodes, second.name}
-    returned = {ref.ref for ref in graph.outputs} & (names - {second.name})
-    if returned or not _only_inside(graph, names, second.name):
-        return "has scores or weights that are needed for something else too"
-    ordered = tuple(node.name for node in graph.calls if node.name in names)
-    return Anchor(q, k, v, scores.mask, form, True, ordered, second)
-
-
-def _only_inside(graph: OpGraph, names: set[str], last: str) -> bool:
-    return all(user.name in names for name in names - {last} for user in graph.users[name])
-
-
-def _down(graph: OpGraph, softmax: Node) -> tuple[Node, list[str]] | None:
-    """The product of the weights and the values, and the calls in between that do nothing."""
-    node, between = softmax, list[str]()
-    while True:
-        users = graph.users[node.name]
-        product = next((u for u in users if u.target in _PRODUCTS), None)
-        if product is not None:
-            first = product.args[0]
-            return (product, between) if first == Ref(ref=node.name) else None
-        idle = [u for u in users if u.target.startswith(_PASSED_ON) or _is_idle_dropout(u)]
-        if len(users) != 1 or not idle:
-            return None
-        node = idle[0]
-        between.append(node.name)
-
-
-def _is_idle_dropout(node: Node) -> bool:
-    if node.target != "aten.dropout.default":
-        return False
-    _, share, training = node.args
-    return share == 0.0 or training is False
-
-
-def _up(graph: OpGraph, softmax: Node, scores: "_Scores") -> tuple[Node, list[str]] | str | None:
-    """The product of queries and keys, and the calls in between; `scores` learns what they do."""
-    between: list[str] = []
-    first = softmax.args[0]
-    while isinstance(first, Ref) and first.index is None:
-        node = graph.by_name[first.ref]
-        if node.target in _PRODUCTS:
-            return node, between
-        if node.target == _MASKED_PRODUCT and not node.kwargs:
-            why = _masked_product(graph, node, scores)
-            return f"{why} ({node.name})" if why else (node, between)
-        operation = _OPERATIONS.get(".".join(node.target.split(".")[1:]))
-        if node.kind != "call" or operation is None:
-            return None
-        taken = operation(graph, node, scores)
-        if isinstance(taken, str):
-            return f"{taken} ({node.name})"
-        between.append(node.name)
-        first = taken
-    return None
-
-
-def _masked_product(graph: OpGraph, node: Node, scores: "_Scores") -> str | None:
-    """Take what a product adds to its result for the mask; says why that can't be."""
-    mask = node.args[0]
-    assert isinstance(mask, Ref)
-    if graph.spec_of(mask).dtype != node.spec.dtype:
-        return f"has a mask of {graph.spec_of(mask).dtype}"
-    return scores.add_mask(mask, Form(mask="add"))
-
-
-class _Scores:
-    """What is done to the products before the softmax, gathered from the last call backwards."""
-
-    def __init__(self) -> None:
-        self.factor = 1.0
-        self.mask: Ref | None = None
-        self._form = Form()
-
-    def scale(self, factor: float) -> None:
-        """The scores so far are `factor` times what comes before."""
-        self.factor *= factor
-
-    def add_mask(self, mask: Ref, form: Form) -> str | None:
-        """A mask comes before what was found so far; says why that can't be."""
-        if self.mask is not None:
-            return "has two masks"
-        self.mask = mask
-        scaled = form.fill * self.factor
-        self._form = replace(form, mask_factor=form.mask_factor * self.factor, fill=scaled)
-        return "scales its mask by zero" if math.isnan(scaled) else None
-
-    def form(self) -> Form | str:
-        """What is to be compiled in."""
-        if not math.isfinite(self.factor) or abs(self.factor) > 1e30:
-            return "is scaled by a factor that is not finite"
-        return replace(self._form, factor=self.factor)
-
-
-def _number(graph: OpGraph, value: Any) -> float | None:
-    """A number, or the one element of a constant."""
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, int | float):
-        return float(value)
-    node = graph.by_name[value.ref] if isinstance(value, Ref) else None
-    while node is not None and node.target.startswith(_PASSED_ON) and node.refs:
-        node = graph.by_name[node.refs[0].ref]
-    if node is not None and node.kind == "constant" and node.data and node.spec.numel == 1:
-        return float(node.data[0])
-    return None
-
-
-def _scaled(graph: OpGraph, node: Node, scores: _Scores) -> Ref | str:
-    left, right = node.args[0], node.args[1]
-    factor, of = _number(graph, right), left
-    if factor is None and node.target.startswith("aten.mul"):
-        factor, of = _number(graph, left), right
-    if factor is None or not isinstance(of, Ref):
-        return "is scaled by a tensor"
-    if node.target.startswith("aten.div"):
-        if factor == 0 or node.kwargs.get("rounding_mode"):
-            return "is divided by zero or rounded"
-        factor = 1.0 / factor
-    scores.scale(factor)
-    return of
-
-
-def _added(graph: OpGraph, node: Node, scores: _Scores) -> Ref | str:
-    alpha = _number(graph, node.kwargs.get("alpha", 1))
-    sides = [arg for arg in node.args[:2] if isinstance(arg, Ref)]
-    if len(sides) != 2 or alpha != 1.0:
-        return "has a number added"
-    # The scores are the larger of the two; of two alike, those that come from a product.
-    sides.sort(key=lambda ref: (graph.spec_of(ref).numel, _from_product(graph, ref)))
-    mask, of = sides
-    if graph.spec_of(mask).dtype != node.spec.dtype:
-        return f"has a mask of {graph.spec_of(mask).dtype}"
-    return scores.add_mask(mask, Form(mask="add")) or of
-
-
-def _from_product(graph: OpGraph, ref: Ref) -> bool:
-    node = graph.by_name[ref.ref]
-    while node.target.split(".")[1:2] in (["mul"], ["div"]) and node.refs:
-        node = graph.by_name[node.refs[0].ref]
-    return node.target in _PRODUCTS
-
-
-def _filled(graph: OpGraph, node: Node, scores: _Scores) -> Ref | str:
-    of, mask, value = node.args
-    assert isinstance(of, Ref)
-    assert isinstance(mask, Ref)
-    return _fill(graph, scores, of, mask, value, True)
-
-
-def _chosen(graph: OpGraph, node: Node, scores: _Scores) -> Ref | str:
-    mask, yes, no = node.args
-    assert isinstance(mask, Ref)
-    if _number(graph, no) is not None and isinstance(yes, Ref):
-        return _fill(graph, scores, yes, mask, no, False)
-    if isinstance(no, Ref):
-        return _fill(graph, scores, no, mask, yes, True)
-    return "chooses between two numbers"
-
-
-def _fill(
-    graph: OpGraph, scores: _Scores, of: Ref, mask: Ref, value: Any, where: bool
-) -> Ref | str:
-    number = _number(graph, value)
-    if number is None or math.isnan(number):
-        return "is filled from a tensor"
-    if graph.spec_of(mask).dtype != "bool":
-        return f"has a mask of {graph.spec_of(mask).dtype}"
-    return scores.add_mask(mask, Form(mask="fill", fill=number, fill_where=where)) or of
-
-
-_Operation = Callable[[OpGraph, Node, _Scores], Ref | str]
-_OPERATIONS: dict[str, _Operation] = {
-    "mul.Tensor": _scaled, "mul.Scalar": _scaled, "div.Tensor": _scaled, "div.Scalar": _scaled,
-    "add.Tensor": _added, "masked_fill.Scalar": _filled, "masked_fill.Tensor": _filled,
-    "where.self": _chosen, "where.ScalarOther": _chosen, "where.ScalarSelf": _chosen,
-}  # fmt: skip
-
-
-def _with_transposed_result(program: Program, anchor: Anchor) -> Anchor:
-    """The anchor with a transposition of heads and rows after it, if a dense copy follows that."""
-    graph, result = program.graph, anchor.result
-    returned = {ref.ref for ref in graph.outputs}
-    chain = [result]
-    for is_next in (_is_head_transpose, _is_dense_copy):
-        users = graph.users[chain[-1].name]
-        if len(users) != 1 or not is_next(users[0]) or chain[-1].name in returned:
-            return anchor
-        if users[0].name in program.kernel_of:
-            return anchor
-        chain.append(users[0])
-    nodes = (*anchor.nodes, *(node.name for node in chain[1:]))
-    return replace(
-        anchor, form=replace(anchor.form, rows_first=True), nodes=nodes, result=chain[-1]
+        form = replace(form, masks=(Mask(kind="keep" if kind == "bool" else "add", dtype=kind),))
+        masks = (Laid(mask, whole.labels[len(whole.labels) - len(shape) :]),)
+    labels = (*whole.labels[:-1], ("width",))
+    return Anchor(
+        whole.q, whole.k, v_laid, masks, None, form, whole.sizes, labels, (node.name,), node
     )
 
 
-def _is_head_transpose(node: Node) -> bool:
-    if node.target == "aten.transpose.int" and len(node.spec.shape) == 4:
-        return {int(dim) % 4 for dim in node.args[1:3]} == {1, 2}  # type: ignore[arg-type]
-    return node.target == "aten.permute.default" and node.args[1] == [0, 2, 1, 3]
+def _call_operands(
+    graph: OpGraph, node: Node, given: tuple[Ref, Ref, Ref], shares: bool
+) -> tuple[Scored, Laid] | str:
+    """The axes of the library's call; `shares` says that heads may share keys."""
+    shapes = [graph.spec_of(ref).shape for ref in given]
+    if {len(shape) for shape in shapes} not in ({3}, {4}):
+        return "has operands that are not all of 3 or all of 4 dimensions"
+    q, k, v = shapes
+    if k[:-2] != v[:-2] or q[:-3] != k[:-3]:
+        return "broadcasts keys or values over the batch"
+    if q[-3] != k[-3] and not shares:
+        return "broadcasts keys or values over the heads"
+    if k[-3] == 0 or q[-3] % k[-3]:
+        return "has a number of heads that is no multiple of its keys' heads"
+    names = shared_names(len(q) - 2, has_group=False)
+    assert names is not None
+    sizes = dict(zip(names, q[:-2], strict=True))
+    sizes |= {"query": q[-2], "key": k[-2], "depth": q[-1], "width": v[-1]}
+    lead: Labels = tuple((name,) for name in names)
+    theirs, groups = lead, q[-3] // k[-3]
+    if groups > 1:
+        lead = (*lead[:-1], (names[-1], "group"))
+        sizes |= {names[-1]: k[-3], "group": groups}
+    return Scored(
+        Laid(given[0], (*lead, ("query",), ("depth",))),
+        Laid(given[1], (*theirs, ("key",), ("depth",))),
+        (*lead, ("query",), ("key",)), sizes,
+    ), Laid(given[2], (*theirs, ("key",), ("width",)))  # fmt: skip
+
+
+def _written_out(graph: OpGraph, softmax: Node) -> Anchor | str | None:
+    """The attention around a softmax; None where it is something else, say a classifier's."""
+    down = way_down(graph, softmax)
+    source = softmax.args[0]
+    up = way_up(graph, source) if isinstance(source, Ref) else None
+    if down is None or up is None:
+        return None
+    first = scored(graph, up[0])
+    if isinstance(first, str):
+        return first
+    (q, by_q), (k, by_k) = (unscaled(graph, one) for one in (first.q, first.k))
+    scores = Scores(graph, first.labels, dict(first.sizes), by_q * by_k)
+    if why := scores.start(up[0]) or _walk(scores, up):
+        return why
+    rank = len(softmax.spec.shape)
+    if softmax.args[1] not in (-1, rank - 1) or scores.labels[-1] != ("key",):
+        return "runs over another dimension than the keys"
+    after = _through_weights(graph, scores, [softmax, *down])
+    if isinstance(after, str):
+        return after
+    second = weighed(graph, down[-1], Ref(ref=after[0]), after[1], scores.sizes)
+    if isinstance(second, str):
+        return second
+    form = scores.form()
+    if isinstance(form, str):
+        return form
+    calls = [*up, softmax, *down]
+    q, k, v = _as_stored(graph, (q, k, second.v))
+    rounded = {node.spec.dtype for node in calls} - {graph.spec_of(q.ref).dtype, "float32"}
+    if rounded:
+        return f"rounds its scores to {' and '.join(sorted(rounded))}"
+    masks = tuple(laid for laid, _ in scores.masks)
+    sizes = {**scores.sizes, "width": second.width}
+    names = [*scores.beside, *(node.name for node in calls)]
+    return Anchor(q, k, v, masks, scores.sink, form, sizes, second.labels, tuple(names), down[-1])
+
+
+def _as_stored(graph: OpGraph, given: tuple[Laid, Laid, Laid]) -> tuple[Laid, Laid, Laid]:
+    """Queries, keys and values before halves were made floats, which the kernel does itself."""
+    q, k, v = (unconverted(graph, one) for one in given)
+    same = len({graph.spec_of(one.ref).dtype for one in (q, k, v)}) == 1
+    return (q, k, v) if same else given
+
+
+def _walk(scores: Scores, up: list[Node]) -> str | None:
+    for before, node in itertools.pairwise(up):
+        if why := scores.step(node, Ref(ref=before.name)):
+            return why
+    return None
+
+
+def _through_weights(graph: OpGraph, scores: Scores, calls: list[Node]) -> tuple[str, Labels] | str:
+    """The weights that meet the values, by name, and their axes."""
+    labels, kept = scores.labels, scores.sink is None
+    for node in calls[1:-1]:
+        if not kept and leaves_out_sink(node, scores.sizes["key"]):
+            kept = True
+            continue
+        found = moved(graph, node, labels, scores.sizes)
+        if found is None:
+            return f"has its weights in another shape ({node.name})"
+        labels = found
+    return (calls[-2].name, labels) if kept else "has a value for its sink"
+
+
+def _finished(program: Program, anchor: Anchor) -> Anchor | str:
+    """The anchor with all that belongs to it, if it is such as the kernel takes."""
+    graph = program.graph
+    if any(name in program.kernel_of for name in anchor.nodes):
+        return "is computed by another kernel already"
+    specs = [graph.spec_of(laid.ref) for laid in (anchor.q, anchor.k, anchor.v)]
+    anchor = _with_converted_result(graph, anchor, specs[0].dtype)
+    dtypes = dict.fromkeys([*(spec.dtype for spec in specs), anchor.result.spec.dtype])
+    if len(dtypes) != 1 or specs[0].dtype not in KINDS[program.backend]:
+        told = " and ".join(dtypes)
+        return f"computes in {told}, and the kernel in float32 or one half type alone"
+    if any(0 in spec.shape for spec in specs):
+        return "reads an empty tensor"
+    anchor = _with_moved_result(program, _with_plain_axes(graph, anchor))
+    order = [axis for label in anchor.labels for axis in label]
+    absent = tuple(axis for axis in RESULT if axis not in order)
+    made = math.prod(anchor.size(axis) for axis in order)
+    if made != anchor.result.spec.numel or any(anchor.size(axis) != 1 for axis in absent):
+        return "has a mask that makes more scores than there are pairs of queries and keys"
+    form = replace(anchor.form, order=(*absent, *order), dtype=specs[0].dtype)
+    nodes = _with_what_only_it_reads(program, anchor)
+    returned = {ref.ref for ref in graph.outputs} & (set(nodes) - {anchor.result.name})
+    if returned or not _only_inside(graph, set(nodes), anchor.result.name):
+        return "has scores or weights that are needed for something else too"
+    if not program.can_take(nodes, [laid.ref for laid in anchor.operands]):
+        return "reads what another kernel keeps to itself"
+    return replace(anchor, form=form, nodes=nodes)
+
+
+def _with_converted_result(graph: OpGraph, anchor: Anchor, dtype: str) -> Anchor:
+    """The anchor with the conversion of its result to the type that its operands are stored in."""
+    users = readers(graph, anchor.result.name)
+    if anchor.result.spec.dtype == dtype or len(users) != 1 or operator(users[0]) not in CASTS:
+        return anchor
+    if users[0].spec.dtype != dtype or any(r.ref == anchor.result.name for r in graph.outputs):
+        return anchor
+    return replace(anchor, nodes=(*anchor.nodes, users[0].name), result=users[0])
+
+
+def _with_plain_axes(graph: OpGraph, anchor: Anchor) -> Anchor:
+    """The anchor with windows told from batches, and keys as they were before they were copied."""
+    sizes, meaning = dict(anchor.sizes), dict[str, Label]()
+    if "batch" in sizes:
+        whole = sizes.pop("batch")
+        sizes.setdefault("outer", whole)
+        meaning["batch"] = ("outer", "window") if "window" in sizes else ("outer",)
+    k, v = settled(graph, anchor.k), settled(graph, anchor.v)
+    several = [unrepeated(graph, one) for one in (k, v)] if "group" not in sizes else []
+    match several:
+        case [(k_before, times), (v_before, again)] if times == again and times > 1:
+            k, v = k_before, v_before
+            meaning["head"] = ("head", "group")
+            sizes |= {"head": sizes["head"] // times, "group": times}
+    own = {axis: label for axis, label in meaning.items() if axis == "batch"}
+    sink = anchor.sink
+    return replace(
+        anchor, q=expanded(settled(graph, anchor.q), meaning), k=expanded(k, own),
+        v=expanded(v, own), masks=tuple(expanded(mask, meaning) for mask in anchor.masks),
+        sink=expanded(sink, meaning) if sink else None, sizes=sizes,
+        labels=renamed(anchor.labels, meaning),
+    )  # fmt: skip
+
+
+def _with_moved_result(program: Program, anchor: Anchor) -> Anchor:
+    """The anchor with views of its result after it, as far as a dense copy that follows them."""
+    graph, sizes = program.graph, dict(anchor.sizes)
+    returned = {ref.ref for ref in graph.outputs}
+    node, labels, nodes, best = anchor.result, anchor.labels, list(anchor.nodes), anchor
+    while len(users := readers(graph, node.name)) == 1 and node.name not in returned:
+        node = users[0]
+        found = moved(graph, node, labels, sizes)
+        other = node.spec.dtype != best.result.spec.dtype
+        if found is None or other or node.name in program.kernel_of:
+            break
+        labels, nodes = found, [*nodes, node.name]
+        if _is_dense_copy(node):
+            best = replace(anchor, labels=labels, nodes=tuple(nodes), result=node)
+    return best
 
 
 def _is_dense_copy(node: Node) -> bool:
-    if node.target == "aten.clone.default":
+    if operator(node) == "clone":
         return node.kwargs.get("memory_format") == "torch.contiguous_format"
-    return node.target == "aten.contiguous.default" and not node.kwargs
+    return operator(node) == "contiguous" and not node.kwargs
+
+
+def _with_what_only_it_reads(program: Program, anchor: Anchor) -> tuple[str, ...]:
+    """The anchor's calls in order, and those whose values nothing else would read any more."""
+    graph = program.graph
+    read = {laid.ref.ref for laid in anchor.operands} | {ref.ref for ref in graph.outputs}
+    read |= {text.partition("[")[0] for text in graph.mutations.values()}
+    names = set(anchor.nodes)
+    for node in reversed(graph.calls):
+        users = [user.name for user in readers(graph, node.name)]
+        needed = not users or node.name in read or node.name in program.kernel_of
+        if needed or any(word in node.target for word in _RANDOM):
+            continue
+        if all(name in names for name in users):
+            names.add(node.name)
+    return tuple(node.name for node in graph.calls if node.name in names)
+
+
+def _only_inside(graph: OpGraph, names: Sequence[str] | set[str], last: str) -> bool:
+    inside = set(names)
+    return all(user.name in inside for name in inside - {last} for user in readers(graph, name))

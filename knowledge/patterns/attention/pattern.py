@@ -6,11 +6,11 @@ from knowledge.loops.cost import Machine, moved_mb, program_ms
 from knowledge.opgraph import OpGraph, Ref
 from knowledge.pattern import Parameter, Proposal, Refusal, Situation, Step
 from knowledge.patterns.attention import triton
-from knowledge.patterns.attention.code import source
+from knowledge.patterns.attention.code import SIZES, source
 from knowledge.patterns.attention.match import Anchor, find_anchors
 from knowledge.patterns.attention.problem import (
-    MASKS,
     checks,
+    described,
     flops,
     result_shape,
     scores,
@@ -82,17 +82,15 @@ def apply(program: Program, step: Step) -> Program:
 def make_kernel(graph: OpGraph, anchor: Anchor, key_tiles: int) -> Kernel:
     """The kernel of one attention; queries, keys, values and mask are read as they lie."""
     name = f"attention_{anchor.result.name}"
-    reads = (anchor.q, anchor.k, anchor.v, *([anchor.mask] if anchor.mask else []))
+    reads = tuple(laid.ref for laid in anchor.operands)
     written = Written(
-        ref=Ref(ref=anchor.result.name), shape=result_shape(graph, anchor),
-        spec=anchor.result.spec,
-    )  # fmt: skip
-    given = sizes(graph, anchor)
+        ref=Ref(ref=anchor.result.name), shape=result_shape(anchor), spec=anchor.result.spec
+    )
+    given = sizes(anchor)
+    strides = [size.name for size in given[len(SIZES) :]]
     return Kernel(
         name=name,
-        source=source(
-            replace(anchor.form, key_tiles=key_tiles, dtype=graph.spec_of(anchor.q).dtype), name
-        ),
+        source=source(replace(anchor.form, key_tiles=key_tiles), name, strides),
         signature="p" * (len(reads) + 1) + "i" * len(given),
         nodes=anchor.nodes,
         reads=reads,
@@ -100,10 +98,10 @@ def make_kernel(graph: OpGraph, anchor: Anchor, key_tiles: int) -> Kernel:
         strided=reads,
         sizes=given,
         checks=checks(graph, anchor),
-        note=f"attention, {MASKS[anchor.form.mask]}",
+        note=f"attention, {described(anchor.form)}",
         moved_bytes=sum(graph.spec_of(ref).nbytes for ref in reads) + written.spec.nbytes,
-        operations=SCORE_OPERATIONS * scores(graph, anchor)
+        operations=SCORE_OPERATIONS * scores(anchor)
         + PACKING_OPERATIONS * sum(graph.spec_of(ref).numel for ref in reads[:3]),
-        flops=flops(graph, anchor),
+        flops=flops(anchor),
         efficiency=EFFICIENCY,
     )

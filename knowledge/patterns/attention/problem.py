@@ -1,137 +1,176 @@
 """The sizes of an attention as Python expressions, what must hold of them, and what they cost."""
 
-from knowledge.opgraph import OpGraph, Ref
+from math import prod
+
+from knowledge.opgraph import OpGraph
+from knowledge.patterns.attention.axes import RESULT, Label, Laid
+from knowledge.patterns.attention.code import Form
 from knowledge.patterns.attention.match import Anchor
 from knowledge.program import Check, Size, variable
 
-MASKS = {
-    "none": "every key seen by every query",
-    "causal": "later keys hidden",
-    "add": "a mask added to the scores",
-    "fill": "scores filled where a mask says so",
-    "keep": "keys kept where a mask says so",
+# What a stride is called, and the axes that it may be along: keys are rows of keys and values.
+_ROLES: dict[str, dict[str, str]] = {
+    "q": {"row": "query", "column": "depth"},
+    "k": {"row": "key", "column": "depth"},
+    "v": {"row": "key", "column": "width"},
+    "mask": {"row": "query", "column": "key"},
+    "sink": {"row": "query"},
 }
+_LEADING = {"batch": "outer", "window": "window", "head": "head", "group": "group"}
 
 
-def _dims(graph: OpGraph, anchor: Anchor) -> tuple[dict[str, str], int]:
-    """Python for each size of the problem, and the operands' number of dimensions."""
-    rank = len(graph.spec_of(anchor.q).shape)
-    q, k, v = (f"{variable(ref)}.shape" for ref in (anchor.q, anchor.k, anchor.v))
-    keys = f"{k}[{rank - 1 if anchor.keys_are_columns else rank - 2}]"
-    return {
-        "batches": f"{q}[0]" if rank == 4 else "1",
-        "heads": f"{q}[{rank - 3}]",
-        "kv_heads": f"{k}[{rank - 3}]",
-        "queries": f"{q}[{rank - 2}]",
-        "keys": keys,
-        "depth": f"{q}[{rank - 1}]",
-        "width": f"{v}[{rank - 1}]",
-    }, rank
+def described(form: Form) -> str:
+    """What stands between products and softmax, in words."""
+    words = {
+        "add": "a mask added to the scores", "fill": "scores filled where a mask says so",
+        "keep": "keys kept where a mask says so",
+    }  # fmt: skip
+    found = ["later keys hidden"] if form.causal else []
+    found += ["scores capped"] if form.cap is not None else []
+    found += dict.fromkeys(words[mask.kind] for mask in form.masks)
+    found += ["a sink beside the keys"] if form.sink else []
+    return ", ".join(found) or "every key seen by every query"
 
 
-def sizes(graph: OpGraph, anchor: Anchor) -> tuple[Size, ...]:
-    """The problem's sizes, then four strides for each operand: batch, head, row, column."""
-    dims, rank = _dims(graph, anchor)
-    found = [Size(name=name, expression=expression) for name, expression in dims.items()]
-    operands = [("q", anchor.q, False), ("k", anchor.k, anchor.keys_are_columns)]
-    for name, ref, turned in (*operands, ("v", anchor.v, False)):
-        order = [rank - 4, rank - 3, rank - 2, rank - 1]
-        if turned:
-            order[2:] = [rank - 1, rank - 2]
-        strides = [f"{variable(ref)}.stride({dim})" if dim >= 0 else "0" for dim in order]
-        found += _named(name, strides)
-    if anchor.mask is not None:
-        found += _named("mask", _mask_strides(graph, anchor.mask))
+def named_operands(anchor: Anchor) -> list[tuple[str, Laid]]:
+    """What is read, by the names that the kernel has for it."""
+    named = [("q", anchor.q), ("k", anchor.k), ("v", anchor.v)]
+    named += [(f"mask{number}", mask) for number, mask in enumerate(anchor.masks)]
+    return [*named, *([("sink", anchor.sink)] if anchor.sink else [])]
+
+
+class _Expressions:
+    """Python for the size of each axis: of the first tensor that tells."""
+
+    def __init__(self, anchor: Anchor) -> None:
+        self.anchor = anchor
+        self.tensors = (anchor.q, anchor.k, anchor.v)
+
+    def _dim(self, label: Label) -> str | None:
+        for laid in self.tensors:
+            if label in laid.labels:
+                return f"{variable(laid.ref)}.shape[{laid.labels.index(label)}]"
+        return None
+
+    def axis(self, axis: str) -> str:
+        """The size of one axis."""
+        if axis not in self.anchor.sizes:
+            return "1"
+        if found := self._dim((axis,)):
+            return found
+        whole = self._dim(("head", "group")) if axis == "group" else self._dim(("outer", "window"))
+        if axis == "group" and whole:
+            return f"{whole} // {self.axis('head')}"
+        if axis == "outer" and whole:
+            return f"{whole} // {self.anchor.sizes['window']}"
+        # Nothing but a view tells how many windows there are.
+        return str(self.anchor.sizes[axis])
+
+    def label(self, label: Label) -> str:
+        """The size of a dimension that spans some axes."""
+        if len(label) > 1 and (found := self._dim(label)):
+            return found
+        parts = [self.axis(axis) for axis in label]
+        if len(parts) == 1:
+            return parts[0]
+        return " * ".join(f"({part})" if "/" in part else part for part in parts) or "1"
+
+
+def sizes(anchor: Anchor) -> tuple[Size, ...]:
+    """The problem's sizes, then the strides of each operand along what it has of the axes."""
+    python = _Expressions(anchor)
+    named = {
+        "batches": python.label(("outer", "window")), "windows": python.axis("window"),
+        "kv_heads": python.axis("head"), "groups": python.axis("group"),
+        "queries": python.axis("query"), "keys": python.axis("key"),
+        "depth": python.axis("depth"), "width": python.axis("width"),
+    }  # fmt: skip
+    if "window" not in anchor.sizes:
+        named["batches"] = python.axis("outer")
+    found = [Size(name=name, expression=expression) for name, expression in named.items()]
+    for name, laid in named_operands(anchor):
+        for role, axis in (*_LEADING.items(), *_ROLES[name.rstrip("0123456789")].items()):
+            stride = _stride(python, laid, axis, is_broadcast=name not in "qkv")
+            if stride is not None:
+                found.append(Size(name=f"{name}_{role}", expression=stride))
     return tuple(found)
 
 
-def _named(operand: str, strides: list[str]) -> list[Size]:
-    names = ("batch", "head", "row", "column")
-    return [
-        Size(name=f"{operand}_{name}", expression=stride)
-        for name, stride in zip(names, strides, strict=True)
-    ]
-
-
-def _mask_strides(graph: OpGraph, mask: Ref) -> list[str]:
-    """Python for the mask's strides: 0 along what it is broadcast over."""
-    name, rank = variable(mask), len(graph.spec_of(mask).shape)
-    strides = []
-    for dim in range(rank - 4, rank):
-        found = f"({name}.stride({dim}) if {name}.shape[{dim}] != 1 else 0)"
-        strides.append(found if dim >= 0 else "0")
-    return strides
+def _stride(python: _Expressions, laid: Laid, axis: str, is_broadcast: bool) -> str | None:
+    """Python for the step from one element to the next along an axis; None where there is none."""
+    dim = laid.dim(axis)
+    if dim is None:
+        return None
+    name, label = variable(laid.ref), laid.labels[dim]
+    stride = f"{name}.stride({dim})"
+    inner = label[label.index(axis) + 1 :]
+    if inner:
+        stride += f" * ({python.label(inner)})"
+    return f"({stride} if {name}.shape[{dim}] != 1 else 0)" if is_broadcast else stride
 
 
 def checks(graph: OpGraph, anchor: Anchor) -> tuple[Check, ...]:
-    """That keys, values and mask go with the queries, whatever the sizes are by then."""
-    dims, rank = _dims(graph, anchor)
-    q, k, v = (variable(ref) for ref in (anchor.q, anchor.k, anchor.v))
-    batch = f"{dims['batches']}, " if rank == 4 else ""
-    tail = [dims["depth"], dims["keys"]]
-    tail = tail if anchor.keys_are_columns else tail[::-1]
-    several = f"{k}.shape[{rank - 3}]" if _shares_heads(graph, anchor) else dims["heads"]
+    """That keys, values and masks go with the queries, whatever the sizes are by then."""
+    python = _Expressions(anchor)
+    q, k, v = (variable(laid.ref) for laid in (anchor.q, anchor.k, anchor.v))
     found = [
-        Check(
-            left=f"{k}.shape", right=f"torch.Size(({batch}{several}, {', '.join(tail)}))",
-            sentence=f"the keys {k} do not go with the queries {q}",
-        ),
-        Check(
-            left=f"{v}.shape",
-            right=f"torch.Size(({batch}{several}, {dims['keys']}, {dims['width']}))",
-            sentence=f"the values {v} do not go with the keys {k}",
-        ),
+        _whole(python, anchor.k, f"the keys {k} do not go with the queries {q}"),
+        _whole(python, anchor.v, f"the values {v} do not go with the keys {k}"),
+    ]
+    for label in anchor.q.labels:
+        if len(label) > 1:
+            inner = python.axis("head" if label[0] == "head" else label[-1])
+            told = "heads" if label[0] == "head" else "batches"
+            of = f"those of {k}" if told == "heads" else "the windows"
+            found.append(
+                Check(
+                    left=f"{python.label(label)} % {inner}", right="0",
+                    sentence=f"the {told} of {q} are no multiple of {of}",
+                )
+            )  # fmt: skip
+    order = {axis for label in anchor.labels for axis in label}
+    found += [
+        Check(left=python.axis(axis), right="1", sentence=f"{q} has more than one {axis}")
+        for axis in RESULT if axis in anchor.sizes and axis not in order
     ]  # fmt: skip
-    if _shares_heads(graph, anchor):
-        found.append(
-            Check(
-                left=f"{dims['heads']} % {dims['kv_heads']}", right="0",
-                sentence=f"the heads of {q} are no multiple of those of {k}",
-            )
-        )  # fmt: skip
-    if anchor.mask is not None:
-        found.append(_mask_check(graph, anchor, dims, rank))
-    return tuple(found)
+    others = [*anchor.masks, *([anchor.sink] if anchor.sink else [])]
+    return (*found, *(_broadcasts(python, graph, laid) for laid in others))
 
 
-def _mask_check(graph: OpGraph, anchor: Anchor, dims: dict[str, str], rank: int) -> Check:
-    assert anchor.mask is not None
-    mask, count = variable(anchor.mask), len(graph.spec_of(anchor.mask).shape)
-    whole = [dims["heads"], dims["queries"], dims["keys"]]
-    whole = [dims["batches"], *whole] if rank == 4 else whole
+def _whole(python: _Expressions, laid: Laid, sentence: str) -> Check:
+    shape = ", ".join(python.label(label) for label in laid.labels)
+    return Check(
+        left=f"{variable(laid.ref)}.shape", right=f"torch.Size(({shape}))", sentence=sentence
+    )
+
+
+def _broadcasts(python: _Expressions, graph: OpGraph, laid: Laid) -> Check:
+    name = variable(laid.ref)
     fits = [
-        f"{mask}.shape[{dim}] in (1, {size})"
-        for dim, size in zip(range(count - 1, -1, -1), reversed(whole), strict=False)
+        f"{name}.shape[{dim}] in (1, {python.label(label)})"
+        if label
+        else f"{name}.shape[{dim}] == 1"
+        for dim, label in reversed(list(enumerate(laid.labels)))
     ]
     return Check(
         left=f"({' and '.join(fits) or 'True'})", right="True",
-        sentence=f"the mask {mask} can't be broadcast to the scores",
+        sentence=f"the mask {name} can't be broadcast to the scores",
     )  # fmt: skip
 
 
-def _shares_heads(graph: OpGraph, anchor: Anchor) -> bool:
-    return graph.spec_of(anchor.q).shape[-3] != graph.spec_of(anchor.k).shape[-3]
-
-
-def result_shape(graph: OpGraph, anchor: Anchor) -> str:
+def result_shape(anchor: Anchor) -> str:
     """Python for the shape of what is written."""
-    dims, rank = _dims(graph, anchor)
-    inner = [dims["heads"], dims["queries"]]
-    if anchor.form.rows_first:
-        inner.reverse()
-    batch = [dims["batches"]] if rank == 4 else []
-    return f"({', '.join([*batch, *inner, dims['width']])})"
+    python = _Expressions(anchor)
+    return f"({', '.join(python.label(label) for label in anchor.labels)})"
 
 
-def scores(graph: OpGraph, anchor: Anchor) -> int:
+def scores(anchor: Anchor) -> int:
     """Scores that are computed at the traced sizes: of a causal attention about half."""
-    q, k = graph.spec_of(anchor.q), graph.spec_of(anchor.k)
-    keys = k.shape[-1] if anchor.keys_are_columns else k.shape[-2]
-    seen = q.numel // q.shape[-1] * keys
-    return seen // 2 if anchor.form.mask == "causal" else seen
+    axes = ("outer", "window", "head", "group", "query", "key")
+    seen = prod(anchor.size(axis) for axis in axes)
+    return seen // 2 if anchor.form.causal else seen
 
 
-def flops(graph: OpGraph, anchor: Anchor) -> int:
+def flops(anchor: Anchor) -> int:
     """Multiply-adds of both products, as two each."""
-    widths = graph.spec_of(anchor.q).shape[-1] + graph.spec_of(anchor.v).shape[-1]
-    return 2 * scores(graph, anchor) * widths
+    return 2 * scores(anchor) * (anchor.size("depth") + anchor.size("width"))

@@ -4,10 +4,11 @@ from knowledge.loops.cost import HALVES, Machine, moved_mb, program_ms
 from knowledge.loops.triton_tile import power_of_two
 from knowledge.opgraph import OpGraph, Ref
 from knowledge.pattern import Parameter, Proposal, Refusal, Situation, Step
+from knowledge.patterns.attention.code import SIZES
 from knowledge.patterns.attention.match import Anchor, find_anchors
 from knowledge.patterns.attention.problem import (
-    MASKS,
     checks,
+    described,
     flops,
     result_shape,
     scores,
@@ -45,7 +46,7 @@ def propose(program: Program, situation: Situation) -> list[Proposal] | Refusal:
         return Refusal(pattern=NAME, reason=f"No attention can be taken over: {told}.")
     machine = Machine.of(situation)
     before, proposals = program_ms(program, machine), []
-    for change, factor in _variants(program.graph, anchors):
+    for change, factor in _variants(anchors):
         step = Step(pattern=NAME, parameters={**FIRST, **change, "only": ""})
         made = apply(program, step)
         after = program_ms(made, machine)
@@ -61,10 +62,10 @@ def propose(program: Program, situation: Situation) -> list[Proposal] | Refusal:
     return proposals
 
 
-def _variants(graph: OpGraph, anchors: list[Anchor]) -> list[tuple[dict[str, Parameter], float]]:
+def _variants(anchors: list[Anchor]) -> list[tuple[dict[str, Parameter], float]]:
     """Changed tunables worth trying, and what each is worth besides its arithmetic."""
     found: list[tuple[dict[str, Parameter], float]] = [({}, 1.0)]
-    if any(graph.spec_of(anchor.q).dtype == "float32" for anchor in anchors):
+    if any(anchor.form.dtype == "float32" for anchor in anchors):
         found.append(({"precision": "bf16x3"}, 1.0))
     changes: list[dict[str, Parameter]] = [
         {"block_rows": 128, "warps": 8}, {"block_rows": 64}, {"block_keys": 64},
@@ -115,28 +116,28 @@ def _settings(parameters: dict[str, Parameter]) -> dict[str, Parameter]:
 
 def _anchors(program: Program) -> tuple[list[Anchor], list[str]]:
     found, reasons = find_anchors(program)
-    kept = [anchor for anchor in found if max(_widths(program.graph, anchor)) <= WIDEST]
+    kept = [anchor for anchor in found if max(_widths(anchor)) <= WIDEST]
     wide = [anchor for anchor in found if anchor not in kept]
     reasons += [f"{anchor.nodes[-1]} has heads wider than {WIDEST}" for anchor in wide]
     return kept, reasons
 
 
-def _widths(graph: OpGraph, anchor: Anchor) -> tuple[int, int]:
+def _widths(anchor: Anchor) -> tuple[int, int]:
     """The depth of queries and keys, and the width of values."""
-    return graph.spec_of(anchor.q).shape[-1], graph.spec_of(anchor.v).shape[-1]
+    return anchor.size("depth"), anchor.size("width")
 
 
-def choose(graph: OpGraph, anchor: Anchor, wished: dict[str, Parameter]) -> Blocks:
+def choose(anchor: Anchor, wished: dict[str, Parameter]) -> Blocks:
     """The blocks for an attention at its traced sizes."""
     wish = {k: int(v) for k, v in wished.items() if k not in ("precision", "hidden")}
-    depth, width = (max(16, power_of_two(size)) for size in _widths(graph, anchor))
-    is_float32 = graph.spec_of(anchor.q).dtype == "float32"
+    depth, width = (max(16, power_of_two(size)) for size in _widths(anchor))
+    is_float32 = anchor.form.dtype == "float32"
     widest = max(depth, width)
     # Queries in float32 are held in two parts, for all keys: registers bound the tile.
     most, keys = (64, 32 if widest <= 64 else 16) if is_float32 else (128, 64)
     if widest > 128:
         most, keys = (32, 16) if is_float32 else (64, 32)
-    rows = min(most, max(16, power_of_two(graph.spec_of(anchor.q).shape[-2])))
+    rows = min(most, max(16, power_of_two(anchor.size("query"))))
     rows, keys = wish["block_rows"] or rows, wish["block_keys"] or keys
     return Blocks(
         rows=rows, keys=keys, depth=depth, width=width,
@@ -148,22 +149,23 @@ def choose(graph: OpGraph, anchor: Anchor, wished: dict[str, Parameter]) -> Bloc
 
 def make_kernel(graph: OpGraph, anchor: Anchor, wished: dict[str, Parameter]) -> Kernel:
     """The kernel of one attention; queries, keys, values and mask are read as they lie."""
-    name, dtype = f"attention_{anchor.result.name}", graph.spec_of(anchor.q).dtype
-    reads = (anchor.q, anchor.k, anchor.v, *([anchor.mask] if anchor.mask else []))
+    name, dtype = f"attention_{anchor.result.name}", anchor.form.dtype
+    reads = tuple(laid.ref for laid in anchor.operands)
     written = Written(
-        ref=Ref(ref=anchor.result.name), shape=result_shape(graph, anchor),
-        spec=anchor.result.spec,
-    )  # fmt: skip
-    given, blocks = sizes(graph, anchor), choose(graph, anchor, wished)
-    note = f"attention, {MASKS[anchor.form.mask]}"
-    depth, width = _widths(graph, anchor)
+        ref=Ref(ref=anchor.result.name), shape=result_shape(anchor), spec=anchor.result.spec
+    )
+    given, blocks = sizes(anchor), choose(anchor, wished)
+    note = f"attention, {described(anchor.form)}"
+    strides = [size.name for size in given[len(SIZES) :]]
+    depth, width = _widths(anchor)
     precision = "" if wished["precision"] == "ieee" else str(wished["precision"])
     return Kernel(
-        name=name, language="triton", source=print_attention(anchor.form, blocks, name, note),
+        name=name, language="triton",
+        source=print_attention(anchor.form, blocks, name, strides, note),
         signature="p" * (len(reads) + 1) + "i" * len(given), nodes=anchor.nodes, reads=reads,
         writes=(written,), strided=reads, sizes=given, checks=checks(graph, anchor), note=note,
         moved_bytes=sum(graph.spec_of(ref).nbytes for ref in reads) + written.spec.nbytes,
-        operations=SCORE_OPERATIONS * scores(graph, anchor), flops=flops(graph, anchor),
+        operations=SCORE_OPERATIONS * scores(anchor), flops=flops(anchor),
         efficiency=(depth + width) / (blocks.depth + blocks.width),
         arithmetic=precision if dtype == "float32" else HALVES[dtype],
     )  # fmt: skip

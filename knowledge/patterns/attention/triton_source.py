@@ -3,6 +3,7 @@
 A program has a block of queries of one head. Sizes that are no powers of two are padded by masks.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isinf
 from typing import Literal
@@ -10,15 +11,15 @@ from typing import Literal
 from knowledge.loops.spelling import indented
 from knowledge.loops.triton import call_lines
 from knowledge.loops.triton_tail import jit_function
-from knowledge.patterns.attention.code import Form
+from knowledge.patterns.attention.code import SIZES, Form, Mask, dense_steps
 
 LOG2_E = 1.4426950408889634
-SIZES = ("batches", "heads", "kv_heads", "queries", "keys", "depth", "width")
-STRIDES = tuple(
-    f"{operand}_{step}" for operand in "qkv" for step in ("batch", "head", "row", "column")
-)
-MASK_STRIDES = ("mask_batch", "mask_head", "mask_row", "mask_column")
-OUT_STRIDES = ("out_batch", "out_head", "out_row")
+OUT_STRIDES = ("out_batch", "out_window", "out_head", "out_group", "out_row", "out_column")
+# How many there are of each axis of a result.
+_COUNTS = {
+    "outer": "(batches // windows)", "window": "windows", "head": "kv_heads", "group": "groups",
+    "query": "queries", "width": "width",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -44,83 +45,120 @@ class Blocks:
 class _Attention:
     form: Form
     blocks: Blocks
+    strides: tuple[str, ...]
 
     @property
-    def has_mask(self) -> bool:
-        """Whether a tensor says what is hidden."""
-        return self.form.mask in ("add", "fill", "keep")
+    def tensors(self) -> list[str]:
+        """Parameters of the kernel that are tensors."""
+        masks = [f"mask{number}" for number in range(len(self.form.masks))]
+        return ["q", "k", "v", *masks, *(["sink"] if self.form.sink else []), "out"]
 
     @property
     def folds_scale(self) -> bool:
         """Whether scores are compared as they come, and scaled in the exponent."""
-        plain = self.form.mask in ("none", "causal", "keep")
-        return plain and (self.form.factor is None or self.form.factor > 0)
+        form = self.form
+        plain = form.cap is None and not form.sink and all(m.kind == "keep" for m in form.masks)
+        return plain and (form.factor is None or form.factor > 0)
 
     @property
     def numbers(self) -> list[str]:
         """Parameters of the kernel that are sizes and strides."""
-        return [*SIZES[1:], *STRIDES, *(MASK_STRIDES if self.has_mask else ()), *OUT_STRIDES]
+        return [*SIZES[1:], *self.strides, *OUT_STRIDES]
 
     @property
     def factor(self) -> str:
         """The factor of the scores."""
         return "factor" if self.form.factor is None else _number(self.form.factor)
 
+    def place(self, operand: str) -> str:
+        """Where a tensor's part for this program's batch and head begins."""
+        steps = {"batch": "outer", "window": "window", "head": "kv_head", "group": "group"}
+        found = [f"{at} * {operand}_{step}" for step, at in steps.items()
+                 if f"{operand}_{step}" in self.numbers]  # fmt: skip
+        return " + ".join([operand, *found])
 
-def print_attention(form: Form, blocks: Blocks, name: str, note: str) -> str:
-    """The kernel of an attention and what launches it, on q, k, v, the mask if any, and out."""
-    given = _Attention(form, blocks)
-    tensors = ["q", "k", "v", *(["mask"] if given.has_mask else []), "out"]
+    def along(self, operand: str, step: str, at: str) -> str:
+        """The way to a place along a row or column, with a sign before it; empty if it has none."""
+        name = f"{operand}_{step}"
+        return f" + {at} * {name}" if name in self.numbers else ""
+
+
+def print_attention(
+    form: Form, blocks: Blocks, name: str, strides: Sequence[str], note: str
+) -> str:
+    """The kernel of an attention and what launches it, on q, k, v, masks, the sink, and out.
+
+    `strides` are the names of those sizes that come after the problem's own.
+    """
+    given = _Attention(form, blocks, tuple(strides))
     scale = ["factor"] if form.factor is None else []
     constants = ["ROWS", "KEYS", "DEPTH", "WIDTH"]
-    parameters = [*tensors, *given.numbers, *scale, *constants]
+    parameters = [*given.tensors, *given.numbers, *scale, *constants]
     kernel = jit_function(f"{name}_kernel", parameters, _kernel(given))
-    return "\n".join([*kernel, *_launcher(given, name, note, tensors)]) + "\n"
+    return "\n".join([*kernel, *_launcher(given, name, note)]) + "\n"
 
 
 def _kernel(given: _Attention) -> list[str]:
     """The body of the kernel."""
-    causal = given.form.mask == "causal"
     # Of causal attention the last rows have the most keys: they go first.
-    at = "blocks - 1 - task % blocks" if causal else "task % blocks"
-    lines = [
+    at = "blocks - 1 - task % blocks" if given.form.causal else "task % blocks"
+    return [
         "task = tl.program_id(0)",
         "blocks = tl.cdiv(queries, ROWS)",
         f"at = {at}",
-        "head = (task // blocks % heads).to(tl.int64)",
-        "batch = (task // blocks // heads).to(tl.int64)",
-        "kv_head = head // (heads // kv_heads)",
+        "head = (task // blocks % (kv_heads * groups)).to(tl.int64)",
+        "batch = (task // blocks // (kv_heads * groups)).to(tl.int64)",
+        "kv_head = head // groups",
+        "group = head % groups",
+        "outer = batch // windows",
+        "window = batch % windows",
         "row = at * ROWS + tl.arange(0, ROWS)",
         "key = tl.arange(0, KEYS)",
         "deep = tl.arange(0, DEPTH)",
         "col = tl.arange(0, WIDTH)",
         "in_row = (row < queries)[:, None]",
         "row_at = row.to(tl.int64)[:, None]",
-        "q_at = q + batch * q_batch + head * q_head + row_at * q_row + deep[None, :] * q_column",
+        f"q_at = {given.place('q')} + row_at * q_row + deep[None, :] * q_column",
         "x = tl.load(q_at, mask=in_row & (deep < depth)[None, :], other=0.0)",
-        "k_at = k + batch * k_batch + kv_head * k_head + deep[:, None] * k_column",
+        f"k_at = {given.place('k')} + deep[:, None] * k_column",
         "k_at += key.to(tl.int64)[None, :] * k_row",
-        "v_at = v + batch * v_batch + kv_head * v_head + col[None, :] * v_column",
+        f"v_at = {given.place('v')} + col[None, :] * v_column",
         "v_at += key.to(tl.int64)[:, None] * v_row",
-    ]
-    if given.has_mask:
-        lines += [
-            "mask_at = mask + batch * mask_batch + head * mask_head + row_at * mask_row",
-            "mask_at += key.to(tl.int64)[None, :] * mask_column",
-        ]
-    lines += [
-        'top = tl.full((ROWS,), float("-inf"), tl.float32)',
-        "total = tl.zeros((ROWS,), tl.float32)",
+        *(line for number in range(len(given.form.masks)) for line in _mask_place(given, number)),
+        *_start(given),
         "acc = tl.zeros((ROWS, WIDTH), tl.float32)",
         *_loops(given),
         *_ending(given),
     ]
-    return lines
+
+
+def _mask_place(given: _Attention, number: int) -> list[str]:
+    name = f"mask{number}"
+    # Whatever it is broadcast over, the pointers are a tile.
+    row = given.along(name, "row", "row_at") or " + row_at * 0"
+    column = given.along(name, "column", "key.to(tl.int64)[None, :]")
+    return [f"{name}_at = {given.place(name)}{row}{column or ' + key[None, :] * 0'}"]
+
+
+def _start(given: _Attention) -> list[str]:
+    """The largest score and the sum so far: those of the sink, if there is one."""
+    if not given.form.sink:
+        return [
+            'top = tl.full((ROWS,), float("-inf"), tl.float32)',
+            "total = tl.zeros((ROWS,), tl.float32)",
+        ]
+    row = given.along("sink", "row", "row.to(tl.int64)") or " + row * 0"
+    factor = f" * {_number(given.form.sink_factor)}" if given.form.sink_factor != 1.0 else ""
+    return [
+        f"sink_at = {given.place('sink')}{row}",
+        f"top = tl.load(sink_at, mask=row < queries, other=0.0).to(tl.float32){factor}",
+        "total = tl.full((ROWS,), 1.0, tl.float32)",
+    ]
 
 
 def _loops(given: _Attention) -> list[str]:
     """The passes over the keys: first those that every row of the block sees whole."""
-    if given.form.mask != "causal":
+    if not given.form.causal:
         return ["for start in range(0, keys, KEYS):", *indented(_step(given, "edge"))]
     end = "tl.minimum(keys, at * ROWS + ROWS)" if given.blocks.skips else "keys"
     return [
@@ -161,7 +199,9 @@ def _step(given: _Attention, where: Literal["inside", "edge", "diagonal"]) -> li
         "k_at += KEYS * k_row",
         "v_at += KEYS * v_row",
     ]
-    return [*lines, *(["mask_at += KEYS * mask_column"] if given.has_mask else [])]
+    steps = [f"mask{number}" for number in range(len(given.form.masks))]
+    steps = [name for name in steps if f"{name}_column" in given.strides]
+    return [*lines, *(f"{name}_at += KEYS * {name}_column" for name in steps)]
 
 
 def _exponentials(given: _Attention) -> list[str]:
@@ -177,21 +217,29 @@ def _exponentials(given: _Attention) -> list[str]:
 
 
 def _masked(given: _Attention) -> list[str]:
-    """Scores scaled and masked, as far as the exponent does not see to it."""
+    """Scores scaled, capped and masked, as far as the exponent does not see to it."""
     form = given.form
     lines = [] if given.folds_scale else [f"scores = scores * {given.factor}"]
-    if not given.has_mask:
-        return lines
-    other = "1" if form.mask == "keep" else "0"
-    lines.append(f"hides = tl.load(mask_at, mask=in_row & in_key[None, :], other={other})")
-    if form.mask == "add":
-        factor = f"{_number(form.mask_factor)} * " if form.mask_factor != 1.0 else ""
-        return [*lines, f"scores += {factor}hides.to(tl.float32)"]
-    if form.mask == "keep":
+    if form.cap is not None:
+        # cap * tanh(x) = cap - 2 cap / (exp(2 x) + 1).
+        cap, twice = _number(form.cap), _number(2.0 * form.cap)
+        lines.append(f"scores = {cap} - {twice} / (tl.exp2(scores * {2.0 * LOG2_E}) + 1.0)")
+    for number, mask in enumerate(form.masks):
+        lines += _one_mask(f"mask{number}", mask)
+    return lines
+
+
+def _one_mask(name: str, mask: Mask) -> list[str]:
+    other = "1" if mask.kind == "keep" else "0"
+    line = f"hides = tl.load({name}_at, mask=in_row & in_key[None, :], other={other})"
+    if mask.kind == "add":
+        factor = f"{_number(mask.factor)} * " if mask.factor != 1.0 else ""
+        return [line, f"scores += {factor}hides.to(tl.float32)"]
+    if mask.kind == "keep":
         hidden = 'scores - float("inf")'
-        return [*lines, f"scores = tl.where(hides != 0, scores, {hidden})"]
-    there, fill = ("!= 0" if form.fill_where else "== 0"), _number(form.fill)
-    return [*lines, f"scores = tl.where(hides {there}, {fill}, scores)"]
+        return [line, f"scores = tl.where(hides != 0, scores, {hidden})"]
+    there, fill = ("!= 0" if mask.where else "== 0"), _number(mask.fill)
+    return [line, f"scores = tl.where(hides {there}, {fill}, scores)"]
 
 
 def _ending(given: _Attention) -> list[str]:
@@ -201,27 +249,24 @@ def _ending(given: _Attention) -> list[str]:
         lines.append("result = tl.where((total == 0.0)[:, None], 0.0, result)")
     return [
         *lines,
-        "out_at = out + batch * out_batch + head * out_head + row_at * out_row + col[None, :]",
+        f"out_at = {given.place('out')} + row_at * out_row + col[None, :] * out_column",
         "tl.store(out_at, result, mask=in_row & (col < width)[None, :])",
     ]
 
 
-def _launcher(given: _Attention, name: str, note: str, tensors: list[str]) -> list[str]:
+def _launcher(given: _Attention, name: str, note: str) -> list[str]:
     blocks = given.blocks
-    strides = {
-        True: ("queries * heads * width", "width", "heads * width"),
-        False: ("heads * queries * width", "queries * width", "width"),
-    }[given.form.rows_first]
-    numbers = [*SIZES, *given.numbers[len(SIZES) - 1 : -len(OUT_STRIDES)]]
+    steps = dense_steps(given.form.order, _COUNTS)
     scale = ["depth**-0.5"] if given.form.factor is None else []
     arguments = [
-        *tensors, *given.numbers[: -len(OUT_STRIDES)], *strides, *scale, f"ROWS={blocks.rows}",
+        *given.tensors, *SIZES[1:], *given.strides, *steps, *scale, f"ROWS={blocks.rows}",
         f"KEYS={blocks.keys}", f"DEPTH={blocks.depth}", f"WIDTH={blocks.width}",
         f"num_warps={blocks.warps}", f"num_stages={blocks.stages}",
     ]  # fmt: skip
-    grid = f"batches * heads * triton.cdiv(queries, {blocks.rows})"
+    grid = f"batches * kv_heads * groups * triton.cdiv(queries, {blocks.rows})"
     body = [f'"""{note}."""', *call_lines(f"{name}_kernel[({grid},)]", arguments, "")]
-    return [*call_lines(f"def _{name}", [*tensors, *numbers], ":"), *indented(body)]
+    numbers = [*SIZES, *given.strides]
+    return [*call_lines(f"def _{name}", [*given.tensors, *numbers], ":"), *indented(body)]
 
 
 def _number(value: float) -> str:

@@ -18,28 +18,29 @@ static inline Taps inside(int64_t begin, int64_t size) {
 }
 
 // One pixel: the window begins at `window`, which may lie outside of the image; taps of it don't.
+// The bias is added last, and once, as in other convolutions.
 template <bool WHOLE>
 static inline void pixel(
-        const float* window, int64_t row, const float* __restrict__ packed, const float* start,
+        const float* window, int64_t row, const float* __restrict__ packed, const float* bias,
         float* __restrict__ out, Taps high, Taps wide) {
     if (WHOLE) high = {0, KH}, wide = {0, KW};
     int64_t c = 0;
     for (; c + VECTOR <= CHANNELS; c += VECTOR) {
-        vector_t sum = *(const vector_t*)(start + c);
+        vector_t sum = {};
         for (int64_t h = high.first; h < high.last; ++h)
 #pragma GCC unroll 4
             for (int64_t w = wide.first; w < wide.last; ++w)
                 sum += *(const vector_t*)(window + h * DH * row + w * DW * CHANNELS + c)
                     * *(const vector_t*)(packed + (h * KW + w) * CHANNELS + c);
-        *(vector_t*)(out + c) = sum;
+        *(vector_t*)(out + c) = sum + *(const vector_t*)(bias + c);
     }
     for (; c < CHANNELS; ++c) {
-        float sum = start[c];
+        float sum = 0;
         for (int64_t h = high.first; h < high.last; ++h)
             for (int64_t w = wide.first; w < wide.last; ++w)
                 sum += window[h * DH * row + w * DW * CHANNELS + c]
                     * packed[(h * KW + w) * CHANNELS + c];
-        out[c] = sum;
+        out[c] = sum + bias[c];
     }
 }
 
@@ -48,10 +49,10 @@ template <typename Finish>
 static void convolve(
         const float* x, const float* weight, const float* bias, float* result, Shape s,
         const Finish& finish) {
-    std::vector<float> packed(KH * KW * CHANNELS), start(CHANNELS);
+    std::vector<float> packed(KH * KW * CHANNELS), added(CHANNELS);
     for (int64_t c = 0; c < CHANNELS; ++c)
         for (int64_t t = 0; t < KH * KW; ++t) packed[t * CHANNELS + c] = weight[c * KH * KW + t];
-    if (bias) std::memcpy(start.data(), bias, CHANNELS * sizeof(float));
+    if (bias) std::memcpy(added.data(), bias, CHANNELS * sizeof(float));
     const int64_t row = s.width * CHANNELS, threads = omp_get_max_threads();
     int64_t high = larger(1, smaller(s.out_height, STRIP / (s.out_width * CHANNELS)));
     while (high > 1 && s.images * ((s.out_height + high - 1) / high) < 2 * threads) high /= 2;
@@ -72,8 +73,8 @@ static void convolve(
                 const float* window = x + image * s.height * row + h * row + w * CHANNELS;
                 const bool whole = tall.last - tall.first == KH && wide.last - wide.first == KW;
                 float* to = out + q * CHANNELS;
-                if (whole) pixel<true>(window, row, packed.data(), start.data(), to, tall, wide);
-                else pixel<false>(window, row, packed.data(), start.data(), to, tall, wide);
+                if (whole) pixel<true>(window, row, packed.data(), added.data(), to, tall, wide);
+                else pixel<false>(window, row, packed.data(), added.data(), to, tall, wide);
             }
             finish(out, unit, unit + pixels);
         }

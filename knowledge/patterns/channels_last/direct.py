@@ -12,7 +12,8 @@ constexpr int64_t RUNS = DW == 1 ? 1 : KW, RUN = DW == 1 ? KW * CHANNELS : CHANN
 constexpr int64_t DEPTH = KH * RUNS * RUN;
 constexpr int64_t PANELS = (FILTERS + TILE_COLUMNS - 1) / TILE_COLUMNS;
 // So many products are added up in a register before they join the others: short sums are exact.
-constexpr int64_t SHORT = 256;
+// With 128 they err as little as oneDNN's; with 256 by a third more.
+constexpr int64_t SHORT = 128;
 
 static inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
@@ -37,13 +38,8 @@ static void pack(const float* weight, float* packed) {
 // between two rows of the image; `rows` x `columns` of the product are written.
 static __attribute__((noinline)) void pixels_product(
         const float* const* base, int64_t row, const float* __restrict__ panel,
-        const float* start, float* __restrict__ out, int64_t rows, int64_t columns) {
-    vector_t total[TILE_ROWS][2], sum[TILE_ROWS][2] = {};
-#pragma GCC unroll 16
-    for (int64_t i = 0; i < TILE_ROWS; ++i) {
-        total[i][0] = *(const vector_t*)start;
-        total[i][1] = *(const vector_t*)(start + VECTOR);
-    }
+        const float* bias, float* __restrict__ out, int64_t rows, int64_t columns) {
+    vector_t total[TILE_ROWS][2] = {}, sum[TILE_ROWS][2] = {};
     for (int64_t h = 0; h < KH; ++h)
         for (int64_t w = 0; w < RUNS; ++w)
             for (int64_t first = 0; first < RUN; first += SHORT) {
@@ -70,10 +66,13 @@ static __attribute__((noinline)) void pixels_product(
                     sum[i][0] = sum[i][1] = vector_t{};
                 }
             }
+    // The bias is added last, and once: in a sum that began with it each product would be rounded
+    // to its bits.
+    const vector_t added[2] = {*(const vector_t*)bias, *(const vector_t*)(bias + VECTOR)};
 #pragma GCC unroll 16
     for (int64_t i = 0; i < TILE_ROWS; ++i) {
-        total[i][0] += sum[i][0];
-        total[i][1] += sum[i][1];
+        total[i][0] = total[i][0] + sum[i][0] + added[0];
+        total[i][1] = total[i][1] + sum[i][1] + added[1];
     }
     if (columns == TILE_COLUMNS) {
         for (int64_t i = 0; i < rows; ++i) {
@@ -108,14 +107,14 @@ static void stage(
 // All filters at the pixels of a strip; the window of pixel q begins at window + begins[q].
 static void strip_product(
         const float* window, const int64_t* begins, int64_t pixels, int64_t row,
-        const float* packed, const float* start, float* out) {
+        const float* packed, const float* bias, float* out) {
     for (int64_t panel = 0; panel < PANELS; ++panel)
         for (int64_t p = 0; p < pixels; p += TILE_ROWS) {
             const float* base[TILE_ROWS];
             for (int64_t i = 0; i < TILE_ROWS; ++i)
                 base[i] = window + begins[smaller(p + i, pixels - 1)];
             pixels_product(
-                base, row, packed + panel * DEPTH * TILE_COLUMNS, start + panel * TILE_COLUMNS,
+                base, row, packed + panel * DEPTH * TILE_COLUMNS, bias + panel * TILE_COLUMNS,
                 out + p * FILTERS + panel * TILE_COLUMNS, smaller(TILE_ROWS, pixels - p),
                 smaller(TILE_COLUMNS, FILTERS - panel * TILE_COLUMNS));
         }
@@ -131,9 +130,9 @@ template <typename Finish>
 static void convolve(
         const float* x, const float* weight, const float* bias, float* result, Shape s,
         const Finish& finish) {
-    std::vector<float> packed(PANELS * DEPTH * TILE_COLUMNS), start(PANELS * TILE_COLUMNS);
+    std::vector<float> packed(PANELS * DEPTH * TILE_COLUMNS), added(PANELS * TILE_COLUMNS);
     pack(weight, packed.data());
-    if (bias) std::memcpy(start.data(), bias, FILTERS * sizeof(float));
+    if (bias) std::memcpy(added.data(), bias, FILTERS * sizeof(float));
     const int64_t wide = PADDED ? (s.out_width - 1) * SW + (KW - 1) * DW + 1 : s.width;
     const int64_t row = wide * CHANNELS, threads = omp_get_max_threads();
     const int64_t each = larger(SH * row, s.out_width * FILTERS);
@@ -162,7 +161,7 @@ static void convolve(
             const int64_t unit = (image * s.out_height + first) * s.out_width;
             float* out = result ? result + unit * FILTERS : made.data();
             strip_product(
-                window, begins.data(), pixels, row, packed.data(), start.data(), out);
+                window, begins.data(), pixels, row, packed.data(), added.data(), out);
             finish(out, unit, unit + pixels);
         }
     }

@@ -1,7 +1,7 @@
 """Kernels that bring images into channels-last memory and back, and that fold a batch norm."""
 
 from knowledge.opgraph import Node, OpGraph, Ref
-from knowledge.patterns.channels_last.rewrite import TO_CHANNELS_LAST
+from knowledge.patterns.channels_last.layouts import TO_CHANNELS_LAST
 from knowledge.program import Kernel, Size, Written, variable
 
 # What a transposition reaches of the bandwidth of a plain copy, as more bytes.

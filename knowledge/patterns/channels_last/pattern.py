@@ -4,17 +4,10 @@ from knowledge.loops.cost import compared
 from knowledge.opgraph import Node, OpGraph
 from knowledge.pattern import Proposal, Refusal, Situation, Step
 from knowledge.patterns.channels_last.layer import Layer, can_compute, layer_kernel, suits_winograd
+from knowledge.patterns.channels_last.layouts import TO_CHANNELS_LAST, TO_ROW_MAJOR
 from knowledge.patterns.channels_last.moves import fold_kernel, move_kernel
 from knowledge.patterns.channels_last.pools import pool_kernel
-from knowledge.patterns.channels_last.rewrite import (
-    FOLDED_NORM,
-    LAYER,
-    POOL,
-    TO_CHANNELS_LAST,
-    TO_ROW_MAJOR,
-    Rewriter,
-    is_layer,
-)
+from knowledge.patterns.channels_last.rewrite import FOLDED_NORM, LAYER, POOL, Rewriter, is_layer
 from knowledge.patterns.column_statistics.columns import STATISTICS
 from knowledge.patterns.column_statistics.pattern import norm_kernel
 from knowledge.patterns.convolution.window import Call, read_call

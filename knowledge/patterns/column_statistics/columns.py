@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any, Literal
 
+from knowledge.loops.cost import specs_of
 from knowledge.opgraph import Node, OpGraph, Ref
 from knowledge.patterns.algebra.edit import Writer, argument, dense, operator, producer, replace
 
@@ -104,8 +105,8 @@ def split(graph: OpGraph, norm: BatchNorm) -> tuple[OpGraph, str]:
     spec = graph.spec_of(norm.source)
     shape = (1, spec.shape[1], *([1] * (len(spec.shape) - 2)))
     w = Writer(graph)
-    name = w.call(STATISTICS, (), shape, spec.dtype).ref
-    w.nodes[-1] = statistics(graph, norm, name, norm.source, shape)
+    gathered = statistics(graph, norm, norm.node, norm.source, shape)
+    name = w.several(STATISTICS, gathered.args, specs_of(gathered))[0].ref
     y = w.call("aten.sub.Tensor", (norm.source, Ref(ref=name, index=0)), spec.shape, spec.dtype)
     y = w.call("aten.mul.Tensor", (y, Ref(ref=name, index=1)), spec.shape, spec.dtype)
     if norm.bias is not None:

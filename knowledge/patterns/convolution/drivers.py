@@ -63,7 +63,7 @@ static inline Shape shape_of(Extent in, Extent out, int64_t wanted) {
 
 // One tile of filters over `part` of one slice; `to` is where its first output goes.
 static void convolve_slice(
-        const Shape& s, const float* a, const float* b, const float* start, Extent part,
+        const Shape& s, const float* a, const float* b, const float* bias, Extent part,
         int64_t rows, float* scratch, float* to) {
     const int64_t positions = s.positions(part), padded = parts(positions, COLUMNS) * COLUMNS;
     float* c = s.dense ? to : scratch;
@@ -73,8 +73,9 @@ static void convolve_slice(
             const int64_t excess = larger(0, p + COLUMNS - positions), back = s.copied ? 0 : excess;
             window_product(
                 smaller(CHANNEL_BLOCK, CHANNELS - k), a + k * TAPS * ROWS,
-                b + k * s.plane + p - back, s.plane, s.offsets, k ? nullptr : start, c + p - back,
-                stride, s.dense ? rows : ROWS, back, s.dense ? COLUMNS - excess + back : COLUMNS);
+                b + k * s.plane + p - back, s.plane, s.offsets, k == 0,
+                k + CHANNEL_BLOCK < CHANNELS ? nullptr : bias, c + p - back, stride,
+                s.dense ? rows : ROWS, back, s.dense ? COLUMNS - excess + back : COLUMNS);
         }
     if (s.dense) return;
     for (int64_t i = 0; i < rows; ++i)
@@ -129,7 +130,7 @@ static void convolve(
                 const float* b = input + (image * inputs + group * CHANNELS) * in.size();
                 if (s.copied) {
                     for (int64_t k = 0; held != which && k < CHANNELS; ++k)
-                        stage(b + k * in.size(), in, from, s.staged, &staged[k * s.plane]);
+                        stage<true>(b + k * in.size(), in, from, s.staged, &staged[k * s.plane]);
                     held = which;
                     b = staged.get();
                 } else {
@@ -140,15 +141,15 @@ static void convolve(
                     const int64_t filter = tile * ROWS, unit = group * FILTERS + filter;
                     const int64_t rows = smaller(ROWS, FILTERS - filter);
                     const float* a = &panels[(group * TILES + tile) * ROWS * DEPTH];
-                    float start[ROWS] = {};
-                    if (bias) std::copy_n(bias + unit, rows, start);
+                    float added[ROWS] = {};
+                    if (bias) std::copy_n(bias + unit, rows, added);
                     float* to = at_once ? planes.get()
                         : later ? &block[((image - done) * outputs + unit) * size]
                                 : result + (image * outputs + unit) * size;
                     to += (from.d * out.h + from.h) * out.w + from.w;
                     for (int64_t z = 0; z < part.d; ++z)
                         convolve_slice(
-                            s, a, b + z * s.staged.h * s.staged.w, start, part, rows,
+                            s, a, b + z * s.staged.h * s.staged.w, added, part, rows,
                             scratch.get(), to + z * out.h * out.w);
                     const int64_t plane = image * outputs + unit;
                     if (at_once) finish(planes.get(), plane, plane + rows);
@@ -168,23 +169,25 @@ static void convolve(
 DIRECT_CPP = r"""
 // LINES output rows by WIDE vectors of one plane. Each vector is loaded once and added to all rows
 // that it reaches: most lie across two cache lines, so that loads would take longer than sums.
-// Everything is unrolled, and which tap that is for each row is known when this is compiled.
+// Everything is unrolled, and which tap that is for each row is known when this is compiled. The
+// last vector starts at column `last`. Rows from `whole` on have but `kept` columns of it written;
+// what others write too much the next rows overwrite.
 template <int64_t LINES, int64_t WIDE>
-static inline void direct_block(
-        const float* __restrict__ from, Extent s, const float* __restrict__ filter, float start,
-        float* __restrict__ to, int64_t width, int64_t columns) {
-    vector_t sum[LINES][WIDE];
-#pragma GCC unroll 16
-    for (int64_t i = 0; i < LINES; ++i)
-#pragma GCC unroll 4
-        for (int64_t j = 0; j < WIDE; ++j) sum[i][j] = (vector_t){} + start;
+static __attribute__((noinline)) void direct_block(
+        const float* __restrict__ from, Extent s, const float* __restrict__ filter, float bias,
+        float* __restrict__ to, int64_t width, int64_t last, int64_t whole, int64_t kept) {
+    vector_t sum[LINES][WIDE] = {};
     for (int64_t d = 0; d < KD; ++d, filter += KH * KW)
 #pragma GCC unroll 8
         for (int64_t below = 0; below < PHASES_H; ++below)
 #pragma GCC unroll 64
-            for (int64_t row = 0; row < (KH - 1) * DH / SH + LINES; ++row)
+            for (int64_t w = 0; w < KW; ++w) {
+                // Or GCC reads all taps first and, having no registers for them, stores them as
+                // vectors: a 7x7 window took 2.0 ms in place of 0.8.
+                const float* taps = filter + w;
+                asm volatile("" : "+r"(taps) : : "memory");
 #pragma GCC unroll 64
-                for (int64_t w = 0; w < KW; ++w) {
+                for (int64_t row = 0; row < (KH - 1) * DH / SH + LINES; ++row) {
                     const int64_t phase =
                         (d * DD % SD * PHASES_H + below) * PHASES_W + w * DW % SW;
                     const float* at = from + phase * s.size()
@@ -192,55 +195,70 @@ static inline void direct_block(
                     vector_t value[WIDE];
 #pragma GCC unroll 4
                     for (int64_t j = 0; j < WIDE; ++j)
-                        value[j] = *(const vector_t*)(at + j * VECTOR);
+                        value[j] = *(const vector_t*)(at + (j < WIDE - 1 ? j * VECTOR : last));
 #pragma GCC unroll 16
                     for (int64_t i = 0; i < LINES; ++i) {
                         const int64_t h = (row - i) * SH + below;
                         if (h < 0 || h % DH != 0 || h / DH >= KH) continue;
 #pragma GCC unroll 4
                         for (int64_t j = 0; j < WIDE; ++j)
-                            sum[i][j] += filter[h / DH * KW + w] * value[j];
+                            sum[i][j] += taps[h / DH * KW] * value[j];
                     }
                 }
+            }
 #pragma GCC unroll 16
     for (int64_t i = 0; i < LINES; ++i) {
-        if (columns == WIDE * VECTOR) {
+        // Last, and once: see window_product.
 #pragma GCC unroll 4
-            for (int64_t j = 0; j < WIDE; ++j)
-                *(vector_t*)(to + i * width + j * VECTOR) = sum[i][j];
+        for (int64_t j = 0; j < WIDE; ++j) sum[i][j] += bias;
+#pragma GCC unroll 4
+        for (int64_t j = 0; j < WIDE - 1; ++j)
+            *(vector_t*)(to + i * width + j * VECTOR) = sum[i][j];
+        if (i < whole) {
+            *(vector_t*)(to + i * width + last) = sum[i][WIDE - 1];
         } else {
-            std::memcpy(to + i * width, sum[i], columns * sizeof(float));
+            // Not from where the sum is, or all sums would lie in memory.
+            float end[VECTOR];
+            *(vector_t*)end = sum[i][WIDE - 1];
+            copy_row(end, kept, to + i * width + last);
         }
     }
 }
 
-// One slice in d. The last rows are computed with those before them, some of them a second time.
+// One slice in d. The last rows are computed with those before them, some of them a second time,
+// and the last columns in a vector that ends with the row.
 template <int64_t LINES, int64_t WIDE>
 static inline void direct_slice(
-        const float* from, Extent s, const float* filter, float start, float* to, Extent out) {
+        const float* from, Extent s, const float* filter, float bias, float* to, Extent out) {
+    // Rows of which a whole vector can be written without leaving the slice.
+    const int64_t last_whole = parts(larger(0, out.h * out.w - VECTOR + 1), out.w);
     for (int64_t line = 0; line < out.h; line += LINES) {
         const int64_t h = smaller(line, out.h - LINES);
         const float* at = from + h * s.w;
         float* row = to + h * out.w;
         int64_t w = 0;
-        for (; out.w - w > (WIDE - 1) * VECTOR; w += WIDE * VECTOR)
+        for (; WIDE > 1 && out.w - w > (WIDE - 1) * VECTOR; w += WIDE * VECTOR)
             direct_block<LINES, WIDE>(
-                at + w, s, filter, start, row + w, out.w, smaller(WIDE * VECTOR, out.w - w));
-        for (; w < out.w; w += VECTOR)
+                at + w, s, filter, bias, row + w, out.w,
+                smaller((WIDE - 1) * VECTOR, out.w - w - VECTOR), LINES, VECTOR);
+        for (; w < out.w; w += VECTOR) {
+            const int64_t first = larger(0, smaller(w, out.w - VECTOR));
             direct_block<LINES, 1>(
-                at + w, s, filter, start, row + w, out.w, smaller(VECTOR, out.w - w));
+                at + first, s, filter, bias, row + first, out.w, 0, last_whole - h,
+                smaller(VECTOR, out.w));
+        }
     }
 }
 
 static void direct_plane(
-        const float* from, Extent s, const float* filter, float start, float* to, Extent out) {
+        const float* from, Extent s, const float* filter, float bias, float* to, Extent out) {
     for (int64_t d = 0; d < out.d; ++d, from += s.h * s.w, to += out.h * out.w) {
         if (out.h >= 8 && out.w <= VECTOR)
-            direct_slice<8, 1>(from, s, filter, start, to, out);
+            direct_slice<8, 1>(from, s, filter, bias, to, out);
         else if (out.h >= 4)
-            direct_slice<4, 2>(from, s, filter, start, to, out);
+            direct_slice<4, 2>(from, s, filter, bias, to, out);
         else
-            direct_slice<1, 4>(from, s, filter, start, to, out);
+            direct_slice<1, 4>(from, s, filter, bias, to, out);
     }
 }
 
@@ -256,14 +274,15 @@ static void convolve(
     std::unique_ptr<float[]> block(new float[UNITS == 1 ? together * outputs * size : 1]);
 #pragma omp parallel
     {
-        std::unique_ptr<float[]> staged(new float[plane + SLACK]);
+        // Planes lie in it alike, one after the other: what is not theirs stays zero.
+        std::unique_ptr<float[]> staged(new float[plane + SLACK]());
         std::unique_ptr<float[]> scratch(new float[UNITS == 2 ? FILTERS * size : 1]);
-        std::fill_n(&staged[plane], SLACK, 0.0f);
         for (int64_t done = 0; done < images; done += together) {
             const int64_t count = smaller(together, images - done);
 #pragma omp for
             for (int64_t at = 0; at < count * GROUPS; ++at) {
-                stage(input + (done * GROUPS + at) * in.size(), in, {0, 0, 0}, s, staged.get());
+                stage<false>(
+                    input + (done * GROUPS + at) * in.size(), in, {0, 0, 0}, s, staged.get());
                 const int64_t unit = (done * GROUPS + at) * FILTERS;
                 float* to = UNITS == 2 ? scratch.get()
                     : UNITS == 1 ? &block[at * FILTERS * size] : result + unit * size;

@@ -75,7 +75,7 @@ def _fits(graph: OpGraph, node: Node) -> bool:
     """Whether nothing reads a norm's statistics, and its types are those that it computes in."""
     types = {graph.spec_of(ref).dtype for ref in node.refs}
     others = {Ref(ref=node.name, index=index) for index in (1, 2)}
-    read = {ref for one in graph.nodes for ref in one.refs} | set(graph.outputs)
+    read = {ref for user in graph.users[node.name] for ref in user.refs} | set(graph.outputs)
     return not others & read and (types == {"float64"} or types <= {"float32", *HALVES})
 
 

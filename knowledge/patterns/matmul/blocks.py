@@ -1,7 +1,8 @@
 """C++ of the blocked product: panels packed, blocks dealt to threads, tiles of `tile_product`."""
 
-# Transposing by interleaving halves: after log2(VECTOR) rounds row k holds what was column k.
-PACKING_CPP = r"""
+from knowledge.tiles import TRANSPOSE_CPP
+
+BUFFER_CPP = r"""
 // Memory kept between calls: fresh pages would be faulted in every time.
 struct Buffer {
     real* data = nullptr;
@@ -18,30 +19,9 @@ struct Buffer {
     }
 };
 
-#if !defined(__clang__)
-typedef std::conditional<sizeof(real) == 8, int64_t, int32_t>::type lane_t;
-typedef lane_t lanes_t __attribute__((vector_size(VECTOR * sizeof(real))));
+"""
 
-static inline void transpose(vector_t (&rows)[VECTOR]) {
-    lanes_t low, high;
-    for (lane_t i = 0; i < VECTOR; ++i) {
-        low[i] = i / 2 + (i % 2) * VECTOR;
-        high[i] = low[i] + VECTOR / 2;
-    }
-#pragma GCC unroll 4
-    for (int64_t round = 1; round < VECTOR; round *= 2) {
-        vector_t mixed[VECTOR];
-#pragma GCC unroll 16
-        for (int64_t i = 0; i < VECTOR / 2; ++i) {
-            mixed[2 * i] = __builtin_shuffle(rows[i], rows[i + VECTOR / 2], low);
-            mixed[2 * i + 1] = __builtin_shuffle(rows[i], rows[i + VECTOR / 2], high);
-        }
-#pragma GCC unroll 16
-        for (int64_t i = 0; i < VECTOR; ++i) rows[i] = mixed[i];
-    }
-}
-#endif
-
+_PANELS_CPP = r"""
 // Packs up to WIDTH lines of a matrix side by side, [depth][WIDTH], the missing ones as zeros. A
 // line's elements are neighbours (ALONG) or `step` apart. Writes up to VECTOR numbers past the end.
 template <int64_t WIDTH, bool ALONG>
@@ -86,6 +66,7 @@ static void pack_panel(
             to[k * WIDTH + i] = i < lines ? value_of(from + i * step + k) : 0;
 }
 """
+PACKING_CPP = f"{BUFFER_CPP}{TRANSPOSE_CPP}{_PANELS_CPP}"
 
 # Everything here is per matrix of a batch; `Shape` names the sizes of one product.
 BLOCKS_CPP = r"""

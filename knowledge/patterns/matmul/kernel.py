@@ -16,9 +16,13 @@ THIN, THIN_DOTS = 8, 16
 PACKING = 8
 # On large products, of one thread, over what the best library reaches: 102 to 109 GFLOP/s at 1024.
 LARGE = 0.93
-# Rows x columns x depth up to which a product of a batch fills tiles badly: with AVX2 32 x 32 x 32
-# reached 0.87 to 0.92 of the library's speed, 48 x 96 x 48 and 64 x 64 x 64 1.2 times that.
-SMALL = 32**3
+# Products of a batch that are made one at a time: rows x columns x depth, and elements of an
+# operand, which is to stay in the first-level cache. And of how many products at least, for all
+# threads to have their part.
+SMALL, SMALL_OPERAND, SMALL_BATCH = 64**3, 8192, 16
+# What such a product costs besides, in operations: once, and for each element that is turned. From
+# the times in notes.md, at 215 GFLOP/s a core.
+SMALL_START, SMALL_TURNED = 9000, 12
 
 
 def make_kernel(blocking: Blocking, program: Program, found: Contraction, name: str) -> Kernel:
@@ -26,18 +30,32 @@ def make_kernel(blocking: Blocking, program: Program, found: Contraction, name: 
     if found.diagonal:
         return _kernel(program, found, None, name, print_diagonal(found, name))
     blocking = _way(found, blocking)
-    tail = None if found.symmetric else _tail(program, found)
+    tail = None if blocking.mirrors(found) else _tail(program, found)
     source = print_source(found, name, blocking, tail.epilogue if tail else None)
     return _kernel(program, found, tail, name, source)
 
 
 def is_blocked(found: Contraction) -> bool:
-    """Whether a product takes the way by blocks, rather than one that is bound by memory."""
-    return not found.diagonal and _way(found, Blocking()).thin == "no"
+    """Whether a product takes the way by blocks."""
+    if found.diagonal:
+        return False
+    way = _way(found, Blocking())
+    return way.thin == "no" and not way.small
+
+
+def is_small(found: Contraction) -> bool:
+    """Whether it is a batch of products so small that packing would take longer than they do."""
+    if not any(found.b.spans) or found.a.triangle or found.b.triangle or found.diagonal:
+        return False
+    rows, columns, depth = (one.traced for one in (found.rows, found.columns, found.depth))
+    fits = max(rows, columns) * depth <= SMALL_OPERAND and rows * columns * depth <= SMALL
+    return fits and found.matrices >= SMALL_BATCH
 
 
 def _way(found: Contraction, blocking: Blocking) -> Blocking:
     """The blocking, or the way for thin operands, that suits the traced sizes."""
+    if is_small(found):
+        return replace(blocking, small=True)
     structured = found.a.triangle or found.b.triangle or found.keeps or found.symmetric
     rows, columns = found.rows.traced, found.columns.traced
     big = found.b if rows <= columns else found.a
@@ -91,24 +109,26 @@ def efficiency(found: Contraction) -> float:
     Tiles are of 12 x 32, padded where a product does not fill them, and packing is linear in the
     sides.
     """
+    # The peak is that of float32: a vector holds half as many doubles.
+    peak = LARGE / 2 if found.dtype == "float64" else LARGE
+    if is_small(found):
+        return peak * _small_share(found)
     if not is_blocked(found):
         return 1.0
     rows, columns = found.rows.traced, found.columns.traced
-    # The peak is that of float32: a vector holds half as many doubles.
-    peak = LARGE / 2 if found.dtype == "float64" else LARGE
     filled = rows / (-(-rows // 12) * 12) * columns / (-(-columns // 32) * 32)
     return peak * filled / (1 + PACKING * (1 / rows + 1 / columns))
 
 
-def is_small_batch(program: Program, found: Contraction) -> bool:
-    """Whether it is a batch of small products, with nothing fused to them: the library is quicker.
-
-    Those that are thin, or half zero, are not among them.
-    """
-    if not found.batch or not is_blocked(found) or found.a.triangle or found.b.triangle:
-        return False
-    size = found.rows.traced * found.columns.traced * found.depth.traced
-    return size <= SMALL and _tail(program, found) is None
+def _small_share(found: Contraction) -> float:
+    """What is left of the peak where a vector is not full, and operands are turned."""
+    rows, columns, depth = (one.traced for one in (found.rows, found.columns, found.depth))
+    filled = columns / (-(-columns // 16) * 16)
+    flops = 2 * rows * columns * depth / filled
+    turned = depth * (rows * found.a.along + columns * (found.b.along and not found.symmetric))
+    share = filled * flops / (flops + SMALL_START + SMALL_TURNED * turned)
+    # Its operations are counted as if half were copied.
+    return share / 2 if found.symmetric else share
 
 
 def _reads(found: Contraction) -> tuple[Ref, ...]:

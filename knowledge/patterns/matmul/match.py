@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+from knowledge.loops.cost import PRODUCTS
 from knowledge.opgraph import Node, OpGraph, Ref
 from knowledge.patterns.matmul.contraction import (
     Contraction,
@@ -19,7 +20,7 @@ from knowledge.patterns.matmul.equation import from_einsum
 from knowledge.program import Check, Program, variable
 from knowledge.tiles import FLOATS
 
-ANCHORS = ("linear", "mm", "matmul", "bmm", "addmm", "baddbmm", "addmv", "mv", "dot", "einsum")
+ANCHORS = (*PRODUCTS, "einsum")
 
 
 def is_anchor(node: Node) -> bool:

@@ -8,7 +8,7 @@ from knowledge.loops.cost import Machine, moved_mb, program_ms
 from knowledge.pattern import Parameter, Proposal, Refusal, Situation, Step
 from knowledge.patterns.matmul import triton
 from knowledge.patterns.matmul.contraction import Contraction
-from knowledge.patterns.matmul.kernel import is_blocked, is_small_batch, make_kernel
+from knowledge.patterns.matmul.kernel import is_blocked, make_kernel
 from knowledge.patterns.matmul.match import find_product
 from knowledge.patterns.matmul.onednn import to_onednn
 from knowledge.patterns.matmul.products import (
@@ -48,18 +48,13 @@ def propose(program: Program, situation: Situation) -> list[Proposal] | Refusal:
     """Own kernels, then oneDNN's routine, then own kernels in blocks of other sizes."""
     if program.backend == "triton":
         return triton.propose(program, situation)
-    every, reasons = find_products(program, find_product)
-    found = [one for one in every if not is_small_batch(program, one)]
-    if len(found) < len(every):
-        reasons.append("small products in a batch are quicker by the library")
+    found, reasons = find_products(program, find_product)
     if not found:
         return refusal(reasons)
     machine = Machine.of(situation)
     before = program_ms(program, machine)
     proposals = []
     only = gaining(program, found, partial(make_kernel, _options(FIRST).blocking), machine)
-    if not only and len(found) < len(every):
-        only = ",".join(one.anchor for one in found)
     # Blocks of another size do the same work: an engine's program is made once.
     made: dict[Parameter, Program] = {}
     for given, factor in _variants(program, found):

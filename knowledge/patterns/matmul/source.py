@@ -8,6 +8,7 @@ from knowledge.loops.epilogue import Epilogue
 from knowledge.loops.mathematics import helpers
 from knowledge.patterns.matmul.blocks import (
     BLOCKS_CPP,
+    BUFFER_CPP,
     MIRROR_CPP,
     MULTIPLY_CPP,
     PACK_ALL_CPP,
@@ -15,43 +16,55 @@ from knowledge.patterns.matmul.blocks import (
     WHOLE_CPP,
 )
 from knowledge.patterns.matmul.contraction import Contraction, Triangle
+from knowledge.patterns.matmul.small import MULTIPLY_SMALL_CPP, SMALL_CPP
 from knowledge.patterns.matmul.thin import ADD_PARTS_CPP, THIN_CPP
-from knowledge.tiles import HALVES, INTRINSICS, real_of, tile_cpp
+from knowledge.tiles import HALVES, INTRINSICS, TRANSPOSE_CPP, real_of, tile_cpp
 
 HEADERS = "".join(
     f"#include <{name}>\n"
     for name in ("algorithm", "cmath", "cstdint", "cstdlib", "cstring", "type_traits", "omp.h")
 )
-BUFFER_CPP, _, PANELS_CPP = PACKING_CPP.partition("#if !defined(__clang__)\ntypedef")
 
 
 @dataclass(frozen=True)
 class Blocking:
-    """Sizes of blocks; `thin` takes the way for an operand of a few lines."""
+    """Sizes of blocks, or another way.
+
+    `thin` takes the way for an operand of a few lines, `small` that for a batch of small products.
+    """
 
     rows: int = 384
     depth: int = 256
     columns: int = 512
     thin: Literal["no", "a", "b"] = "no"
     shared: bool = True
+    small: bool = False
+
+    def mirrors(self, found: Contraction) -> bool:
+        """Whether half of a product is computed and the other half copied."""
+        return found.symmetric and not self.small
 
 
 def print_source(
     found: Contraction, name: str, blocking: Blocking, epilogue: Epilogue | None
 ) -> str:
     """The translation unit of a kernel."""
-    thin = blocking.thin != "no"
     before = epilogue.source if epilogue else ""
     tile = tile_cpp(found.dtype)
     entry = _entry(found, name, blocking, epilogue)
+    if blocking.small:
+        own = _small(found, entry)
+    elif blocking.thin != "no":
+        own = _thin(found, blocking)
+    else:
+        own = _blocked(found, blocking)
     parts = [
         before,
         HEADERS,
         INTRINSICS if found.dtype == "float16" else "",
         helpers(tile, inline=True, given=before),
         tile,
-        BUFFER_CPP if thin else PACKING_CPP,
-        *(_thin(found, blocking) if thin else _blocked(found, blocking)),
+        *own,
         STORE_CPP if "store_rounded(" in entry else "",
         entry,
     ]
@@ -72,9 +85,21 @@ def _blocked(found: Contraction, blocking: Blocking) -> list[str]:
     whole = [WHOLE_CPP] if a.triangle or b.triangle else []
     mirror = [MIRROR_CPP] if found.symmetric else []
     return [
-        constants, code, PACK_ALL_CPP, *whole, *mirror, _operands(found), _finish(found),
-        MULTIPLY_CPP,
+        PACKING_CPP, constants, code, PACK_ALL_CPP, *whole, *mirror, _operands(found),
+        _finish(found), MULTIPLY_CPP,
     ]  # fmt: skip
+
+
+def _small(found: Contraction, entry: str) -> list[str]:
+    constants = (
+        "// As they were traced; others are right as well.\n"
+        f"constexpr int64_t TYPICAL_ROWS = {found.rows.traced};\n"
+        f"constexpr int64_t TYPICAL_COLUMNS = {found.columns.traced};\n"
+        f"constexpr bool A_ALONG = {_word(found.a.along)}, B_ALONG = {_word(found.b.along)};\n"
+    )
+    multiply = [MULTIPLY_SMALL_CPP] if "multiply(o" in entry else []
+    moving = f"{BUFFER_CPP}{TRANSPOSE_CPP}"
+    return [moving, constants, SMALL_CPP, _operands(found), _finish(found), *multiply]
 
 
 def _thin(found: Contraction, blocking: Blocking) -> list[str]:
@@ -86,7 +111,7 @@ def _thin(found: Contraction, blocking: Blocking) -> list[str]:
     )
     head, tail = THIN_CPP.split("// All products of the batch", 1)
     return [
-        constants, head, _operands(found, is_a), _finish(found), ADD_PARTS_CPP,
+        BUFFER_CPP, constants, head, _operands(found, is_a), _finish(found), ADD_PARTS_CPP,
         f"// All products of the batch{tail}",
     ]  # fmt: skip
 
@@ -247,7 +272,7 @@ def _entry(found: Contraction, name: str, blocking: Blocking, epilogue: Epilogue
         body += _with_epilogue(found, blocking, epilogue)
     else:
         body.append("multiply(o, s, n, out);")
-    if found.symmetric:
+    if blocking.mirrors(found):
         body.append("mirror(out, s, n.matrices());")
     lines = "".join(f"    {line}\n" for line in body)
     indent = " " * 8
@@ -282,8 +307,12 @@ def _with_epilogue(found: Contraction, blocking: Blocking, epilogue: Epilogue | 
     head = "const int64_t all = n.matrices() * rows, threads = omp_get_max_threads();"
     head += "\n    const int64_t units = all;" if epilogue is None else ""
     head += "\n    const int64_t each = all / units;"
-    if blocking.thin != "no" or found.symmetric:
+    if blocking.thin != "no" or blocking.mirrors(found):
         return [f"{head}\n    {target}\n{after.strip()}"]
+    if blocking.small:
+        place = "out + at * columns" if in_place else "scratch.at_least(rows * columns)"
+        lines = f"\n{' ' * 8}".join(block_calls)
+        return [head, SMALL_ROWS_CPP.replace("$PLACE", place).replace("$CALL", lines).strip()]
     place = "out + at * columns" if in_place else "scratch.at_least(high * columns)"
     rows = ROWS_CPP.replace("$PLACE", place).replace("$CALL", f"\n{' ' * 16}".join(block_calls))
     inside = after.strip().replace("\n", "\n    ").replace("\n    #", "\n#")
@@ -337,5 +366,18 @@ ROWS_CPP = """
                 finish(o, s, m, t, block, columns);
                 $CALL
             }
+    }
+"""
+
+SMALL_ROWS_CPP = """
+#pragma omp parallel for
+    for (int64_t m = 0; m < n.matrices(); ++m) {
+        static thread_local Buffer scratch;
+        const Block t{0, rows, 0, columns, 0, depth};
+        const int64_t at = m * rows, last = (at + rows) / each;
+        real* block = $PLACE;
+        multiply_small(o.matrix_a(m, s, n), o.matrix_b(m, s, n), s, block);
+        finish(o, s, m, t, block, columns);
+        $CALL
     }
 """

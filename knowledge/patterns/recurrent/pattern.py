@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 
-from knowledge.loops.cost import Machine, program_ms
+from knowledge.loops.cost import UNIT_OPERATIONS, Machine, net_efficiency, program_ms
 from knowledge.opgraph import Node, OpGraph, Ref
 from knowledge.pattern import Parameter, Proposal, Refusal, Situation, Step
 from knowledge.patterns.recurrent.code import GATES, Net, source
@@ -12,11 +12,6 @@ from knowledge.program import Check, Kernel, Program, Size, Written, variable
 
 NAME = "recurrent"
 SPLITS = ("auto", "units", "rows")
-# Of the peak: with rows enough to reuse each weight that is loaded, and with fewer.
-EFFICIENCY, FEW_ROWS_EFFICIENCY = 0.9, 0.45
-FEW_ROWS = 6
-# A unit of an LSTM takes five exponentials and quotients a time step.
-UNIT_OPERATIONS = {"lstm": 160, "gru": 100, "rnn_tanh": 30, "rnn_relu": 4}
 # An order of preference only: notes.md says when which way should be the faster one.
 SPLIT_PENALTY = 0.95
 
@@ -144,7 +139,11 @@ def _anchor(program: Program, node: Node) -> Anchor | str:
     )  # fmt: skip
 
 
-_SAME_VALUES = ("aten.to.", "aten._to_copy.", "aten.clone.", "aten.contiguous.", "aten.alias.")
+_SAME_VALUES = (
+    "aten.to.", "aten._to_copy.", "aten.clone.", "aten.contiguous.", "aten.alias.",
+    "aten.unsqueeze.", "aten.squeeze.", "aten.expand.", "aten.view.", "aten.reshape.",
+    "aten.select.", "aten.slice.",
+)  # fmt: skip
 _ZEROS = ("aten.zeros.", "aten.new_zeros.", "aten.zeros_like.")
 
 
@@ -207,7 +206,7 @@ def make_kernel(graph: OpGraph, anchor: Anchor, split: str) -> Kernel:
         operations=UNIT_OPERATIONS[anchor.cell]
         * (steps * rows * units * anchor.layers * anchor.directions),
         flops=_flops(graph, anchor),
-        efficiency=EFFICIENCY if rows >= FEW_ROWS else FEW_ROWS_EFFICIENCY,
+        efficiency=net_efficiency(rows),
     )
 
 

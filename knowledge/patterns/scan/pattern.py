@@ -1,4 +1,4 @@
-"""Scans as kernels of their own: cumulative sums, products, extremes, and log-sum-exps."""
+"""Scans as kernels of their own: cumulative calls, and loops over time that come to such."""
 
 from math import prod
 
@@ -11,6 +11,7 @@ from knowledge.patterns.scan import triton
 from knowledge.patterns.scan.chain import Scan
 from knowledge.patterns.scan.printing import print_scan
 from knowledge.patterns.scan.problem import find_scans, inner_size, product_text, shape_checks
+from knowledge.patterns.scan.recursion import recursions
 from knowledge.program import Kernel, Program, Size, Written, variable
 
 NAME = "scan"
@@ -27,12 +28,13 @@ def propose(program: Program, situation: Situation) -> list[Proposal] | Refusal:
     if program.backend == "triton":
         return triton.propose(program, situation)
     scans, reasons = find_scans(program)
-    if not scans:
+    loops = list(recursions(program))
+    if not scans and not loops:
         told = "; ".join(reasons) or "the op scans nothing"
         return Refusal(pattern=NAME, reason=f"No scan can be done here: {told}.")
     first = Step(pattern=NAME, parameters={"strip": STRIPS[0], "only": ""})
     speedup, arithmetic = compared(program, apply(program, first), situation)
-    words = f"{len(scans)} scan{'s' if len(scans) > 1 else ''} in vectors"
+    words = _counted(len(scans) + len(loops))
     lanes = any(inner_size(program.graph, scan) > 1 for scan in scans)
     return [
         Proposal(
@@ -57,14 +59,22 @@ def apply(program: Program, step: Step) -> Program:
     if not isinstance(strip, int) or isinstance(strip, bool) or not 1 <= strip <= 1 << 14:
         raise ValueError(f"scan: a strip of {strip} lanes")
     scans, _ = find_scans(program, step.only)
-    if not scans:
-        raise ValueError("scan: there is nothing to scan")
+    given = len(program.kernels)
     for scan in scans:
         # What an earlier one does in its rows is not there to be read.
         if program.can_take(scan.nodes, scan.factors):
             program = program.changed(kernels=(*program.kernels, _kernel(program, scan, strip)))
-    words = f"{len(scans)} scan{'s' if len(scans) > 1 else ''} in vectors"
-    return program.changed(steps=(*program.steps, words))
+    for loop in recursions(program, step.only):
+        if program.can_take(loop.nodes, loop.reads):
+            program = program.changed(kernels=(*program.kernels, loop))
+    made = len(program.kernels) - given
+    if not made:
+        raise ValueError("scan: there is nothing to scan")
+    return program.changed(steps=(*program.steps, _counted(made)))
+
+
+def _counted(number: int) -> str:
+    return f"{number} scan{'s' if number != 1 else ''} in vectors"
 
 
 def _epilogue(program: Program, scan: Scan) -> Epilogue | None:

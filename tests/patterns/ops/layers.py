@@ -1,6 +1,6 @@
-"""Small ops of many kinds in the field's convention: Model's class body and inputs, as text."""
+"""Ops with weights: products, convolutions, norms, recurrent layers, attention, and the like."""
 
-OPS: dict[str, tuple[str, str]] = {
+LAYERS: dict[str, tuple[str, str]] = {
     "conv_relu_bias": (
         """\
     def __init__(self):
@@ -244,166 +244,6 @@ OPS: dict[str, tuple[str, str]] = {
         return self.n(x)""",
         "torch.randn(3, 4, 5, 6)",
     ),
-    "frob": (
-        """\
-    def forward(self, x):
-        return x / torch.norm(x, p="fro")""",
-        "torch.randn(3, 4, 5, 6)",
-    ),
-    "rms4d": (
-        """\
-    def forward(self, x):
-        r = torch.sqrt(torch.mean(x**2, dim=1, keepdim=True) + 1e-5)
-        return x / r""",
-        "torch.randn(3, 8, 5, 6)",
-    ),
-    "l1norm": (
-        """\
-    def forward(self, x):
-        return x / torch.mean(torch.abs(x), dim=1, keepdim=True)""",
-        "torch.randn(3, 80)",
-    ),
-    "l2norm": (
-        """\
-    def forward(self, x):
-        return x / torch.norm(x, p=2, dim=1, keepdim=True)""",
-        "torch.randn(3, 80)",
-    ),
-    "sumdim1": (
-        """\
-    def forward(self, x):
-        return torch.sum(x, dim=1, keepdim=True)""",
-        "torch.randn(3, 8, 100)",
-    ),
-    "maxdim1": (
-        """\
-    def forward(self, x):
-        return torch.max(x, dim=1)[0]""",
-        "torch.randn(3, 8, 100)",
-    ),
-    "mindim0": (
-        """\
-    def forward(self, x):
-        return torch.min(x, dim=0)[0]""",
-        "torch.randn(3, 8, 100)",
-    ),
-    "argmax": (
-        """\
-    def forward(self, x):
-        return torch.argmax(x, dim=1)""",
-        "torch.randn(3, 8, 100)",
-    ),
-    "cumsum": (
-        """\
-    def forward(self, x):
-        return torch.cumsum(x * 2, dim=1)""",
-        "torch.randn(3, 8)",
-    ),
-    "ce_spatial": (
-        """\
-    def forward(self, x, t):
-        return F.cross_entropy(x, t)""",
-        "torch.randn(3, 5, 4, 4), torch.randint(0, 5, (3, 4, 4))",
-    ),
-    "ce_ignore": (
-        """\
-    def forward(self, x, t):
-        return F.cross_entropy(x, t, ignore_index=2, reduction="none")""",
-        "torch.randn(30, 5), torch.randint(0, 5, (30,))",
-    ),
-    "ce_1d": (
-        """\
-    def forward(self, x, t):
-        return F.cross_entropy(x, t)""",
-        "torch.randn(5), torch.randint(0, 5, ())",
-    ),
-    "triplet": (
-        """\
-    def __init__(self):
-        super().__init__()
-        self.l = torch.nn.TripletMarginLoss(margin=1.0)
-
-    def forward(self, a, p, n):
-        return self.l(a, p, n)""",
-        "torch.randn(9, 33), torch.randn(9, 33), torch.randn(9, 33)",
-    ),
-    "cosloss": (
-        """\
-    def forward(self, x, y):
-        return torch.mean(1 - F.cosine_similarity(x, y, dim=1))""",
-        "torch.randn(9, 33), torch.randn(9, 33)",
-    ),
-    "kl": (
-        """\
-    def forward(self, x, y):
-        return F.kl_div(torch.log(x), y, reduction="batchmean")""",
-        "torch.rand(9, 33).softmax(-1), torch.rand(9, 33).softmax(-1)",
-    ),
-    "multiout": (
-        """\
-    def forward(self, x):
-        return x.mean(1), x.std(1), [x * 2][0], x.sum()""",
-        "torch.randn(9, 33)",
-    ),
-    "listout": (
-        """\
-    def forward(self, x):
-        return [x + 1, torch.softmax(x, 0)]""",
-        "torch.randn(9, 33)",
-    ),
-    "noncontig": (
-        """\
-    def forward(self, x):
-        return torch.softmax(x * 2, -1)""",
-        "torch.randn(33, 9).t()",
-    ),
-    "bf16": (
-        """\
-    def forward(self, x):
-        return torch.softmax(x * 2, -1)""",
-        "torch.randn(33, 9).bfloat16()",
-    ),
-    "f16": (
-        """\
-    def forward(self, x):
-        return F.layer_norm(x, (9,)) + 1""",
-        "torch.randn(33, 9).half()",
-    ),
-    "f64": (
-        """\
-    def forward(self, x):
-        return F.gelu(F.layer_norm(x, (9,))) + torch.tanh(x)""",
-        "torch.randn(33, 9).double()",
-    ),
-    "int": (
-        """\
-    def forward(self, x):
-        return x * 2 + 1, x.sum(1), x.float() / 3, x // 3, x % 3""",
-        "torch.randint(-9, 9, (33, 9))",
-    ),
-    "boolmask": (
-        """\
-    def forward(self, x, m):
-        return x.masked_fill(m, 0.0).sum(-1), (x > 0) & m""",
-        "torch.randn(33, 9), torch.rand(33, 9) > 0.5",
-    ),
-    "buffer": (
-        """\
-    def __init__(self):
-        super().__init__()
-        self.register_buffer("scale", torch.rand(9))
-        self.k = 3
-
-    def forward(self, x):
-        return (x * self.scale).sum(-1) / self.k""",
-        "torch.randn(33, 9)",
-    ),
-    "bcast_outer": (
-        """\
-    def forward(self, x, y):
-        return (x[:, None, :] - y[None, :, :]).abs().sum(-1)""",
-        "torch.randn(5, 9), torch.randn(6, 9)",
-    ),
     "swiglu": (
         """\
     def __init__(self):
@@ -455,25 +295,6 @@ OPS: dict[str, tuple[str, str]] = {
         return self.l(x)""",
         "torch.randn(5, 4, 6, 6)",
     ),
-    "concat": (
-        """\
-    def forward(self, x, y):
-        return torch.cat([x * 2, F.relu(y)], dim=1) + 1""",
-        "torch.randn(5, 4), torch.randn(5, 3)",
-    ),
-    "newgelu": (
-        """\
-    def forward(self, x):
-        return (
-            0.5
-            * x
-            * (
-                1.0
-                + torch.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * torch.pow(x, 3.0)))
-            )
-        )""",
-        "torch.randn(50, 40)",
-    ),
     "clampdiv": (
         """\
     def __init__(self):
@@ -483,77 +304,6 @@ OPS: dict[str, tuple[str, str]] = {
     def forward(self, x):
         return torch.clamp(self.c(x), min=-1.0) / 2.0""",
         "torch.randn(2, 2, 4, 4, 4)",
-    ),
-    "hinge_bcast": (
-        """\
-    def forward(self, p, t):
-        return torch.mean(torch.clamp(1 - p * t, min=0))""",
-        "torch.randn(8, 8), torch.randint(0, 2, (8,)).float() * 2 - 1",
-    ),
-    "mv": (
-        """\
-    def forward(self, a, b):
-        return torch.matmul(a, b) + 1""",
-        "torch.randn(8, 33), torch.randn(33, 1)",
-    ),
-    "diag": (
-        """\
-    def forward(self, a, b):
-        return torch.diag(a) @ b""",
-        "torch.randn(8), torch.randn(8, 5)",
-    ),
-    "scalarmul": (
-        """\
-    def forward(self, a, s):
-        return a * s""",
-        "torch.randn(8, 5), 3.14",
-    ),
-    "varnorm": (
-        """\
-    def forward(self, x):
-        m = x.mean(dim=-1, keepdim=True)
-        v = x.var(dim=-1, keepdim=True, unbiased=False)
-        return (x - m) / torch.sqrt(v + 1e-5)""",
-        "torch.randn(8, 5, 77)",
-    ),
-    "gated": (
-        """\
-    def forward(self, x):
-        a, b = x.chunk(2, dim=-1)
-        return a * torch.sigmoid(b)""",
-        "torch.randn(8, 10)",
-    ),
-    "softmax_all": (
-        """\
-    def forward(self, x):
-        return torch.softmax(x, dim=0)""",
-        "torch.randn(1000)",
-    ),
-    "logsumexp2": (
-        """\
-    def forward(self, x):
-        x = torch.logsumexp(x, dim=1, keepdim=True)
-        x = x * torch.sigmoid(x + 3) / 6
-        return torch.clamp(x, -1, 1)""",
-        "torch.randn(8, 4, 3, 3)",
-    ),
-    "bigrow": (
-        """\
-    def forward(self, x):
-        return torch.log_softmax(x, -1), x.sum(-1)""",
-        "torch.randn(3, 40000)",
-    ),
-    "medium": (
-        """\
-    def forward(self, x, b):
-        return F.hardswish(x + b) * F.mish(x)""",
-        "torch.randn(64, 300), torch.randn(300)",
-    ),
-    "flatbig": (
-        """\
-    def forward(self, x, y):
-        return F.mse_loss(F.elu(x), y), F.selu(x)""",
-        "torch.randn(64, 3000), torch.randn(64, 3000)",
     ),
     "groupnorm_mean": (
         """\
