@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 from tools.candidate import Candidate
 from tools.judge.client import Judge
@@ -12,6 +13,12 @@ from tools.judge.wire import JudgeLimits
 from tools.task import parse_task
 from tools.verdict import Correct, Verdict
 
+# How long an example takes says nothing on a machine that runs other tests beside it. The same
+# examples every time: what fails once fails again.
+settings.register_profile(
+    "shared", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("shared")
 REFERENCES = Path(__file__).parent / "references"
 LIMITS = JudgeLimits(
     call_s=5, first_call_s=5, load_s=30, compile_s=120, preparation_s=4, timing_s=0.3

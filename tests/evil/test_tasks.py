@@ -5,10 +5,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from graph.report.words import describe
 from knowledge.errors import BadInput
 from tools.candidate import Candidate
+from tools.judge.oracle import CannotRun
 from tools.judge.subject import Subject
 from tools.task import parse_task
 from tools.verdict import BuildFailed, Correct, Crashed
@@ -62,6 +64,17 @@ def test_a_task_without_outputs_is_refused(answer, tmp_path):
     with pytest.raises(BadInput) as refused:
         subject_of(answer, tmp_path)
     assert "returns" in refused.value.what
+
+
+def test_a_task_whose_none_moves_is_refused(tmp_path):
+    with pytest.raises(BadInput) as refused:
+        subject_of("x * 2, None if torch.rand(()) > 0.6 else x * 3", tmp_path)
+    assert "random" in refused.value.what
+    places = "(x * 2, None, x) if x.sum() > 0 else (x * 2, x, None)"
+    subject = subject_of(places, tmp_path)
+    subject.oracle.answer(subject.model, (torch.ones(16, 32),))
+    with pytest.raises(CannotRun, match="None in other places"):
+        subject.oracle.answer(subject.model, (torch.full((16, 32), -1.0),))
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,7 @@ def _exported(module: torch.nn.Module, inputs: tuple[Any, ...]) -> torch.fx.Grap
         with silence(), torch.no_grad(), written_out():
             try:
                 # Running forward may change what a module holds, and that is the user's own.
-                apart = copy.deepcopy(module) if _copies(module) else module
+                apart = _apart(module)
                 program = torch.export.export(apart, inputs, strict=strict)
                 made: torch.fx.GraphModule = program.run_decompositions({}).module(
                     check_guards=False
@@ -101,8 +101,14 @@ def _exported(module: torch.nn.Module, inputs: tuple[Any, ...]) -> torch.fx.Grap
     raise NotWritable(f"torch.export can't make a graph of it ({said})")
 
 
-def _copies(module: torch.nn.Module) -> bool:
-    return not isinstance(module, _Bare)
+def _apart(module: torch.nn.Module) -> torch.nn.Module:
+    """A copy of a module, without its own hooks: they are called around whatever replaces it."""
+    if isinstance(module, _Bare):
+        return module
+    apart = copy.deepcopy(module)
+    apart._forward_hooks.clear()
+    apart._forward_pre_hooks.clear()
+    return apart
 
 
 def _held(module: torch.fx.GraphModule) -> dict[str, torch.Tensor]:

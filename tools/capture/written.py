@@ -1,11 +1,12 @@
 """A function by its own source: its text, and definitions of every name that it reads."""
 
 import ast
+import dis
 import importlib
 import inspect
 import sys
 import textwrap
-from types import CodeType, FunctionType, MethodType, ModuleType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 import torch
@@ -24,38 +25,6 @@ def function_text(function: Any, name: str) -> str:
     text = _Text()
     text.add(function, name)
     return "\n".join([*sorted(text.imports), "", *text.definitions])
-
-
-def tensors_read(subject: Any) -> list[torch.Tensor]:
-    """The tensors that a function reads and is not given, in order, those of modules among them."""
-    found: list[torch.Tensor] = []
-    left, seen = [subject], set[int]()
-    while left:
-        value = left.pop()
-        if id(value) in seen or _is_torchs(value):
-            continue
-        seen.add(id(value))
-        match value:
-            case torch.Tensor():
-                found.append(value)
-            case torch.nn.Module():
-                found += [*value.parameters(), *value.buffers()]
-            case FunctionType():
-                left += _read_by(value, complete=False).values()
-            case MethodType():
-                left += [value.__self__, value.__func__]
-            case list() | tuple():
-                left += value
-            case dict():
-                left += value.values()
-            case _:
-                pass
-    return found
-
-
-def _is_torchs(value: Any) -> bool:
-    """Whether it is one of torch's own functions, whose globals are not the user's."""
-    return isinstance(value, FunctionType) and value.__module__.partition(".")[0] == "torch"
 
 
 class _Text:
@@ -152,15 +121,11 @@ def _same_code(node: ast.Lambda, code: CodeType) -> bool:
     )
 
 
-def _read_by(function: FunctionType, *, complete: bool = True) -> dict[str, Any]:
+def _read_by(function: FunctionType) -> dict[str, Any]:
     """What a function and those inside of it read from outside, by name.
 
-    Args:
-        function: any.
-        complete: complain of a name that stands for nothing yet, instead of leaving it out.
-
     Raises:
-        NotWritable: there is such a name.
+        NotWritable: a name stands for nothing yet.
     """
     found: dict[str, Any] = {}
     cells = function.__closure__ or ()
@@ -168,19 +133,27 @@ def _read_by(function: FunctionType, *, complete: bool = True) -> dict[str, Any]
         try:
             found[name] = cell.cell_contents
         except ValueError as error:
-            if complete:
-                told = f"{function.__name__} reads a variable that has no value yet"
-                raise NotWritable(told) from error
-    for name in sorted(_names_of(function.__code__)):
+            told = f"{function.__name__} reads a variable that has no value yet"
+            raise NotWritable(told) from error
+    for name in sorted(names_read(function)):
         if name in function.__globals__ and name not in found:
             found[name] = function.__globals__[name]
     return found
 
 
+def names_read(function: FunctionType) -> set[str]:
+    """The names that a function, and those inside of it, look up in its file or in Python."""
+    return _names_of(function.__code__)
+
+
 def _names_of(code: CodeType) -> set[str]:
-    """Names that are not a function's own, attributes among them: those are in no one's globals."""
     inner = (one for one in code.co_consts if isinstance(one, CodeType))
-    return set(code.co_names).union(*(_names_of(one) for one in inner))
+    own = {
+        str(one.argval)
+        for one in dis.get_instructions(code)
+        if one.opname in ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")
+    }
+    return own.union(*map(_names_of, inner))
 
 
 def _plain_signature(node: ast.FunctionDef, function: FunctionType, name: str) -> None:

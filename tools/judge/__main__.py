@@ -12,12 +12,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from knowledge.errors import BadInput
-from tools.candidate import Backend, Candidate
+from tools.candidate import Candidate, backend_of
 from tools.facts import Baselines
-from tools.judge.client import Judge
-from tools.judge.panel import Panel
 from tools.judge.source import parse_candidate
-from tools.judge.whole import judge_whole
+from tools.judge.whole import judge_of, judge_whole
 from tools.task import Task, load_task, parse_task
 from tools.told import printable
 from tools.verdict import (
@@ -55,10 +53,9 @@ def run(
         source = _read_candidate(candidate)
         task = _task_of(reference, source, target, pages)
         with tempfile.TemporaryDirectory(prefix="judge-", ignore_cleanup_errors=True) as scratch:
-            judge = _judge_of(task, Path(scratch))
+            judge = judge_of(task, Path(scratch))
             try:
-                language: Backend = "cpp" if "cpp_kernel" in source else "torch"
-                kernel = Candidate(source=source, backend=language)
+                kernel = Candidate(source=source, backend=backend_of(source))
                 cautions, baselines, verdict = judge_whole(judge, kernel, timed=not no_time)
             finally:
                 judge.close()
@@ -98,7 +95,7 @@ def _task_of(path: Path, source: str, target: str, pages: str) -> Task:
         BadInput: it can't be read, or holds something else.
     """
     # On a machine with a GPU, `auto` would mean that.
-    backend = "cpp" if "cpp_kernel" in source else "auto"
+    backend = "cpp" if backend_of(source) == "cpp" else "auto"
     if path.suffix in (".yaml", ".yml"):
         asked = {"target": target, "pages": pages, "backend": backend}
         usual = {"target": "auto", "pages": "machine", "backend": "auto"}
@@ -111,10 +108,6 @@ def _task_of(path: Path, source: str, target: str, pages: str) -> Task:
         "pages": pages,
     }
     return parse_task(raw, str(path), Path.cwd())
-
-
-def _judge_of(task: Task, scratch: Path) -> Judge | Panel:
-    return Panel(task, scratch, Judge) if len(task.workloads) > 1 else Judge(task, scratch)
 
 
 def _document(

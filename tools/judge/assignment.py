@@ -5,13 +5,11 @@ from typing import NamedTuple
 
 from knowledge.device import present_gpu
 from knowledge.errors import BadInput
-from tools.candidate import Backend
 from tools.facts import Baselines, ReferenceFacts, Roofline, telling_nothing
 from tools.task import Task, device_of, load_task, parse_task
 from tools.verdict import BuildFailed
 
 LONGEST_SOURCE = 1 << 20
-MARKS: dict[str, Backend] = {"cpp_kernel": "cpp", "cuda_kernel": "cuda", "triton": "triton"}
 
 
 class Known(NamedTuple):
@@ -25,11 +23,6 @@ class Known(NamedTuple):
 def seats_for(task: Task) -> int:
     """How many judges are open for a task: one for each workload."""
     return max(1, len(task.workloads))
-
-
-def backend_of(source: str) -> Backend:
-    """The language that does the work in a module, by its marks."""
-    return next((backend for mark, backend in MARKS.items() if mark in source), "torch")
 
 
 def unreadable(source: str) -> BuildFailed | None:

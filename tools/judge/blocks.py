@@ -30,6 +30,8 @@ OWN_DOING = 0.25
 # Copying is not part of an op's time, but work that was put off until then is: what the candidate's
 # copy takes over the baseline's by more than this is added to its time.
 COPY_SLACK, COPY_SLACK_NS = 0.05, 20_000
+# More work than this share of a call, and than so many nanoseconds, is not put off by accident.
+# Nor does an honest runner's clock differ from the judge's by more than the share and time below.
 DEFERRED_SHARE, DEFERRED_NS = 0.5, 300_000
 CLAIM_SHARE, CLAIM_NS = 0.3, 300_000
 
@@ -42,8 +44,8 @@ class Arm:
     lane: Lane
     samples: list[Sample] = field(default_factory=list)
 
-    def median_ns(self, part: Callable[[Sample], float]) -> float:
-        """The median of one figure over all calls."""
+    def median(self, part: Callable[[Sample], float]) -> float:
+        """The median of one figure over all samples."""
         return statistics.median(part(sample) for sample in self.samples)
 
     @property
@@ -145,13 +147,8 @@ def compare_arms(
 
 def call_ms(arm: Arm, overhead_ns: float, deferred_ns: float = 0.0) -> float:
     """The arm's median call in milliseconds, handshake taken off and put-off work added."""
-    call = arm.median_ns(lambda sample: sample.call_ns)
+    call = arm.median(lambda sample: sample.call_ns)
     return max(call - overhead_ns / arm.calls + deferred_ns, LEAST_NS) / 1e6
-
-
-def noise_of(one: Arm, other: Arm, overhead_ns: float) -> float:
-    """How far from 1 the same code against itself may read: the farther end of the interval."""
-    return noise_in(log_ratios_of(one, other, overhead_ns))
 
 
 def log_ratios_of(one: Arm, other: Arm, overhead_ns: float) -> list[float]:
@@ -160,7 +157,10 @@ def log_ratios_of(one: Arm, other: Arm, overhead_ns: float) -> list[float]:
 
 
 def noise_in(ratios: list[float]) -> float:
-    """As `noise_of`, from blocks of one or more measurements."""
+    """How far from 1 the same code against itself may read: the farther end of the interval.
+
+    `ratios` are of the blocks of one measurement or of several.
+    """
     low, high = _interval(ratios)
     return math.expm1(max(abs(low), abs(high)))
 
@@ -175,8 +175,8 @@ def open_against(arms: Sequence[Arm], noise: float) -> bool:
 
 def deferred_ns(candidate: Arm, baseline: Arm) -> float:
     """How much longer the candidate's copies take than a baseline's: work left undone, per call."""
-    ours = candidate.median_ns(lambda sample: sample.copy_ns)
-    theirs = baseline.median_ns(lambda sample: sample.copy_ns)
+    ours = candidate.median(lambda sample: sample.copy_ns)
+    theirs = baseline.median(lambda sample: sample.copy_ns)
     return max(0.0, ours - theirs * (1 + COPY_SLACK) - COPY_SLACK_NS / candidate.calls)
 
 
@@ -186,18 +186,18 @@ def mismatch(candidate: Arm, baseline: Arm, overhead_ns: float) -> str:
     A busy machine delays some calls and some copies; only what shows in three of four is a lie.
     """
     calls = candidate.calls
-    call = candidate.median_ns(lambda sample: sample.call_ns)
-    usual_copy = baseline.median_ns(lambda sample: sample.copy_ns)
+    call = candidate.median(lambda sample: sample.call_ns)
+    usual_copy = baseline.median(lambda sample: sample.copy_ns)
     left = _quartile([sample.copy_ns for sample in candidate.samples], 1) - usual_copy
     # What is left for after half of the calls alone is beyond what this machine delays, too.
     late = _quartile([sample.copy_ns for sample in baseline.samples], 3)
-    left = max(left, candidate.median_ns(lambda sample: sample.copy_ns) - late)
+    left = max(left, candidate.median(lambda sample: sample.copy_ns) - late)
     if left > max(DEFERRED_SHARE * max(call, usual_copy), DEFERRED_NS / calls):
         return f"{left / 1e6:.2f} ms of work was left for after a call of {call / 1e6:.2f} ms"
     # On a crowded machine a baseline's reply is late too; it is never early.
     usual = max(0.0, statistics.median(_gaps(baseline, overhead_ns)))
     gaps = _gaps(candidate, overhead_ns)
-    claimed = candidate.median_ns(lambda sample: sample.claimed_ns)
+    claimed = candidate.median(lambda sample: sample.claimed_ns)
     allowed = max(CLAIM_SHARE * max(call, claimed), CLAIM_NS / calls)
     if _quartile(gaps, 1) - usual > allowed or _quartile(gaps, 3) < -allowed:
         return f"the runner's clock says {claimed / 1e6:.2f} ms, the judge's {call / 1e6:.2f} ms"
@@ -210,8 +210,8 @@ def device_mismatch(candidate: Arm, baseline: Arm, idle_ns: Sequence[float] = ()
     `idle_ns` is what the least work took while no candidate was alive. A baseline beside one that
     leaves work behind waits for that as well; it stands in where there is nothing better.
     """
-    wall = candidate.median_ns(lambda sample: sample.call_ns)
-    device = candidate.median_ns(lambda sample: sample.device_ns)
+    wall = candidate.median(lambda sample: sample.call_ns)
+    device = candidate.median(lambda sample: sample.device_ns)
     noise = max(CLAIM_SHARE * wall, CLAIM_NS / candidate.calls)
     return rotation.span_mismatch(device, wall, noise) or rotation.lingering(
         [sample.after_ns for sample in candidate.samples],
@@ -221,7 +221,7 @@ def device_mismatch(candidate: Arm, baseline: Arm, idle_ns: Sequence[float] = ()
 
 def device_ms(arm: Arm) -> float | None:
     """An arm's median call by CUDA's events, in milliseconds; None where there are none."""
-    device = arm.median_ns(lambda sample: sample.device_ns)
+    device = arm.median(lambda sample: sample.device_ns)
     return device / 1e6 if device > 0 else None
 
 

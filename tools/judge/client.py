@@ -135,7 +135,7 @@ class Judge:
     def measure(
         self, candidate: Candidate, against: tuple[str, ...], to_beat: float | None = None
     ) -> Verdict:
-        """Time a candidate against `eager` or `compile`: `Correct` with timing, or the rejection.
+        """Time a candidate against baselines by name: `Correct` with timing, or the rejection.
 
         The cases of `verify` are not repeated, but outputs of timed calls are checked. A candidate
         whose speedup lies wholly below `to_beat` is let go early, and its timing says so.

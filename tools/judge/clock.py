@@ -11,7 +11,7 @@ import os
 import random
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -30,16 +30,20 @@ from tools.judge.lane import Lane, Sample
 from tools.judge.oracle import own
 from tools.judge.pool import Pool
 from tools.judge.runners import FAVOURED, RUNNER_FAILURES
+from tools.judge.trap import Trap, at_once, can_be_set
 
 MOST_BLOCKS = 120
 # On a busy machine, time to wait for quiet blocks in.
 PATIENCE = 2.0
 # Blocks of very slow ops: fewer of them bound the time, and the interval says what that costs.
 LEAST_SLOW_BLOCKS, SLOW_BLOCK_SECONDS = 5, 2.5
+# The intervals are looked at after so many times more blocks each time, give or take this share.
 CHECKPOINT_GROWTH, CHECKPOINT_SPREAD = 1.5, 0.15
 WARM_UPS, WARM_CALLS = 2, 4
 HANDSHAKES = 15
 CHECKED_BYTES = 1 << 30
+# Blocks have a trap in them until so many were sprung in time; then so many of them have.
+LEAST_TRAPPED, TRAPPED_BLOCKS = 4, 0.5
 
 
 class BaselineBroke(Exception):
@@ -69,6 +73,7 @@ class Clock:
         self._chance = random.SystemRandom()
         self._seen = 0
         self.kept: list[Kept] = []
+        self.trapped: list[Kept] = []
 
     def warm_up(self, arm: Arm) -> None:
         """Calls that map every page and fill every cache which may be filled."""
@@ -106,7 +111,11 @@ class Clock:
         while done < MOST_BLOCKS:
             # Nobody is always the one that runs right after itself, or after the same neighbour.
             turned = [*arms[done % len(arms) :], *arms[: done % len(arms)]]
-            for arm in (*turned, *reversed(turned)):
+            order = [*turned, *reversed(turned)]
+            trap = self._draw_trap(arms[0], len(order))
+            for place, arm in enumerate(order):
+                if place == trap:
+                    self._set_trap(arms[0])
                 self._one(arm)
             done += 1
             elapsed = time.monotonic() - began
@@ -158,11 +167,45 @@ class Clock:
             for slot, number in enumerate(chosen):
                 self._maybe_keep(arm.lane, slot, number)
 
+    def _draw_trap(self, arm: Arm, places: int) -> int | None:
+        """Where in the next block the candidate gets another burst, with a trap in it, if it does.
+
+        Anywhere: from how long it has been stopped it can't tell a trap from a timed burst.
+        """
+        if arm.name != self._watched or not arm.samples:
+            return None
+        sprung = len(self.trapped)
+        if sprung >= max(LEAST_TRAPPED, self._pool.checked // 2) or (
+            sprung >= LEAST_TRAPPED and self._chance.random() > TRAPPED_BLOCKS
+        ):
+            return None
+        if not can_be_set(self._pool, self._burst_s(arm)):
+            return None
+        return self._chance.randrange(places)
+
+    def _burst_s(self, arm: Arm) -> float:
+        return arm.calls * min(sample.call_ns for sample in arm.samples) / 1e9
+
+    def _set_trap(self, arm: Arm) -> None:
+        chosen, lane = self._choose(), arm.lane
+        trap = Trap(self._pool, lane.buffers, chosen, self._burst_s(arm), self._chance)
+        touch = self._renewed(chosen)
+        with at_once():
+            lane.disturbed(chosen, touch, trap.spring, self._others(chosen))
+        if trap.sprung:
+            self.trapped.append(self._keep(lane, trap.touched, chosen[trap.touched]))
+
     def _choose(self) -> list[int]:
         """The sets of the next burst, in an order that nobody can foresee."""
         return self._chance.sample(range(len(self._pool.sets.bundles)), self._pool.burst)
 
     def _sample(self, arm: Arm, chosen: list[int]) -> Sample:
+        touch = self._renewed(chosen)
+        sample = arm.lane.sample(chosen, touch, self._others(chosen))
+        return replace(sample, claimed_ns=sample.claimed_ns - self._pool.copy_ns)
+
+    def _renewed(self, chosen: list[int]) -> Callable[[], None]:
+        """Put new values into sets; what touches them at the last moment."""
         for number in chosen:
             self._pool.renew(number)
 
@@ -170,8 +213,7 @@ class Clock:
             for number in chosen:
                 self._pool.touch(number)
 
-        sample = arm.lane.sample(chosen, touch, self._others(chosen))
-        return replace(sample, claimed_ns=sample.claimed_ns - self._pool.copy_ns)
+        return touch
 
     def _others(self, chosen: list[int]) -> list[int]:
         """Sets for untimed calls just before: a process that was stopped finds its caches cold.
@@ -187,18 +229,18 @@ class Clock:
         """Reservoir sampling: every call has the same chance, and nobody knows beforehand which."""
         self._seen += 1
         tensors = self._pool.sets.bundles[number].tensors
-        outputs = lane.buffers.of(slot)
-        size = sum(t.nbytes for t in (*tensors, *outputs))
+        size = sum(t.nbytes for t in (*tensors, *lane.buffers.of(slot)))
         room = max(1, min(self._pool.checked, CHECKED_BYTES // max(1, size)))
         place = len(self.kept) if len(self.kept) < room else self._chance.randrange(self._seen)
-        if place >= room:
-            return
-        kept = Kept(
-            own(tensors),
-            tuple(tensor.clone() for tensor in outputs),
+        if place < room:
+            self.kept[place : place + 1] = [self._keep(lane, slot, number)]
+
+    def _keep(self, lane: Lane, slot: int, number: int) -> Kept:
+        return Kept(
+            own(self._pool.sets.bundles[number].tensors),
+            tuple(tensor.clone() for tensor in lane.buffers.of(slot)),
             self._pool.sets.arguments[number],
         )
-        self.kept[place : place + 1] = [kept]
 
 
 def overhead_ns(lane: Lane, pool: Pool) -> float:

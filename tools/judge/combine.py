@@ -109,4 +109,12 @@ def combined_roofline(workloads: Sequence[WorkloadFacts]) -> Roofline:
         else 0,
         fault_us=statistics.fmean(roof.fault_us for roof in roofs),
         measured=f"Means over {len(roofs)} workloads. {roofs[0].measured}",
+        cold_gbps=_mean_of_all([roof.cold_gbps for roof in roofs]),
+        product_gflops=_mean_of_all([roof.product_gflops for roof in roofs]),
     )
+
+
+def _mean_of_all(values: Sequence[float | None]) -> float | None:
+    """The geometric mean; None where one of them was not measured."""
+    known = [value for value in values if value is not None]
+    return geomean(known) if len(known) == len(values) else None

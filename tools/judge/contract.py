@@ -9,17 +9,16 @@ from typing import Any
 import torch
 
 from tools.judge.subject import Subject
+from tools.runner.handover import Place
 
 
-def broken_promise(
-    reply: dict[str, Any], subject: Subject, expected: Sequence[torch.Tensor]
-) -> str:
+def broken_promise(reply: dict[str, Any], subject: Subject, expected: Sequence[Place]) -> str:
     """What the outputs break of the contract, in words; empty where they keep it.
 
     Args:
         reply: the runner's, to a copy of its outputs.
         subject: says whether an output may alias an input, or repeat its elements.
-        expected: tensors of the shapes and dtypes that are owed.
+        expected: tensors of the shapes and dtypes that are owed, and None where that is.
     """
     claims = reply.get("claims")
     if not isinstance(claims, list):
@@ -27,19 +26,29 @@ def broken_promise(
     if len(claims) != len(expected):
         left = len(subject.written)
         return f"forward returns {len(claims) - left} outputs instead of {len(expected) - left}"
-    for number, (claim, tensor) in enumerate(zip(claims, expected, strict=True)):
-        which = subject.name_of(number)
-        if not isinstance(claim, dict) or claim.get("type") != "Tensor":
-            kind = claim.get("type") if isinstance(claim, dict) else claim
-            return f"{which} is a {kind} instead of a plain torch.Tensor"
-        if broken := _broken_claim(claim, tensor, subject.device.type):
-            return which + broken
-        if claim.get("expanded") and not subject.expanded[number]:
-            return f"{which} repeats its elements (a stride of 0), which the reference's does not"
-        if claim.get("aliases") and not subject.aliases[number]:
-            return f"{which} is the memory of an input, which the reference's is not"
+    tensors = 0
+    for place, (claim, owed) in enumerate(zip(claims, expected, strict=True)):
+        if broken := _broken_by(claim, owed, subject, tensors):
+            return subject.name_at(place) + broken
+        tensors += owed is not None
     if reply.get("fits") is not True:
         return "the outputs do not have the reference's shapes and dtypes"
+    return ""
+
+
+def _broken_by(claim: Any, owed: Place, subject: Subject, number: int) -> str:
+    """What one result breaks, in words that follow its name; `number` counts the tensors only."""
+    kind = claim.get("type") if isinstance(claim, dict) else claim
+    if owed is None:
+        return "" if kind == "NoneType" else f" is a {kind} instead of None"
+    if not isinstance(claim, dict) or kind != "Tensor":
+        return f" is a {kind} instead of a plain torch.Tensor"
+    if broken := _broken_claim(claim, owed, subject.device.type):
+        return broken
+    if claim.get("expanded") and not subject.expanded[number]:
+        return " repeats its elements (a stride of 0), which the reference's does not"
+    if claim.get("aliases") and not subject.aliases[number]:
+        return " is the memory of an input, which the reference's is not"
     return ""
 
 

@@ -11,10 +11,12 @@ from typing import Any
 
 import torch
 
-from tools.judge.lane import UNFIT, Buffers, Lane, Program, Sample, Then
+from tools.judge.buffers import Buffers
+from tools.judge.lane import UNFIT, Lane, Program, Sample, Then
 from tools.judge.runners import Runner, RunnerForged
 from tools.judge.wire import JudgeLimits
 from tools.runner.accelerator import Precision
+from tools.runner.handover import Place
 
 
 class Waiting:
@@ -53,6 +55,11 @@ class DeviceLane(Lane):
         self._site = site
         self._precision = precision
 
+    @property
+    def in_force(self) -> list[str]:
+        """As `Lane.in_force`; no process's memory holds what is on a device."""
+        return self.runner.in_force
+
     def load(
         self, program: Program, arguments: tuple[Any, ...], seed: int, wait: bool = True
     ) -> None:
@@ -60,7 +67,7 @@ class DeviceLane(Lane):
         self.address = {"device": self._site.device.type, "precision": self._precision}
         super().load(program, arguments, seed, wait)
 
-    def expect(self, like: Sequence[torch.Tensor], groups: int = 1) -> None:
+    def expect(self, like: Sequence[Place], groups: int = 1) -> None:
         """As `Lane.expect`, with buffers in the device's memory."""
         self._site.synchronise()
         self.give(Buffers(like, groups, self._site.device))

@@ -17,10 +17,9 @@ from typing import NamedTuple, Self, TypeVar
 
 from knowledge.errors import BadInput
 from knowledge.opgraph import Frozen
-from tools.candidate import Candidate
+from tools.candidate import Candidate, backend_of
 from tools.judge.assignment import (
     Known,
-    backend_of,
     check_here,
     check_telling,
     seats_for,
@@ -33,6 +32,7 @@ from tools.judge.panel import Panel
 from tools.judge.reward import reward_of
 from tools.judge.seats import Seats
 from tools.judge.turns import Turns
+from tools.judge.whole import judge_of
 from tools.judge.wire import JudgeLimits
 from tools.task import Task, device_of, subject_digest
 from tools.told import told_to_agents
@@ -301,12 +301,7 @@ class Environment:
         told = self._task.model_copy(update={"target": kind})
         scratch = self._folder / f"judge-{self._opened}"
 
-        def judge_in(task: Task, folder: Path) -> Judge:
-            return Judge(task, folder, self._limits)
-
-        if len(told.workloads) > 1:
-            return Panel(told, scratch, judge_in)
-        return judge_in(told, scratch)
+        return judge_of(told, scratch, self._limits)
 
     def _drop(self) -> None:
         """Close the judge, and leave nothing of it on the disk."""

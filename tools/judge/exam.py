@@ -7,26 +7,16 @@ jail with nothing; a confirmation gets an exam of its own.
 import copy
 import functools
 import math
+import operator
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
-from tools.judge.compare import (
-    EXACT,
-    Expected,
-    Match,
-    Undecided,
-    compare,
-    luckless,
-    relative_errors,
-    typical_error,
-    undecided_among,
-    usual_size,
-)
+from tools.judge.case import Case, Weights
+from tools.judge.compare import Expected, relative_errors, typical_error
 from tools.judge.inputs import (
     DISTRIBUTIONS,
     Distribution,
@@ -37,6 +27,7 @@ from tools.judge.inputs import (
     redraw_weights,
     secret_seed,
 )
+from tools.judge.marking import Marker
 from tools.judge.oracle import CannotRun, Truth, own
 from tools.judge.subject import Subject
 from tools.judge.variants import (
@@ -47,104 +38,23 @@ from tools.judge.variants import (
     turned,
     with_special,
 )
-from tools.reference import named_tensors, tensors_of
-from tools.task import Tolerance
-from tools.verdict import CaseResult
+from tools.reference import tensors_of
 
 ORDINARY = 3
 MEMORY_LIMIT = 1 << 31
 DEVICE_MEMORY_PART = 8
 # An exam never has more cases than this.
 MOST_CASES = 20
+# So many times what all cases take is time enough, however much longer they take from then on.
 PLENTY = 3
 # A changed input is of use only while most of what comes out is still a number.
 MOSTLY = 0.5
-# However much slack a case has, an element may never be off by more than this part of its scale.
-WIDEST = 2.0**-6
-# How much longer the slack of a case may make the yardstick.
-MOST_SLACK = 16.0
-# An error of more than this part of what is allowed, on stretched values, is asked whether it is
-# the kernel's or the op's: it may be a miss by the next seed.
-CLOSE = 0.5
-
-Kind = Literal["values", "shape", "layout", "special"]
-
-
-@dataclass(frozen=True)
-class Weights:
-    """One state of the module: the seed it was constructed under, and its tensors by name."""
-
-    seed: int
-    model: torch.nn.Module
-
-    @cached_property
-    def tensors(self) -> dict[str, torch.Tensor]:
-        """Parameters and buffers, those that are not saved included."""
-        return named_tensors(self.model)
-
-
-@dataclass(frozen=True)
-class Case:
-    """Inputs and the truth about them.
-
-    `kind` says what is out of the ordinary: nothing but values; another shape, which a kernel may
-    refuse by raising; another layout in memory, likewise; NaN or Inf. Where not `binding`, a miss
-    is told and rejects nobody. `slack` widens the tolerance. `stretched`: values that the op's
-    author didn't draw, for which it may be ill conditioned.
-    """
-
-    name: str
-    weights: Weights
-    inputs: tuple[Any, ...]
-    truth: Truth
-    kind: Kind = "values"
-    binding: bool = True
-    slack: float = 1.0
-    stretched: bool = False
-
-    @property
-    def expected(self) -> tuple[Expected, ...]:
-        """What every output is held against."""
-        return self.truth.expected
-
-    @cached_property
-    def typical(self) -> tuple[float, ...]:
-        """The reference's usual relative error on these very inputs, for each output.
-
-        Values that are ill conditioned for the reference are so for every honest kernel.
-        """
-        return _typical(self.expected)
-
-    @property
-    def about(self) -> str:
-        """What is out of the ordinary, in words that leave the very distribution secret."""
-        if "weights" in self.name:
-            return "weights drawn anew"
-        if self.stretched:
-            return "values larger, smaller or more alike than get_inputs() draws"
-        return {
-            "shape": "inputs of another shape",
-            "layout": "inputs that lie otherwise in memory",
-            "special": "inputs with NaN or Inf",
-            "values": "values as get_inputs() draws them",
-        }[self.kind]
-
-    @cached_property
-    def shapes(self) -> tuple[tuple[int, ...], ...]:
-        """Of the input tensors."""
-        return tuple(tuple(tensor.shape) for tensor in tensors_of(self.inputs))
-
-    @cached_property
-    def like(self) -> tuple[torch.Tensor, ...]:
-        """The outputs' shapes and dtypes, without their values."""
-        return tuple(tensor.to("meta") for tensor in self.truth.reference)
 
 
 class Exam:
     """All cases.
 
-    `first` are the weights that most of them use, `typical` is the reference's usual relative error
-    for each output.
+    `first` are the weights that most of them use, `marker` marks what a candidate makes of them.
 
     Args:
         subject: the reference.
@@ -161,8 +71,6 @@ class Exam:
         self.first = Weights(seed, subject.loaded.build(seed))
         self.cases: list[Case] = []
         self._chance = generator()
-        self._conditions: dict[str, tuple[Expected, ...]] = {}
-        self._open: dict[str, tuple[Undecided | None, ...]] = {}
         self._renewed: dict[frozenset[str], Case | None] = {}
         self.few_changed: Case | None = None
         self._write(seconds, unhurried)
@@ -178,7 +86,8 @@ class Exam:
             samples.append([relative_errors(expected) for expected in truth.expected])
             name = "fresh weights" if weights is fresh else f"ordinary {number + 1}"
             self.cases.append(Case(name, weights, inputs, truth))
-        self.typical = [typical_error(list(outputs)) for outputs in zip(*samples, strict=True)]
+        typical = [typical_error(list(outputs)) for outputs in zip(*samples, strict=True)]
+        self.marker = Marker(self.subject, self.cases, typical, self._chance)
         each = (time.monotonic() - began) / ORDINARY
         if PLENTY * MOST_CASES * each < seconds:
             unhurried()
@@ -201,16 +110,17 @@ class Exam:
 
     def _proposals(self) -> Iterator[Callable[[], Case | None]]:
         """Further cases, in the order of what they find: a slow reference gets the first only."""
-        first, second, third, *others = DISTRIBUTIONS
-        yield lambda: self._changed(first)
+        large, signed, mixed, tiny, *others = DISTRIBUTIONS
+        yield lambda: self._changed(large)
+        yield lambda: self._changed(signed)
         yield lambda: self._resized("another batch size", 0, "fewer")
         yield lambda: self._relaid("not contiguous", turned)
-        yield lambda: self._changed(second)
+        yield lambda: self._changed(mixed)
         yield lambda: self._special("a NaN in the input", math.nan)
         yield lambda: self._resized("a batch of one", 0, "one")
         yield lambda: self._resized("a batch of one more", 0, "beside")
         yield lambda: self._relaid("at an odd address", offset)
-        yield lambda: self._changed(third)
+        yield lambda: self._changed(tiny)
         yield lambda: self._special("an Inf in the input", math.inf)
         yield lambda: self._resized("another second dimension", 1, "beside")
         for distribution in others:
@@ -226,10 +136,12 @@ class Exam:
             return None
 
     def _changed(self, distribution: Distribution) -> Case | None:
-        inputs = self._draw()
-        if not has_floats(inputs) or (distribution.ties and self._chooses):
+        drawn = self._draw()
+        if not has_floats(drawn) or (distribution.ties and self._chooses):
             return None
-        inputs = changed(inputs, distribution.change, self._chance)
+        inputs = changed(drawn, distribution.change, self._chance)
+        if all(map(operator.is_, tensors_of(inputs), tensors_of(drawn))):
+            return None
         truth = self._answer(inputs)
         if truth is None or _finite_share(truth) < distribution.finite_share:
             return None
@@ -268,7 +180,7 @@ class Exam:
             return None
         if [t.shape for t in outputs] != [t.shape for t in ordinary.truth.reference]:
             return None
-        if not self.mark(outputs, ordinary)[0].passed:
+        if not self.marker.mark(outputs, ordinary)[0].passed:
             return None
         return Case(name, self.first, inputs, ordinary.truth, "layout")
 
@@ -344,145 +256,6 @@ class Exam:
         return self.subject.oracle.left_behind(
             case.weights.model, case.inputs, self.subject.updated
         )
-
-    def mark(
-        self, outputs: tuple[torch.Tensor, ...], case: Case, name: str = ""
-    ) -> tuple[CaseResult, str]:
-        """Compare all outputs of one call; the result, and what to tell of a miss."""
-        matches = self._matches(outputs, case.expected, case.typical, case.slack)
-        if case.stretched and (not _passed(matches) or _worst(matches) > CLOSE):
-            shaken = self._shaken(case)
-            fairly = self._matches(outputs, shaken, _typical(shaken), case.slack, fair=True)
-            if _passed(fairly) or not _passed(matches):
-                matches = fairly
-        matches = self._settled(matches, outputs, case)
-        result = CaseResult(
-            name=name or case.name,
-            passed=_passed(matches),
-            worst=_worst(matches),
-            about=case.about,
-            shapes=case.shapes if case.kind == "shape" else (),
-        )
-        several = len(matches) > 1
-        return result, "; ".join(
-            f"{self.subject.name_of(place)}: {match.detail}" if several else match.detail
-            for place, match in enumerate(matches)
-            if not match.passed
-        )
-
-    def _matches(
-        self,
-        outputs: tuple[torch.Tensor, ...],
-        expected: tuple[Expected, ...],
-        typical: tuple[float, ...],
-        slack: float,
-        fair: bool = False,
-    ) -> list[Match]:
-        precision = self.subject.task.precision
-        return [
-            compare(output, truth, max(errors), self._tolerance(truth, slack, fair), precision)
-            for output, truth, *errors in zip(outputs, expected, self.typical, typical, strict=True)
-        ]
-
-    def _settled(
-        self, matches: list[Match], outputs: tuple[torch.Tensor, ...], case: Case
-    ) -> list[Match]:
-        """The same, where whole numbers that hang on last bits are not held against a kernel.
-
-        Which of two experts with nearly equal scores comes first, or on which side of a step a
-        number is rounded. Asked for after a miss, for it takes several runs in float64.
-        """
-        missed = [t.dtype for m, t in zip(matches, case.expected, strict=True) if not m.passed]
-        if not missed or any(dtype not in EXACT for dtype in missed):
-            return matches
-        task = self.subject.task
-        return [
-            match
-            if match.passed or open_ones is None
-            else compare(output, truth, 0.0, task.tolerance, task.precision, open_ones)
-            for match, output, truth, open_ones in zip(
-                matches, outputs, case.expected, self._undecided(case), strict=True
-            )
-        ]
-
-    def _undecided(self, case: Case) -> tuple[Undecided | None, ...]:
-        """For each output what is open of it.
-
-        On values that its author drew most of an op has to be decided. On stretched ones (all
-        equal, say) nothing may be; these are there for what becomes of the others.
-        """
-        if case.name in self._open:
-            return self._open[case.name]
-        oracle, yardstick = self.subject.oracle, self.subject.task.tolerance.yardstick
-        model, inputs = case.weights.model, case.inputs
-        turned = oracle.turned(model, inputs, yardstick)
-        # Moving inputs breaks ties whose order is promised, so it is the way where none is known.
-        found = [turned] if turned is not None else []
-        found = found or oracle.shaken(model, inputs, self._chance, yardstick)
-        pairs = zip(case.expected, self.cases[0].expected, strict=True)
-        known = tuple(
-            undecided_among(
-                expected,
-                [one[place] for one in found],
-                ordinary,
-                most=1.0 if case.stretched else MOSTLY,
-            )
-            for place, (expected, ordinary) in enumerate(pairs)
-        )
-        if any(case is one for one in self.cases):
-            self._open[case.name] = known
-        return known
-
-    def _shaken(self, case: Case) -> tuple[Expected, ...]:
-        """The case's truth, the reference held to be no luckier than its op's condition allows.
-
-        Two scores of an attention that are large and nearly equal, say: which of them wins hangs on
-        their last bits. Asked for after a miss or nearly one, for it takes several runs in float64.
-        """
-        if case.name not in self._conditions:
-            truths = self.subject.oracle.shaken(case.weights.model, case.inputs, self._chance)
-            self._conditions[case.name] = tuple(
-                luckless(expected, [truth[place] for truth in truths], usual_size(ordinary))
-                for place, (expected, ordinary) in enumerate(
-                    zip(case.expected, self.cases[0].expected, strict=True)
-                )
-            )
-        return self._conditions[case.name]
-
-    def _tolerance(self, truth: Expected, slack: float, fair: bool) -> Tolerance:
-        """The task's tolerance, wider by `slack`, but never so wide that it says nothing.
-
-        Where it is a `fair` yardstick, it is made longer too, within bounds.
-        """
-        tolerance = self.subject.task.tolerance
-        if slack == 1.0 or not truth.dtype.is_floating_point:
-            return tolerance
-        widest = max(tolerance.epsilons, WIDEST / torch.finfo(truth.dtype).eps)
-        return Tolerance(
-            yardstick=tolerance.yardstick * (min(slack, MOST_SLACK) if fair else 1.0),
-            epsilons=min(tolerance.epsilons * slack, widest),
-        )
-
-    def mark_state(
-        self, value: torch.Tensor, expected: Expected, name: str
-    ) -> tuple[CaseResult, str]:
-        """As `mark`, for a tensor that the module keeps."""
-        task = self.subject.task
-        typical = max(self.typical, default=0.0)
-        match = compare(value, expected, typical, task.tolerance, task.precision)
-        return CaseResult(name=name, passed=match.passed, worst=match.worst), match.detail
-
-
-def _passed(matches: list[Match]) -> bool:
-    return all(match.passed for match in matches)
-
-
-def _worst(matches: list[Match]) -> float:
-    return max((match.worst for match in matches), default=0.0)
-
-
-def _typical(expected: tuple[Expected, ...]) -> tuple[float, ...]:
-    return tuple(typical_error([relative_errors(truth)]) for truth in expected)
 
 
 def _finite_share(truth: Truth) -> float:

@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 
 from tools.candidate import Candidate
+from tools.judge.buffers import InputSets, same_bits
+from tools.judge.case import Case, Weights
 from tools.judge.contract import broken_promise
-from tools.judge.exam import Case, Exam, Weights
-from tools.judge.lane import InputSets, Lane, Program, same_bits
+from tools.judge.exam import Exam
+from tools.judge.lane import Lane, Program
 from tools.judge.runners import RUNNER_FAILURES, RunnerDied, RunnerFailed, RunnerForged, RunnerLate
 from tools.verdict import (
     BuildFailed,
@@ -183,7 +185,7 @@ class Gauntlet:
             raise Rejected(ContractBroken(detail=_where(case) + broken))
 
     def _mark(self, lane: Lane, case: Case) -> None:
-        result, detail = self.exam.mark(lane.outputs, case)
+        result, detail = self.exam.marker.mark(lane.outputs, case)
         if not (result.passed or case.binding):
             self.labels.append(f"where there is {case.name}, the result is not the reference's")
             return
@@ -239,7 +241,7 @@ class Gauntlet:
             sets.rewrite(0, changed.inputs)
             lane.call([0], slot=2)
         self._copy(lane, case, slot=0)
-        result, _ = self.exam.mark(lane.outputs, case, "held output")
+        result, _ = self.exam.marker.mark(lane.outputs, case, "held output")
         self._copy(lane, case, slot=1)
         if changed is not None:
             self._copy(lane, case, slot=2)
@@ -255,11 +257,11 @@ class Gauntlet:
             return
         sets.rewrite(0, case.inputs)
         self._collect(lane, 0, 1, case)
-        result, detail = self.exam.mark(lane.outputs, case)
+        result, detail = self.exam.marker.mark(lane.outputs, case)
         self.results.append(result)
         if result.passed:
             return
-        stale, _ = self.exam.mark(lane.outputs, self.exam.cases[0])
+        stale, _ = self.exam.marker.mark(lane.outputs, self.exam.cases[0])
         if stale.passed:
             detail = (
                 "forward returns the answer to inputs of which a few elements have changed since"
@@ -283,7 +285,7 @@ class Gauntlet:
         gone = lane.state(names)
         truths = dict(zip(exam.subject.updated, exam.left_behind, strict=True))
         for name, value in zip(names, lane.outputs, strict=True):
-            result, detail = exam.mark_state(value, truths[name], f"{name} after a call")
+            result, detail = exam.marker.mark_state(value, truths[name], f"{name} after a call")
             self.results.append(result)
             if name in gone or not result.passed:
                 told = f"{name} is not what the reference's forward makes of it: {detail}"

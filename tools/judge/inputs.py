@@ -47,6 +47,14 @@ def _mixed_rows(tensor: torch.Tensor, chance: torch.Generator) -> torch.Tensor:
     return tensor * scale.to(tensor)
 
 
+def _signed(tensor: torch.Tensor, chance: torch.Generator) -> torch.Tensor:
+    """Of both signs, where all have the same: a kernel may not count on what merely was drawn."""
+    if 0 in tensor.stride() or bool((tensor > 0).any()) == bool((tensor < 0).any()):
+        return tensor
+    signs = 1 - 2 * torch.randint(2, tensor.shape, generator=chance)
+    return tensor * signs.to(tensor)
+
+
 def _denormal(tensor: torch.Tensor, _: torch.Generator) -> torch.Tensor:
     return tensor * (torch.finfo(tensor.dtype).tiny / 16)
 
@@ -70,6 +78,9 @@ class Distribution:
 # In the order of what they find; a task with a slow reference gets the first ones only.
 DISTRIBUTIONS = (
     Distribution("large", lambda tensor, _: tensor * 32, slack=4.0),
+    # Where that makes anything NaN, as a root does, the other sign is none of the op's. What is
+    # left of a sum whose terms cancel is small beside what was rounded on the way.
+    Distribution("signed", _signed, finite_share=1.0, slack=4.0),
     Distribution("mixed rows", _mixed_rows, slack=8.0, ties=True),
     Distribution("tiny", lambda tensor, _: tensor * 1e-3),
     Distribution("shifted", lambda tensor, _: tensor + 3),

@@ -8,27 +8,24 @@ from typing import Any, Literal
 
 import torch
 
+from tools.judge.buffers import Buffers, InputSets
+from tools.judge.peek import Unreadable
+from tools.judge.readout import read_out
 from tools.judge.runners import Runner, RunnerForged
 from tools.judge.wire import JudgeLimits
-from tools.runner.device_memory import DeviceBundle, cuda_driver
-from tools.runner.memory import Bundle, Layout, lay_out
-from tools.runner.values import Encoded, encode
+from tools.runner.handover import Place
+from tools.runner.memory import Bundle, lay_out
+from tools.runner.values import encode
 
-# All ones is NaN in every floating type; the second pattern is an ordinary number in all of them.
-POISONS = (0xFF, 0x5A)
-# Conversions to bfloat16, and GPUs, make a NaN of all ones; a run of this is a row of numbers so
-# odd that no result holds it.
-MARK, MARKED_BYTES = 0xA5, 8
-SPARSE_POISON = 32
 LATEST_NS = 1 << 62
 # After a stop a process needs a moment to run again; much longer, and its worker threads give up
 # spinning and go to sleep, whose waking then costs a short op several times its own time.
 SETTLE_SECONDS = 0.0003
 REFERENCE_MULTIPLE = 50.0
+READ_OUT = "results read while stopped"
 UNFIT = "a timed call returned something else than the checked ones"
-CPU = torch.device("cpu")
 
-Then = Literal["keep", "copy", "drop", "consume"]
+Then = Literal["keep", "copy", "drop", "consume", "show"]
 
 
 @dataclass(frozen=True)
@@ -77,122 +74,6 @@ class Sample:
     after_ns: float = 0.0
 
 
-def shared_memory(
-    name: str, layouts: Sequence[Layout], sealed: bool, device: torch.device
-) -> Bundle | DeviceBundle:
-    """Memory that the judge owns and a runner maps, where the tensors are."""
-    if device.type == "cpu":
-        return Bundle(name, layouts, sealed)
-    return DeviceBundle(layouts, cuda_driver())
-
-
-class InputSets:
-    """Several sets of arguments of forward, in sealed shared memory that every lane may map.
-
-    Args:
-        sets: the arguments, all of the same shapes.
-        private: lanes map them copy-on-write, for what may write to its inputs.
-        written: places of those that the op writes to, which come back with its outputs.
-    """
-
-    def __init__(
-        self, sets: Sequence[tuple[Any, ...]], private: bool, written: Sequence[int] = ()
-    ) -> None:
-        self.private = private
-        self.written = tuple(written)
-        self.bundles: list[Bundle | DeviceBundle] = []
-        self.arguments: list[Encoded] = []
-        for values in sets:
-            tensors: list[torch.Tensor] = []
-            self.arguments.append(encode(values, tensors))
-            device = tensors[0].device if tensors else CPU
-            bundle = shared_memory("inputs", lay_out(tensors), True, device)
-            bundle.fill(tensors)
-            self.bundles.append(bundle)
-
-    def rewrite(self, index: int, values: tuple[Any, ...]) -> bool:
-        """Put other values into a set's buffers.
-
-        False where arguments that are no tensors differ, so that the set must be bound anew.
-        """
-        tensors: list[torch.Tensor] = []
-        arguments = encode(values, tensors)
-        self.bundles[index].fill(tensors)
-        same = bool(arguments == self.arguments[index])
-        self.arguments[index] = arguments
-        return same
-
-    def redraw(self, index: int, values: tuple[Any, ...]) -> None:
-        """Put other tensors into a set's buffers, unless what is no tensor differs too."""
-        if encode(values, []) == self.arguments[index]:
-            self.rewrite(index, values)
-
-    def holds(self, index: int, values: tuple[Any, ...]) -> bool:
-        """Whether a set's buffers still hold these values, bit for bit."""
-        tensors: list[torch.Tensor] = []
-        encode(values, tensors)
-        pairs = zip(self.bundles[index].tensors, tensors, strict=True)
-        return all(same_bits(place, value) for place, value in pairs)
-
-    def close(self) -> None:
-        """Free the memory."""
-        for bundle in self.bundles:
-            bundle.close()
-
-
-class Buffers:
-    """Output buffers for the results of several calls, side by side in one memory file.
-
-    Args:
-        like: the outputs of one call, whose shapes and dtypes the buffers take.
-        groups: how many calls.
-        device: where they are.
-    """
-
-    def __init__(
-        self, like: Sequence[torch.Tensor], groups: int, device: torch.device = CPU
-    ) -> None:
-        self.groups = groups
-        layouts = lay_out([*like] * groups, dense=True)
-        self.bundle = shared_memory("outputs", layouts, False, device)
-        self._bytes = self.bundle.flat()
-        places: dict[int, list[torch.Tensor]] = {}
-        for layout in self.bundle.layouts:
-            if layout.span and layout.torch_dtype.is_floating_point:
-                size = layout.torch_dtype.itemsize
-                run = min(layout.span, max(1, MARKED_BYTES // size))
-                starts = torch.linspace(
-                    0, layout.span - run, min(SPARSE_POISON, layout.span), dtype=torch.float64
-                ).long()
-                rows = layout.offset + starts[:, None] * size + torch.arange(run * size)
-                places.setdefault(run * size, []).append(rows)
-        self._sparse = [torch.cat(rows).to(device) for rows in places.values()]
-
-    def of(self, group: int) -> tuple[torch.Tensor, ...]:
-        """The judge's view of one call's outputs."""
-        size = len(self.bundle.tensors) // self.groups
-        return self.bundle.tensors[group * size : (group + 1) * size]
-
-    def poison(self, pattern: int) -> None:
-        """Overwrite everything, so that no earlier call's output passes for this one's."""
-        self._bytes.fill_(POISONS[pattern % len(POISONS)])
-
-    def poison_sparsely(self) -> None:
-        """Overwrite a few short runs of every floating output, from end to end."""
-        for rows in self._sparse:
-            self._bytes[rows] = MARK
-
-    def poison_left(self) -> bool:
-        """Whether a run of these is still there as a whole."""
-        return any(bool((self._bytes[rows] == MARK).all(dim=1).any()) for rows in self._sparse)
-
-    def close(self) -> None:
-        """Free the memory."""
-        self._sparse.clear()
-        self._bytes = torch.empty(0, dtype=torch.uint8)
-        self.bundle.close()
-
-
 class Lane:
     """One runner, loaded and bound.
 
@@ -208,11 +89,18 @@ class Lane:
         self._call_s = max(limits.call_s, REFERENCE_MULTIPLE * reference_s)
         self._buffers: Buffers | None = None
         self.address: dict[str, str] = {"device": "cpu"}
+        # Whether it still has a result that was read out of its memory.
+        self._shown = False
 
     @property
     def deadline_s(self) -> float:
         """How long a call may take."""
         return self._call_s
+
+    @property
+    def in_force(self) -> list[str]:
+        """What holds a candidate to the rules here, as verdicts show it."""
+        return [*self.runner.in_force, *([READ_OUT] if self.runner.readable else [])]
 
     @property
     def outputs(self) -> tuple[torch.Tensor, ...]:
@@ -298,7 +186,7 @@ class Lane:
                 message = _binding(sets, index, first + index)
                 self.runner.ask(message, self._limits.load_s, (bundle.descriptor,))
 
-    def expect(self, like: Sequence[torch.Tensor], groups: int = 1) -> None:
+    def expect(self, like: Sequence[Place], groups: int = 1) -> None:
         """Make new output buffers for the results of so many calls, and give them to the runner."""
         self.give(Buffers(like, groups))
 
@@ -307,9 +195,9 @@ class Lane:
         if self._buffers is not None:
             self._buffers.close()
         self._buffers = buffers
-        bundle = self._buffers.bundle
+        bundle = buffers.bundle
         message = {
-            "op": "outputs", "set": 0,
+            "op": "outputs", "set": 0, "absent": list(buffers.absent),
             "layouts": [layout.to_json() for layout in bundle.layouts],
         }  # fmt: skip
         self.runner.ask(message, self._limits.load_s, (bundle.descriptor,))
@@ -328,13 +216,27 @@ class Lane:
         reply, took = self.ask_to_go(sets, slot, then)
         return took, reply["took_ns"]
 
-    def ask_to_go(self, sets: Sequence[int], slot: int, then: Then) -> tuple[dict[str, Any], int]:
-        """As `call`: the reply, in which the runner's clock is a number, and the judge's clock."""
+    def ask_to_go(
+        self,
+        sets: Sequence[int],
+        slot: int,
+        then: Then,
+        meanwhile: Callable[[], None] | None = None,
+    ) -> tuple[dict[str, Any], int]:
+        """As `call`: the reply, in which the runner's clock is a number, and the judge's clock.
+
+        With `show` a result is kept, and the process is stopped when the clock is read.
+        """
         deadline = self._call_s
         if not self.runner.first_call_done:
             deadline = max(deadline, self._limits.first_call_s)
-        message = {"op": "go", "sets": list(sets), "slot": slot, "then": then}
-        reply, took = self.runner.ask_timed(message, deadline)
+        show = then == "show"
+        message: dict[str, Any] = {"op": "go", "sets": list(sets), "slot": slot, "then": then}
+        if show:
+            message["groups"] = self.buffers.groups
+        reply, took = self.runner.ask_timed(
+            message, deadline, then_stop=show, meanwhile=meanwhile
+        )  # fmt: skip
         self.runner.first_call_done = True
         took_ns = reply.get("took_ns")
         if not isinstance(took_ns, int) or abs(took_ns) > LATEST_NS:
@@ -369,29 +271,69 @@ class Lane:
                 it did since it woke is of any use.
             warm: sets to call forward on first, untimed.
         """
+        self._awake(warm)
+        faults, waited = self.runner.minor_faults(), self.runner.waited_ns()
+        finish()
+        n = len(sets)
+        alone: Then = "show" if self.runner.readable else "keep"
+        reply, call_ns = self.ask_to_go(sets, 0, alone if n == 1 else "copy")
+        faults = self.runner.minor_faults() - faults
+        waited = self.runner.waited_ns() - waited
+        copy_ns = self._take_out(reply) if n == 1 else 0
+        self._come_to_rest()
+        claimed_ns = reply["took_ns"] / n
+        return Sample(n, call_ns / n, copy_ns, claimed_ns, faults / n, max(0, waited))
+
+    def disturbed(
+        self,
+        sets: Sequence[int],
+        finish: Callable[[], None],
+        meanwhile: Callable[[], None],
+        warm: Sequence[int] = (),
+    ) -> None:
+        """A burst as `sample` has it, untimed: `meanwhile` is called while it is under way."""
+        self._awake(warm)
+        finish()
+        self.ask_to_go(sets, 0, "copy", meanwhile)
+        self._come_to_rest()
+
+    def _awake(self, warm: Sequence[int]) -> None:
         self.buffers.poison_sparsely()
-        self.runner.thaw()
+        self._let_go()
         if warm:
             self.call(warm, then="drop")
         else:
             time.sleep(SETTLE_SECONDS)
-        faults, waited = self.runner.minor_faults(), self.runner.waited_ns()
-        finish()
-        n = len(sets)
-        call_ns, claimed_ns = self.call(sets, then="keep" if n == 1 else "copy")
-        faults = self.runner.minor_faults() - faults
-        waited = self.runner.waited_ns() - waited
-        copy_ns = self._collect_timed() if n == 1 else 0
+
+    def _come_to_rest(self) -> None:
         if self.buffers.poison_left():
             raise RunnerForged("an output buffer was not filled when the runner said so")
         self.runner.freeze()
-        return Sample(n, call_ns / n, copy_ns, claimed_ns / n, faults / n, max(0, waited))
 
-    def _collect_timed(self) -> int:
-        reply, copy_ns = self.collect()
-        if reply.get("fits") is not True:
+    def _take_out(self, reply: dict[str, Any]) -> int:
+        """A timed call's results into the buffers; the nanoseconds in which the runner did it.
+
+        0 where the judge reads them itself, and the runner is stopped meanwhile.
+        """
+        if self.runner.readable:
+            self.runner.freeze()
+            self._shown = True
+            try:
+                read_out(self.runner.pid, reply.get("at"), self.buffers.of(0))
+            except Unreadable as error:
+                raise RunnerForged(f"{UNFIT}: {error}") from error
+            return 0
+        copied, copy_ns = self.collect()
+        if copied.get("fits") is not True:
             raise RunnerForged(UNFIT)
         return copy_ns
+
+    def _let_go(self) -> None:
+        """Have it run again, without the result that was read when it was stopped."""
+        self.runner.thaw()
+        if self._shown:
+            self._shown = False
+            self.runner.ask({"op": "release", "slot": 0}, self._call_s)
 
     def handshake_ns(self) -> int:
         """What a request that does nothing takes."""
@@ -414,15 +356,6 @@ def _binding(sets: InputSets, index: int, number: int) -> dict[str, Any]:
         "arguments": sets.arguments[index],
         "layouts": [layout.to_json() for layout in sets.bundles[index].layouts],
     }  # fmt: skip
-
-
-def same_bits(place: torch.Tensor, value: torch.Tensor) -> bool:
-    """Whether two tensors of one shape and dtype hold the same bits, NaN or not."""
-    kinds = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-    if value.is_complex():
-        place, value = torch.view_as_real(place), torch.view_as_real(value)
-    kind = kinds[value.element_size()]
-    return torch.equal(place.view(kind), value.detach().view(kind))
 
 
 def _names(reply: dict[str, Any], key: str) -> tuple[str, ...]:

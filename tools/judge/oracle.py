@@ -19,6 +19,7 @@ from knowledge.errors import BadInput
 from tools.judge.compare import Expected, expect
 from tools.judge.picks import Noted, Turned
 from tools.reference import LoadedReference, named_tensors, tensors_of
+from tools.runner.handover import absent_from
 from tools.runner.memory import collapse
 
 HIGHER = {
@@ -56,10 +57,14 @@ class CannotRun(Exception):
 
 @dataclass(frozen=True)
 class Truth:
-    """What is expected of every output, and the reference's own outputs."""
+    """What is expected of every output, and the reference's own outputs.
+
+    `absent` are the places among what forward returns that hold None.
+    """
 
     expected: tuple[Expected, ...]
     reference: tuple[torch.Tensor, ...]
+    absent: tuple[int, ...] = ()
 
 
 class Oracle:
@@ -71,12 +76,14 @@ class Oracle:
     Attributes:
         written: places of the input tensors that the reference writes to; what it leaves in them
             stands behind its outputs.
+        absent: places among what forward returns that hold None.
     """
 
     def __init__(self, loaded: LoadedReference) -> None:
         self.loaded = loaded
         self.caution = ""
         self.written: tuple[int, ...] = ()
+        self.absent: tuple[int, ...] = ()
 
     def run(self, model: torch.nn.Module, inputs: tuple[Any, ...]) -> tuple[torch.Tensor, ...]:
         """The reference's results on a private copy of everything.
@@ -87,8 +94,13 @@ class Oracle:
         return tuple(tensor.detach() for tensor in self._results(copy.deepcopy(model), own(inputs)))
 
     def _results(self, model: torch.nn.Module, inputs: tuple[Any, ...]) -> tuple[torch.Tensor, ...]:
-        """What a call returns, and what it leaves in the inputs that it writes to."""
+        """What a call returns, and what it leaves in the inputs that it writes to.
+
+        None is left out: it is known where that stands.
+        """
         returned = self._call(model, inputs)
+        if absent_from(returned) != self.absent:
+            raise CannotRun("forward returns None in other places than it does at first")
         return (*tensors_of(returned), *written_of(inputs, self.written))
 
     def _call(self, model: torch.nn.Module, inputs: tuple[Any, ...]) -> Any:
@@ -106,7 +118,8 @@ class Oracle:
         reference = self.run(model, inputs)
         higher = self._higher(model, inputs, reference)
         pairs = zip(higher or reference, reference, strict=True)
-        return Truth(tuple(expect(truth, made) for truth, made in pairs), reference)
+        expected = tuple(expect(truth, made) for truth, made in pairs)
+        return Truth(expected, reference, self.absent)
 
     def shaken(
         self,

@@ -6,11 +6,11 @@ that their memory has a bound; one that was closed begins anew, under new seeds.
 """
 
 import contextlib
-import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from knowledge.device import memory_bytes
 from knowledge.errors import BadInput
 from tools.candidate import Candidate
 from tools.facts import Baselines, ReferenceFacts, Roofline, WorkloadFacts
@@ -26,7 +26,7 @@ from tools.verdict import (
     WorkloadTiming,
 )
 
-# Of the machine's memory, for each judge that stays open: it keeps its reference, the oracle's
+# Of the memory that there is, for each judge that stays open: it keeps its reference, the oracle's
 # answers, and some processes with torch in them.
 MEMORY_EACH = 4 << 30
 LEAST_OPEN = 2
@@ -94,9 +94,8 @@ class Panel:
         # Open judges by the workload's place, the one that was asked last at the end.
         self._judges: dict[int, OneJudge] = {}
         self._known: dict[int, WorkloadFacts] = {}
-        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         self._abandoned = False
-        self._most_open = max(LEAST_OPEN, memory // MEMORY_EACH)
+        self._most_open = max(LEAST_OPEN, memory_bytes() // MEMORY_EACH)
 
     @property
     def workloads(self) -> tuple[WorkloadFacts, ...]:

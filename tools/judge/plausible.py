@@ -14,12 +14,13 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
+from tools.judge.buffers import InputSets
 from tools.judge.ceilings import LARGE_BYTES, bandwidth_gbps
 from tools.judge.inputs import storage
-from tools.judge.lane import InputSets
 from tools.judge.oracle import own
 from tools.judge.rotation import bytes_that_must_move
 from tools.judge.subject import Subject
+from tools.reference import tensors_of
 
 MARGIN = 0.5
 # Below this the handshake's own jitter is as large as what would be judged.
@@ -65,7 +66,7 @@ def _read_shares(
     model = copy.deepcopy(subject.model)
     try:
         with torch.enable_grad():
-            outputs = [t for t in pytree.tree_leaves(model(*inputs)) if t.requires_grad]
+            outputs = [t for t in tensors_of(model(*inputs)) if t.requires_grad]
             if not outputs or not leaves:
                 return []
             weights = [torch.rand_like(output) for output in outputs]

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
+from tools.judge.buffers import InputSets
 from tools.judge.exam import Exam
 from tools.judge.inputs import Perturbation, secret_seed
-from tools.judge.lane import InputSets
 from tools.judge.oracle import CannotRun, own
 from tools.reference import tensors_of
 from tools.runner import handover
@@ -40,10 +40,9 @@ class Pool:
     `burst` calls on as many sets make one sample: an op that takes microseconds is timed over
     several calls, each with the `copy_ns` that copying out its results takes (0 where that is not
     part of the sample). `perturbations` give each set new values; they remember what was drawn, and
-    so outlast any one measurement. A `warm` op is called
-    untimed before, and a new process for `warm_up_s`. Where elements can't change places, or are
-    too few, `redraw` gives other inputs. `checked` is how many timed calls the oracle looks at
-    afterwards.
+    so outlast any one measurement. A `warm` op is called untimed before, and a new process for
+    `warm_up_s`. Where elements can't change places, or are too few, `redraw` gives other inputs.
+    `checked` is how many timed calls the oracle looks at afterwards.
     """
 
     sets: InputSets
@@ -94,7 +93,7 @@ def draw_pool(exam: Exam, timing_s: float) -> Pool:
         sets=sets,
         burst=burst,
         perturbations=perturbations,
-        copy_ns=_copy_ns(subject.outputs) if burst > 1 and planned is None else 0.0,
+        copy_ns=_copy_ns(subject.owed) if burst > 1 and planned is None else 0.0,
         # While it is called to warm up, it could work on values that no touch will change.
         warm=subject.quick_s < WARM_SECONDS and not drawn_anew,
         warm_up_s=min(WARM_UP_SECONDS, timing_s / WARM_UP_SHARE),
@@ -119,14 +118,15 @@ def _is_fragile(exam: Exam, inputs: tuple[Any, ...]) -> bool:
     )
 
 
-def _copy_ns(outputs: Sequence[torch.Tensor]) -> float:
+def _copy_ns(owed: Sequence[handover.Place]) -> float:
     """What copying out the results of one call takes, by the very lines that the runner uses."""
-    leaves, places = [tensor.clone() for tensor in outputs], [tensor.clone() for tensor in outputs]
+    leaves, places = ([None if one is None else one.clone() for one in owed] for _ in range(2))
+    returned: Any = leaves[0] if len(leaves) == 1 else leaves
+    ready = handover.Owed(places)
     took = []
     for _ in range(COPIES):
         began = time.perf_counter_ns()
-        if handover.fit(handover.leaves_of(leaves), places):
-            handover.copy_all(leaves, places)
+        ready.take(returned)
         took.append(time.perf_counter_ns() - began)
     return statistics.median(took)
 

@@ -16,7 +16,7 @@ LEAST_SETS, MOST_SETS = 2, 4
 BURST_SHARE = 1 / 48
 # What the judge's own work takes longer when a runner was stopped in the middle of something.
 LINGERING_SHARE, LINGERING_NS = 1.0, 500_000
-# Less of the data that must move than this share of what may lie in the cache says nothing.
+# Of the bytes that a call needs, as many as these caches hold are taken to be there already.
 CACHES_SPARED = 2
 
 

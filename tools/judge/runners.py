@@ -64,10 +64,27 @@ class RunnerFailed(Exception):
 
 
 class RunnerForged(Exception):
-    """A reply that answers no question."""
+    """It did what no honest runner does: answer what nobody asked, or work while it was stopped."""
 
 
 RUNNER_FAILURES = (RunnerDied, RunnerLate, RunnerFailed, RunnerForged)
+
+
+@dataclass(frozen=True)
+class Start:
+    """A runner as it has started, before any untrusted code was in it.
+
+    Args:
+        pid: the kernel's word for it.
+        in_force: what it is confined by.
+        table: its process namespace's /proc, where it has one.
+        readable: whether the judge may read its memory.
+    """
+
+    pid: int
+    in_force: list[str]
+    table: int | None
+    readable: bool
 
 
 @dataclass
@@ -98,31 +115,27 @@ class Holdings:
 class Runner:
     """One runner, seen from the judge.
 
-    `pid` is the kernel's word for it, so that faults and processor time can be read, and the
-    process ended.
+    `pid` is the kernel's word for it, so that faults, processor time and results can be read, and
+    the process ended.
     """
 
     def __init__(
-        self,
-        channel: Channel,
-        pid: int,
-        holdings: Holdings,
-        in_force: list[str],
-        table: int | None,
-        zygote: subprocess.Popen[bytes],
+        self, channel: Channel, start: Start, holdings: Holdings, zygote: subprocess.Popen[bytes]
     ) -> None:
         self.channel = channel
-        self.pid = pid
+        self.pid = start.pid
         self.folder = holdings.folder
-        self.in_force = in_force
+        self.readable = start.readable
+        self.in_force = start.in_force
         self.first_call_done = False
         # A baseline is the task's own reference, which runs in the judge's process as well.
         self.trusted = False
         self._holdings = holdings
         self._zygote = zygote
         self._bury: Callable[[Callable[[], None]], object] = _at_once
-        self._processes = Descendants(pid) if table is None else OwnNamespace(table)
-        self._pidfd = os.pidfd_open(pid)
+        table = start.table
+        self._processes = Descendants(self.pid) if table is None else OwnNamespace(table)
+        self._pidfd = os.pidfd_open(self.pid)
         self._frozen = False
         self._at_rest: dict[int, int] = {}
         self._closed = False
@@ -141,16 +154,33 @@ class Runner:
         return self.ask_timed(message, timeout_s, descriptors)[0]
 
     def ask_timed(
-        self, message: dict[str, Any], timeout_s: float, descriptors: tuple[int, ...] = ()
+        self,
+        message: dict[str, Any],
+        timeout_s: float,
+        descriptors: tuple[int, ...] = (),
+        then_stop: bool = False,
+        meanwhile: Callable[[], None] | None = None,
     ) -> tuple[dict[str, Any], int]:
-        """As `ask`, with the judge's own clock around it, in nanoseconds."""
+        """As `ask`, with the judge's own clock around it, in nanoseconds.
+
+        `meanwhile` is called before the reply is waited for.
+        With `then_stop` the process has been told to stop when the clock is read; so have its
+        children, if it had any when it was stopped last. `freeze` waits until it has.
+        """
         self.thaw()
         while self._owed:
             self._receive(*self._owed.pop(0))
         nonce = secrets.token_hex(8)
         began = time.perf_counter_ns()
         self._send({**message, "nonce": nonce}, descriptors)
+        if meanwhile is not None:
+            meanwhile()
         reply, ended = self._receive(nonce, timeout_s)
+        if then_stop:
+            self._signal(signal.SIGSTOP)
+            if len(self._at_rest) > 1:
+                signal_all(self._processes, signal.SIGSTOP)
+            ended = time.perf_counter_ns()
         return reply, ended - began
 
     def post(

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
+from knowledge.device import memory_bytes
 from tools.judge.panel import MEMORY_EACH
 
 
@@ -70,5 +71,4 @@ class Seats:
 
 
 def _as_many_as_fit() -> int:
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return max(1, min(memory // MEMORY_EACH, os.cpu_count() or 1))
+    return max(1, min(memory_bytes() // MEMORY_EACH, os.cpu_count() or 1))

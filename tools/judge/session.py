@@ -17,9 +17,11 @@ from tools.backends.cpp.build import compile_sources, extract_sources
 from tools.candidate import Candidate
 from tools.examine import examine
 from tools.facts import Baselines, ReferenceFacts, Roofline
+from tools.judge.baselines import COMPILE, BaselineFailed
 from tools.judge.begun import Begun
+from tools.judge.case import Weights
 from tools.judge.digest import judge_digest
-from tools.judge.exam import Exam, Weights
+from tools.judge.exam import Exam
 from tools.judge.gauntlet import Gauntlet
 from tools.judge.inductor import Furnishing
 from tools.judge.inputs import secret_seed
@@ -30,7 +32,7 @@ from tools.judge.runners import RUNNER_FAILURES, ZygoteGone
 from tools.judge.site import Site, site_of
 from tools.judge.source import parse_candidate
 from tools.judge.subject import Subject
-from tools.judge.timing import COMPILE, BaselineFailed, Ground, Measured
+from tools.judge.timing import Ground
 from tools.judge.wire import JudgeLimits
 from tools.judge.zygote import Zygote
 from tools.profile.roofline import profile_from
@@ -148,7 +150,7 @@ class Session:
                     self.subject, exam, self._make_lane, self.limits, self._settle
                 )
             if (lane := self._begun.take()) is not None:
-                self._ground.adopt(COMPILE, lane)
+                self._ground.baselines.adopt(COMPILE, lane)
         return self._ground
 
     @property
@@ -220,10 +222,10 @@ class Session:
             return failed
         program = Program(candidate.source, "ModelNew", packages=self.subject.packages)
         measured = ground.measure(program, against, to_beat)
-        if not isinstance(measured, Measured):
+        if not isinstance(measured, Timing):
             return measured
-        self._timings[candidate.digest] = measured.timing
-        return Correct(timing=measured.timing)
+        self._timings[candidate.digest] = measured
+        return Correct(timing=measured)
 
     def _confirm(self, candidate: Candidate) -> Verdict:
         """Exam and ground are made anew, and are the session's from then on; baselines run on."""
@@ -234,7 +236,7 @@ class Session:
         verdict = self._verify(candidate, self.exam)
         if not isinstance(verdict, Correct):
             return verdict
-        timed = self._measure(candidate, self._ground.available(), self._ground, None)
+        timed = self._measure(candidate, self._ground.baselines.available(), self._ground, None)
         if isinstance(timed, Correct) and timed.timing is not None:
             confirmed = timed.timing.model_copy(update={"confirmed": True})
             return verdict.model_copy(update={"timing": confirmed})
@@ -306,11 +308,12 @@ class Session:
         if program.compile and (made := self._furnishing.folder()):
             environment[INDUCTOR] = str(made)
         runner = self.zygote.fork(self._memory(), environment, program.visible)
-        self.isolation = ", ".join([self.zygote.jail.name, *runner.in_force])
         limits = self.limits
         if program.compile:
             limits = limits.model_copy(update={"first_call_s": limits.compile_s})
-        return self.site.lane(runner, limits, self.subject.reference_s)
+        lane = self.site.lane(runner, limits, self.subject.reference_s)
+        self.isolation = ", ".join([self.zygote.jail.name, *lane.in_force])
+        return lane
 
     def _memory(self) -> int:
         """Bytes a runner may have."""

@@ -7,7 +7,6 @@ import contextlib
 import fcntl
 import importlib
 import os
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -16,7 +15,7 @@ from typing import Protocol
 
 import torch
 
-from knowledge.device import known_devices
+from knowledge.device import known_devices, memory_bytes
 from knowledge.errors import BadInput
 from tools.backends.cpp.build import CppSource, extract_sources
 from tools.backends.cuda.compile import CompileError, CudaSource, compile_sources
@@ -96,8 +95,7 @@ class Host:
 
     def memory(self, needed: int) -> int:
         """Plenty for an honest kernel, and not the machine."""
-        machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        most = int(machine * MEMORY_SHARE)
+        most = int(memory_bytes() * MEMORY_SHARE)
         return int(min(max(LEAST_MEMORY, MEMORY_PER_BYTE * needed), most))
 
     def roofline(self, facts: ReferenceFacts) -> Roofline:
@@ -229,7 +227,7 @@ def device_lock(uuid: str, seconds: float = LOCK_SECONDS) -> Iterator[None]:
         TimeoutError: somebody else holds it for longer than this.
     """
     # The judge's own temporary folder is another one for each session.
-    folder = Path(os.environ.get("TMPDIR") or os.environ.get("TEMP") or tempfile.gettempprefix())
+    folder = Path(os.environ.get("TMPDIR") or os.environ.get("TEMP") or "/tmp")
     folder = folder if folder.is_absolute() and folder.is_dir() else Path("/tmp")
     path = folder / f"kernelwright-{uuid}.lock"
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)

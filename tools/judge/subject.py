@@ -17,13 +17,15 @@ from torch.utils import _pytree as pytree
 
 from knowledge.errors import BadInput
 from tools.facts import BLIND, CONSTANT, MUTATES
+from tools.judge.buffers import InputSets
 from tools.judge.compare import EXACT, compare, expect, relative_errors, typical_error
 from tools.judge.inputs import secret_seed
-from tools.judge.lane import InputSets, Program
+from tools.judge.lane import Program
 from tools.judge.oracle import Oracle, Truth, own, written_of
 from tools.judge.site import Host, Site
 from tools.materialise import materialise, packages_of
 from tools.reference import load, tensors_of
+from tools.runner.handover import Place, absent_from, leaves_of, spread
 from tools.runner.values import CannotTravel, encode
 from tools.task import Task
 
@@ -45,6 +47,7 @@ class Subject:
         input_bytes: size of one set of inputs.
         outputs: one set of outputs, for their shapes and dtypes; behind them what is left in the
             inputs that are written to.
+        absent: places among what forward returns at which it returns None.
         aliases: for each output, whether it shares an input's memory in the reference.
         expanded: for each output, whether the reference returns it with a repeated dimension.
         written: places, among the tensors of the inputs, of those that the reference writes to.
@@ -99,6 +102,7 @@ class Subject:
         given = own(inputs)
         leaves = tensors_of(inputs)
         self.input_bytes = sum(leaf.nbytes for leaf in leaves)
+        versions = [_version_of(leaf) for leaf in leaves]
         state = {name: value.clone() for name, value in self.model.state_dict().items()}
         self.site.synchronise()
         began = time.perf_counter()
@@ -106,9 +110,10 @@ class Subject:
         self.site.synchronise()
         self.reference_s = time.perf_counter() - began
         self.updated = _differing(state, self.model)
-        self.written = self.oracle.written = _changed(given, inputs)
+        self.written = self.oracle.written = _written(given, inputs, versions)
         self.private = bool(self.written)
         self._check_plain(returned)
+        self.absent = self.oracle.absent = absent_from(returned)
         outputs = (*tensors_of(returned), *written_of(inputs, self.written))
         starts = [_extent(leaf) for leaf in leaves]
         self.aliases = tuple(any(a <= t.data_ptr() < b for a, b in starts) for t in outputs)
@@ -121,7 +126,7 @@ class Subject:
         self.site.synchronise()
         self.reference_s = min(self.reference_s, time.perf_counter() - began)
         results = (*tensors_of(again), *written_of(fresh, self.written))
-        if not self._alike(results, FEW):
+        if absent_from(again) != self.absent or not self._alike(results, FEW):
             raise BadInput(
                 self.origin,
                 "forward gives another result when it is called again on the same inputs.",
@@ -135,8 +140,9 @@ class Subject:
         fresh = own(given)
         other = self.loaded.run(self.model, fresh, seed=1)
         results = (*tensors_of(other), *written_of(fresh, self.written))
+        few = FEW if wavers else 0.0
         # Of what is the same whenever it is called, another seed must not change one element.
-        if not self._alike(results, FEW if wavers else 0.0):
+        if absent_from(other) != self.absent or not self._alike(results, few):
             raise BadInput(
                 self.origin,
                 "forward draws random numbers, and random outputs can't be judged yet.",
@@ -150,10 +156,20 @@ class Subject:
 
     def name_of(self, place: int) -> str:
         """One of the outputs in words: among several, and where an input is what was written to."""
-        returned = len(self.outputs) - len(self.written)
+        owed = self.owed
+        return self.name_at([at for at, one in enumerate(owed) if one is not None][place])
+
+    def name_at(self, place: int) -> str:
+        """As `name_of`, for a place among all that is owed."""
+        returned = len(self.owed) - len(self.written)
         if place >= returned:
             return f"input {self.written[place - returned]}, as forward leaves it"
         return f"output {place}" if returned > 1 else "the output"
+
+    @property
+    def owed(self) -> list[Place]:
+        """What a call has to return, and None at its places; behind it the inputs written to."""
+        return spread(self.outputs, self.absent)
 
     @functools.cached_property
     def quick_s(self) -> float:
@@ -171,11 +187,13 @@ class Subject:
         return best
 
     def _check_plain(self, returned: Any) -> None:
-        for leaf in pytree.tree_leaves(returned):
+        for leaf in leaves_of(returned):
+            if leaf is None:
+                continue
             if not isinstance(leaf, torch.Tensor):
                 raise BadInput(
                     self.origin, f"forward returns a {type(leaf).__name__} among its outputs.",
-                    "Return tensors only.",
+                    "Return tensors, or None beside them.",
                 )  # fmt: skip
             here = leaf.device.type == self.device.type
             if leaf.layout is not torch.strided or leaf.is_quantized or not here:
@@ -272,10 +290,20 @@ def _is_expanded(tensor: torch.Tensor) -> bool:
     return any(s == 0 and n > 1 for s, n in zip(tensor.stride(), tensor.shape, strict=True))
 
 
-def _changed(before: tuple[Any, ...], after: tuple[Any, ...]) -> tuple[int, ...]:
-    """Places of the tensors that differ."""
-    pairs = zip(tensors_of(before), tensors_of(after), strict=True)
+def _written(
+    before: tuple[Any, ...], after: tuple[Any, ...], versions: Sequence[int]
+) -> tuple[int, ...]:
+    """Places of the tensors that differ, or that torch wrote to.
+
+    It may have written what was there, as a ReLU in place does to inputs that are all positive.
+    """
+    pairs = zip(tensors_of(before), tensors_of(after), versions, strict=True)
     return tuple(
-        place for place, (a, b) in enumerate(pairs)
-        if not torch.equal(a.nan_to_num(), b.nan_to_num())
+        place for place, (a, b, version) in enumerate(pairs)
+        if _version_of(b) != version or not torch.equal(a.nan_to_num(), b.nan_to_num())
     )  # fmt: skip
+
+
+def _version_of(tensor: torch.Tensor) -> int:
+    """How often torch wrote to it; of a tensor made in inference mode nobody counts that."""
+    return 0 if tensor.is_inference() else tensor._version

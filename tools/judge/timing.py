@@ -1,19 +1,20 @@
-"""Measurements: the baselines' lanes, stopped between uses, and a candidate's beside them."""
+"""Measurements: a candidate timed beside the baselines, and the noise that a win has to clear."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
-from tools.facts import Baseline, BaselineName, Baselines
+from tools.facts import Baseline, Baselines
 from tools.judge import blocks, clock, plausible
+from tools.judge.baselines import AGAIN, EAGER, BaselineFailed, BaselineLanes
 from tools.judge.blocks import Arm
+from tools.judge.case import Case
 from tools.judge.clock import BaselineBroke, Clock, Kept
-from tools.judge.exam import Case, Exam
+from tools.judge.exam import Exam
 from tools.judge.gauntlet import PROTOCOL, WRITES, MakeLane, verdict_of
 from tools.judge.lane import Lane, Program
 from tools.judge.oracle import CannotRun
 from tools.judge.pool import draw_pool
-from tools.judge.runners import RUNNER_FAILURES, RunnerDied, RunnerFailed, RunnerLate
+from tools.judge.runners import RUNNER_FAILURES, RunnerDied
 from tools.judge.subject import Subject
 from tools.judge.wire import JudgeLimits
 from tools.runner.values import decode
@@ -30,29 +31,13 @@ from tools.verdict import (
     WrongOutput,
 )
 
-EAGER, AGAIN, COMPILE, CANDIDATE = "eager", "eager again", "compile", "candidate"
-# torch's modes by the baseline's name. With CUDA graphs a result is copied out of the graph's
-# memory, which the next call overwrites: no drop-in may leave it there.
-MODES = {"max-autotune": "max-autotune-no-cudagraphs", "cudagraphs": "max-autotune"}
-REASON_LIMIT = 300
+CANDIDATE = "candidate"
 # Whose worst element misses by so many tolerances loses bits on some inputs, timed or not.
 NEAR_MISS = 10.0
 TELLING_BLOCKS = 16
 # Where a win hangs on the noise, it is read again so many times, and all readings are pooled: slow
 # ops have few blocks in each, and of few blocks the interval is wide however still the machine.
 HINGING_READINGS = 2
-
-
-class BaselineFailed(Exception):
-    """A baseline that was asked for can't be measured; the message says why."""
-
-
-@dataclass(frozen=True)
-class Measured:
-    """A candidate's timing, and what was kept of its timed calls."""
-
-    timing: Timing
-    kept: tuple[Kept, ...]
 
 
 class Ground:
@@ -79,12 +64,9 @@ class Ground:
     ) -> None:
         self.subject = subject
         self.exam = exam
-        self._make_lane = make_lane
         self._limits = limits
         self._settle = settle
-        self._lanes: dict[str, Lane] = {}
-        self._inherited = earlier.hand_over() if earlier is not None else {}
-        self._failed: dict[str, str] = {}
+        inherited = earlier.hand_over() if earlier is not None else {}
         self._noises: list[float] = [*earlier._noises] if earlier is not None else []
         # What the device's least work takes after a call while no candidate is alive.
         self._idle: list[float] = [*earlier._idle] if earlier is not None else []
@@ -94,6 +76,7 @@ class Ground:
         self._floor: float | None = earlier._floor if earlier is not None else None
         self.pool = draw_pool(exam, limits.timing_s)
         self.sets = self.pool.sets
+        self.baselines = BaselineLanes(subject, exam.first, self.pool, make_lane, inherited)
 
     @property
     def noise(self) -> float:
@@ -124,36 +107,6 @@ class Ground:
             noise = self._least_noise()
         return noise
 
-    def adopt(self, name: str, lane: Lane) -> None:
-        """Take a baseline's lane over that was set to work before there was a ground."""
-        self._inherited[name] = lane
-
-    def available(self, names: Sequence[str] | None = None) -> tuple[str, ...]:
-        """Those of the baselines, or of these, that work here."""
-        names = names if names is not None else (EAGER, *self._compiled_baselines)
-        timer = Clock(self.pool)
-        found = []
-        for name in names:
-            try:
-                self._arm(name, timer)
-            except BaselineFailed:
-                continue
-            found.append(name)
-        return tuple(found)
-
-    @property
-    def _compiled_baselines(self) -> tuple[BaselineName, ...]:
-        """The ways of torch.compile that are measured.
-
-        Tuning chooses among kernels of products and convolutions: many on a GPU, few on a CPU,
-        where it is another compilation for little, and left out unless the task asks for it.
-        """
-        on_gpu = self.subject.device.type != "cpu"
-        asked = self.subject.task.autotune
-        if not (on_gpu if asked is None else asked):
-            return ("compile",)
-        return ("compile", "max-autotune", "cudagraphs") if on_gpu else ("compile", "max-autotune")
-
     def survey(self) -> Baselines:
         """Measure the baselines, interleaved, with eager against itself for the noise.
 
@@ -161,18 +114,18 @@ class Ground:
             BaselineFailed: the reference itself can't be run in a jail.
         """
         timer = Clock(self.pool)
-        arms = {EAGER: self._arm(EAGER, timer)}
-        for name in self._compiled_baselines:
+        arms = {EAGER: self.baselines.arm(EAGER, timer)}
+        for name in self.baselines.compiled:
             with contextlib.suppress(BaselineFailed):
-                arms[name] = self._arm(name, timer)
+                arms[name] = self.baselines.arm(name, timer)
         overhead = self._measure_noise(arms)
         rows = tuple(
             Baseline(
                 name=name,
                 median_ms=blocks.call_ms(arms[name], overhead) if name in arms else None,
-                failed=self._failed.get(name, ""),
+                failed=self.baselines.failure_of(name),
             )
-            for name in self._compiled_baselines
+            for name in self.baselines.compiled
         )
         eager = Baseline(name="eager", median_ms=blocks.call_ms(arms[EAGER], overhead))
         return Baselines(rows=(eager, *rows), noise=self.noise)
@@ -188,18 +141,18 @@ class Ground:
         timer = Clock(self.pool)
         if seconds is None:
             seconds = self._limits.timing_s if arms else self._limits.timing_s / 2
-        arms = arms or {EAGER: self._arm(EAGER, timer)}
-        arms[AGAIN] = self._arm(AGAIN, timer)
+        arms = arms or {EAGER: self.baselines.arm(EAGER, timer)}
+        arms[AGAIN] = self.baselines.arm(AGAIN, timer)
         self._settle()
         try:
             with self.subject.site.turn():
                 timer.run(list(arms.values()), seconds)
             overhead = clock.overhead_ns(arms[AGAIN].lane, self.pool)
         except RUNNER_FAILURES as failure:
-            self._forget_ended()
+            self.baselines.forget_ended()
             raise BaselineFailed(f"a baseline stopped working: {failure}") from failure
         finally:
-            self._lanes.pop(AGAIN).close()
+            self.baselines.drop(AGAIN)
         self._idle += [one.after_ns for name in (EAGER, AGAIN) for one in arms[name].samples]
         arms.update({arm.name: arm for arm in blocks.quiet(list(arms.values()))})
         ratios = blocks.log_ratios_of(arms[EAGER], arms[AGAIN], overhead)
@@ -215,7 +168,7 @@ class Ground:
         program: Program,
         against: Sequence[str],
         to_beat: float | None = None,
-    ) -> Verdict | Measured:
+    ) -> Verdict | Timing:
         """Time a candidate against baselines, and check what it returned meanwhile.
 
         Clocks that disagree convict it only if they do so again: on a crowded machine a reply may
@@ -232,27 +185,26 @@ class Ground:
             isinstance(measured, Cheated) and measured.check == PROTOCOL
         ):
             measured = self._measure_once(program, against, to_beat)
-        if not isinstance(measured, Measured):
+        if not isinstance(measured, Timing):
             return measured
-        timing = measured.timing
         try:
-            noise = self._read_noise_again(timing.against_best, timing.noise)
+            noise = self._read_noise_again(measured.against_best, measured.noise)
         except BaselineFailed:
             return measured
-        return Measured(timing.model_copy(update={"noise": noise}), measured.kept)
+        return measured.model_copy(update={"noise": noise})
 
     def _measure_once(
         self, program: Program, against: Sequence[str], to_beat: float | None
-    ) -> Verdict | Measured:
+    ) -> Verdict | Timing:
         timer = Clock(self.pool, watched=CANDIDATE)
         try:
             noise = self.noise
-            baselines = [self._arm(name, timer) for name in against or (EAGER,)]
+            baselines = [self.baselines.arm(name, timer) for name in against or (EAGER,)]
         except BaselineFailed as failure:
             return JudgeError(log=str(failure))
         lane = None
         try:
-            lane = self._prepare(program)
+            lane = self.baselines.prepare(program)
             candidate = Arm(CANDIDATE, lane)
             self._settle()
             timer.warm_up(candidate)
@@ -262,7 +214,7 @@ class Ground:
                 if to_beat is None and blocks.open_against(arms, noise):
                     timer.run(arms, self._limits.timing_s)
         except BaselineBroke as broke:
-            self._forget_ended()
+            self.baselines.forget_ended()
             return JudgeError(log=str(broke))
         except RUNNER_FAILURES as failure:
             if isinstance(failure, RunnerDied) and "signal 11" in str(failure):
@@ -277,16 +229,16 @@ class Ground:
             with self.subject.site.turn():
                 overhead = clock.overhead_ns(baselines[0].lane, self.pool)
         except RUNNER_FAILURES as failure:
-            self._forget_ended()
+            self.baselines.forget_ended()
             return JudgeError(log=f"{baselines[0].name} stopped working: {failure}")
         for arm in baselines:
             arm.lane.runner.freeze()
         candidate, *baselines = blocks.quiet([candidate, *baselines])
         concluded = self._conclude(candidate, baselines, timer, (overhead, noise))
-        if not isinstance(concluded, Measured):
+        if not isinstance(concluded, Timing):
             return concluded
         told = {"stopped_early": stopped, "readings": tuple(readings)}
-        return Measured(concluded.timing.model_copy(update=told), concluded.kept)
+        return concluded.model_copy(update=told)
 
     @contextlib.contextmanager
     def _watched_device(self) -> Iterator[list[DeviceReading]]:
@@ -306,7 +258,7 @@ class Ground:
         baselines: list[Arm],
         timer: Clock,
         measured: tuple[float, float],
-    ) -> Verdict | Measured:
+    ) -> Verdict | Timing:
         overhead, noise = measured
         found = blocks.mismatch(candidate, baselines[0], overhead)
         if detail := found or blocks.device_mismatch(candidate, baselines[0], self._idle):
@@ -315,20 +267,20 @@ class Ground:
         milliseconds = blocks.call_ms(candidate, overhead, deferred)
         if milliseconds < self._floor_below(milliseconds):
             return Implausible(candidate_ms=milliseconds, floor_ms=self._floor or 0.0)
-        if wrong := self._check_kept(timer.kept):
+        wrong = self._check_kept(timer.kept, "timed call")
+        if wrong := wrong or self._check_kept(timer.trapped, "call with a late change"):
             return wrong
         comparisons: tuple[Comparison, ...] = tuple(
             blocks.compare_arms(arm, candidate, overhead, deferred) for arm in baselines
         )
-        timing = Timing(
+        return Timing(
             candidate_ms=milliseconds,
             comparisons=comparisons,
             noise=noise,
-            page_faults=candidate.median_ns(lambda sample: sample.faults),
+            page_faults=candidate.median(lambda sample: sample.faults),
             checked_outputs=len(timer.kept),
             device_ms=blocks.device_ms(candidate),
         )
-        return Measured(timing, tuple(timer.kept))
 
     def _floor_below(self, milliseconds: float) -> float:
         """The floor; measured once more before it convicts, and only ever lowered."""
@@ -338,95 +290,29 @@ class Ground:
             self._floor = min(self._floor, plausible.floor_ms(self.subject, self.sets))
         return self._floor
 
-    def _check_kept(self, kept: Sequence[Kept]) -> Verdict | None:
-        """The first timed output that the oracle does not accept."""
+    def _check_kept(self, kept: Sequence[Kept], what: str) -> Verdict | None:
+        """The first output of these calls that the oracle does not accept."""
         for number, call in enumerate(kept):
             inputs = decode(call.arguments, call.inputs)
             try:
                 truth = self.subject.oracle.answer(self.exam.first.model, inputs)
             except CannotRun:
                 continue
-            case = Case(f"timed call {number + 1}", self.exam.first, inputs, truth)
-            result, detail = self.exam.mark(call.outputs, case)
+            case = Case(f"{what} {number + 1}", self.exam.first, inputs, truth)
+            result, detail = self.exam.marker.mark(call.outputs, case)
             if not result.passed:
                 return wrong_when_timed(result, detail)
         return None
 
-    def _arm(self, name: str, timer: Clock) -> Arm:
-        """A baseline, its lane made on first use, or anew where it died while it was idle.
-
-        Raises:
-            BaselineFailed: it can't be had.
-        """
-        if name in self._failed:
-            raise BaselineFailed(self._failed[name])
-        self._forget_ended()
-        try:
-            if name not in self._lanes:
-                self._lanes[name] = self._inherit(name) or self._prepare(self._program(name))
-                self._lanes[name].runner.trusted = True
-            arm = Arm(name, self._lanes[name])
-            timer.warm_up(arm)
-        except RUNNER_FAILURES as failure:
-            if name in self._lanes:
-                self._lanes.pop(name).close()
-            reason = " ".join(str(failure).split())[-REASON_LIMIT:]
-            self._failed[name] = f"{name} does not work here: {reason}"
-            raise BaselineFailed(self._failed[name]) from failure
-        return arm
-
-    def _program(self, name: str) -> Program:
-        return self.subject.program(
-            compile_it=name == COMPILE or name in MODES, mode=MODES.get(name)
-        )
-
-    def _inherit(self, name: str) -> Lane | None:
-        """An earlier ground's lane, given these weights and inputs: it spares a compilation."""
-        lane = self._inherited.pop(name, None)
-        if lane is None:
-            return None
-        try:
-            lane.give_weights(self.exam.first.tensors)
-            lane.bind(self.sets)
-            lane.expect(self.subject.outputs, self.pool.burst)
-        except (RunnerFailed, RunnerLate):
-            # The program's own doing, and no other in another runner.
-            lane.close()
-            raise
-        except RUNNER_FAILURES:
-            lane.close()
-            return None
-        return lane
-
     def hand_over(self) -> dict[str, Lane]:
         """Give the baselines' lanes away, to whoever takes them over, and free the rest."""
-        lanes = self._lanes
-        self._lanes = {}
+        lanes = self.baselines.hand_over()
         self.close()
         return lanes
 
-    def _prepare(self, program: Program) -> Lane:
-        lane = self._make_lane(program, self.exam.first)
-        try:
-            lane.give_weights(self.exam.first.tensors)
-            lane.bind(self.sets)
-            lane.expect(self.subject.outputs, self.pool.burst)
-        except RUNNER_FAILURES:
-            lane.close()
-            raise
-        return lane
-
-    def _forget_ended(self) -> None:
-        for name, lane in list(self._lanes.items()):
-            if lane.ended:
-                self._lanes.pop(name).close()
-
     def close(self) -> None:
         """End the baselines and free the input sets."""
-        for lane in (*self._lanes.values(), *self._inherited.values()):
-            lane.close()
-        self._lanes.clear()
-        self._inherited.clear()
+        self.baselines.close()
         self.sets.close()
 
 
@@ -434,4 +320,5 @@ def wrong_when_timed(result: CaseResult, detail: str) -> Verdict:
     """What a miss in a timed call says of a candidate that every untimed case was right for."""
     if result.worst <= NEAR_MISS:
         return WrongOutput(detail=f"{result.name}: {detail}", cases=(result,))
-    return Cheated(check="timed output", detail=f"right when checked, wrong when timed: {detail}")
+    told = f"right when checked, wrong when timed ({result.name}): {detail}"
+    return Cheated(check="timed output", detail=told)

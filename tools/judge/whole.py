@@ -1,5 +1,6 @@
 """All that a judge says of one candidate: its verdict, with times where it is right."""
 
+from pathlib import Path
 from typing import NamedTuple
 
 from tools.candidate import Candidate
@@ -7,6 +8,8 @@ from tools.facts import Baselines
 from tools.judge.client import Judge
 from tools.judge.combine import combined_baselines
 from tools.judge.panel import Panel
+from tools.judge.wire import JudgeLimits
+from tools.task import Task
 from tools.verdict import Correct, Verdict
 
 
@@ -16,6 +19,13 @@ class Judgement(NamedTuple):
     cautions: tuple[str, ...]
     baselines: Baselines | None
     verdict: Verdict
+
+
+def judge_of(task: Task, scratch: Path, limits: JudgeLimits | None = None) -> Judge | Panel:
+    """The judge of a task, or of several workloads one each; to be closed."""
+    if len(task.workloads) > 1:
+        return Panel(task, scratch, lambda one, folder: Judge(one, folder, limits))
+    return Judge(task, scratch, limits)
 
 
 def judge_whole(judge: Judge | Panel, candidate: Candidate, *, timed: bool) -> Judgement:

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tools.judge.peek import Witness
 from tools.judge.reserve import UserIds
-from tools.judge.runners import END_SECONDS, LOG_LIMIT, Holdings, Runner, ZygoteGone
+from tools.judge.runners import END_SECONDS, LOG_LIMIT, Holdings, Runner, Start, ZygoteGone
 from tools.runner.channel import Channel, ChannelClosed, ChannelGarbled, ChannelTimeout, pair
 from tools.runner.enclose import plan_cover
 from tools.runner.jail import Jail, needed_paths, private_places, scrubbed_environment
@@ -56,10 +57,10 @@ class Coming:
         if pid is None or "in_force" not in message:
             raise ChannelGarbled(f"the runner did not start: {message}")
         table = tables[0] if tables else None
+        readable = Witness(**message["witness"]).seen_in(pid)
+        start = Start(pid, message["in_force"], table, readable)
         try:
-            return Runner(
-                self.channel, pid, self.holdings, message["in_force"], table, self.process
-            )
+            return Runner(self.channel, start, self.holdings, self.process)
         except ProcessLookupError as error:
             raise ChannelClosed("the runner ended as it started") from error
 

@@ -7,6 +7,7 @@ against the candidate.
 
 import ast
 import contextlib
+import ctypes
 import faulthandler
 import gc
 import importlib
@@ -29,7 +30,7 @@ from tools.runner import confine
 from tools.runner.accelerator import Accelerator
 from tools.runner.channel import Channel, ChannelClosed
 from tools.runner.device_memory import DeviceMapping, cuda_driver
-from tools.runner.handover import copy_all, fit, leaves_of
+from tools.runner.handover import Owed, Place, copy_all, fit, leaves_of, spread, where
 from tools.runner.memory import Access, Layout, Mapping
 from tools.runner.values import decode
 
@@ -38,6 +39,9 @@ MODULE = "kernel"
 # The mode of torch.compile whose results lie in a CUDA graph's own memory.
 GRAPHED = "max-autotune"
 MOST_DESCRIPTORS = 1 << 20
+# Bytes that the judge looks for, to find out if it may read a runner's memory.
+WITNESS_BYTES = 16
+_witness = ctypes.create_string_buffer(os.urandom(WITNESS_BYTES), WITNESS_BYTES)
 Memory = Mapping | DeviceMapping
 
 
@@ -66,11 +70,13 @@ def main(request: dict[str, Any], descriptors: list[int], own_namespaces: bool) 
 
 def _introduce(channel: Channel, in_force: list[str]) -> None:
     """Say what is in force and, where processes are its own, hand over the list of them."""
+    witness = {"address": ctypes.addressof(_witness), "held": _witness.raw.hex()}
+    message = {"ready": True, "in_force": in_force, "witness": witness}
     if confine.OWN_PROCESSES not in in_force:
-        channel.send({"ready": True, "in_force": in_force})
+        channel.send(message)
         return
     processes = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
-    channel.send({"ready": True, "in_force": in_force}, (processes,))
+    channel.send(message, (processes,))
     os.close(processes)
 
 
@@ -127,6 +133,8 @@ class Runner:
         self.inputs: dict[int, tuple[Memory, tuple[Any, ...]]] = {}
         self.written: dict[int, list[torch.Tensor]] = {}
         self.outputs: dict[int, Memory] = {}
+        self.absent: tuple[int, ...] = ()
+        self.owed: dict[int, list[Owed]] = {}
         self.held: dict[int, tuple[int, list[Any]]] = {}
         os.environ.update(environment)
 
@@ -135,7 +143,7 @@ class Runner:
         handlers: dict[str, Callable[[dict[str, Any], list[int]], dict[str, Any]]] = {
             "load": self.load, "weights": self.weights, "inputs": self.bind_inputs,
             "outputs": self.bind_outputs, "go": self.go, "copy": self.copy, "state": self.state,
-            "noop": self.noop, "gather": self.gather,
+            "noop": self.noop, "gather": self.gather, "release": self.release,
         }  # fmt: skip
         while True:
             try:
@@ -208,10 +216,12 @@ class Runner:
         return [*leaves_of(returned), *self.written[number]]
 
     def bind_outputs(self, message: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
-        """Map one set of output buffers."""
+        """Map one set of output buffers; `absent` are the places at which a call returns None."""
+        self.owed.clear()
         if message["set"] in self.outputs:
             self.outputs[message["set"]].close()
         self.outputs[message["set"]] = self._map(message, descriptors, "write")
+        self.absent = tuple(message["absent"])
         return {}
 
     def _map(self, message: dict[str, Any], descriptors: list[int], access: Access) -> Memory:
@@ -227,14 +237,14 @@ class Runner:
         """Call forward on each of these input sets; keep, copy out or drop what it returns.
 
         Or copy it out at once and keep it too: so does whoever consumes a result on the same
-        stream, without waiting for the device.
+        stream, without waiting for the device. Or keep it and show where it lies.
         """
         calls = [self.inputs[number][1] for number in message["sets"]]
         forward = self.forward
         assert forward is not None
         copied, accelerator = message["then"] in ("copy", "consume"), self.accelerator
         kept = message["then"] != "copy"
-        groups = self._groups(len(calls)) if copied else []
+        owed = self._owed(len(calls)) if copied else []
         returned: list[Any] = []
         fits = True
         try:
@@ -245,10 +255,8 @@ class Runner:
                     value = forward(*arguments)
                     if copied:
                         # Held, the results of a burst would change what the allocator does.
-                        leaves = self._results(message["sets"][place], value)
-                        fits = fits and fit(leaves, groups[place])
-                        if fits or not kept:
-                            copy_all(leaves, groups[place])
+                        written = self.written[message["sets"][place]]
+                        fits = fits and owed[place].take(value, written)
                     if kept:
                         returned.append(value)
                 if accelerator is not None:
@@ -259,7 +267,22 @@ class Runner:
         self._dispose(message, returned)
         device_ns = 0 if accelerator is None else accelerator.elapsed_ns()
         # What an untimed result is, its copy will tell.
-        return {"took_ns": took, "device_ns": device_ns, "fits": fits or kept}
+        reply = {"took_ns": took, "device_ns": device_ns, "fits": fits or kept}
+        return reply | (self._shown(message) if message["then"] == "show" else {})
+
+    def _shown(self, message: dict[str, Any]) -> dict[str, Any]:
+        """Whether a slot's tensors are what is owed, and where they lie."""
+        leaves = self.held[message["slot"]][1]
+        if not fit(leaves, self._owed(message["groups"])[0].places):
+            return {"fits": False}
+        given = [leaf for leaf in leaves if leaf is not None]
+        return {"at": _guarded("forward", lambda: [where(leaf) for leaf in given])}
+
+    def release(self, message: dict[str, Any], _descriptors: list[int]) -> dict[str, Any]:
+        """Let a slot's tensors go."""
+        if (held := self.held.pop(message["slot"], None)) is not None:
+            self.inputs[held[0]][0].restore()
+        return {}
 
     def _ready(self, sets: list[int]) -> None:
         """On a device, wait until all is still there, private copies of inputs included."""
@@ -277,17 +300,22 @@ class Runner:
         for place, (number, value) in enumerate(zip(message["sets"], returned, strict=True)):
             self.held[message["slot"] + place] = (number, self._results(number, value))
 
-    def _groups(self, count: int) -> list[tuple[torch.Tensor, ...]]:
-        """The output buffers of so many calls."""
-        every = self.outputs[0].tensors
-        size = len(every) // count
-        return [every[group * size : (group + 1) * size] for group in range(count)]
+    def _owed(self, count: int) -> list[Owed]:
+        """What is owed of so many calls: output buffers, and None at its places."""
+        if count not in self.owed:
+            every = self.outputs[0].tensors
+            size = len(every) // count
+            self.owed[count] = [
+                Owed(spread(every[group * size : (group + 1) * size], self.absent))
+                for group in range(count)
+            ]
+        return self.owed[count]
 
     def copy(self, message: dict[str, Any], _descriptors: list[int]) -> dict[str, Any]:
         """Copy a slot's tensors into the first output buffers, and tell what they were."""
         came_from, leaves = self.held.pop(message["slot"])
         mapping = self.inputs[came_from][0]
-        places = self._groups(message["groups"])[0]
+        places = self._owed(message["groups"])[0].places
         fits = fit(leaves, places)
         claims = [_claim(leaf, mapping) for leaf in leaves] if message["claims"] or not fits else []
         if fits:
@@ -300,7 +328,7 @@ class Runner:
             mapping.restore()
         return {"fits": fits, "claims": claims, "changed": changed}
 
-    def _copy_and_wait(self, leaves: list[Any], places: Sequence[torch.Tensor]) -> None:
+    def _copy_and_wait(self, leaves: list[Any], places: Sequence[Place]) -> None:
         copy_all(leaves, places)
         if self.accelerator is not None:
             self.accelerator.wait()
@@ -308,10 +336,10 @@ class Runner:
     def gather(self, message: dict[str, Any], _descriptors: list[int]) -> dict[str, Any]:
         """Copy the tensors of the first so many slots out, each into buffers of its own."""
         fits = True
-        for slot, places in enumerate(self._groups(message["groups"])[: message["count"]]):
+        for slot, owed in enumerate(self._owed(message["groups"])[: message["count"]]):
             came_from, leaves = self.held.pop(slot)
-            if fits := fits and fit(leaves, places):
-                _guarded("forward", lambda: copy_all(leaves, places))  # noqa: B023
+            if fits := fits and fit(leaves, owed.places):
+                _guarded("forward", lambda: copy_all(leaves, owed.places))  # noqa: B023
             self.inputs[came_from][0].restore()
         if self.accelerator is not None:
             _guarded("forward", self.accelerator.wait)

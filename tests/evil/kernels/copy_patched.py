@@ -4,7 +4,7 @@ import torch
 
 from tools.runner import handover
 
-AGAINST, CAUGHT = "heavy", ("timer_mismatch", "left for after")
+AGAINST, CAUGHT = "heavy", ("cheated", "timer_mismatch")
 
 WAITING = {}
 copy_into = handover._copy_into

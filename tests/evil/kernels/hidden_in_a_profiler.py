@@ -4,7 +4,7 @@ import sys
 
 import torch
 
-AGAINST, CAUGHT = "heavy", ("timer_mismatch", "left for after")
+AGAINST, CAUGHT = "heavy", ("cheated", "timer_mismatch")
 
 WAITING = []
 

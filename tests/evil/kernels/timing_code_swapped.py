@@ -4,7 +4,7 @@ import sys
 
 import torch
 
-AGAINST, CAUGHT = "heavy", ("timer_mismatch", "clock")
+AGAINST, CAUGHT = "heavy", ("cheated", "timer_mismatch")
 
 
 def go(self, message, _descriptors):

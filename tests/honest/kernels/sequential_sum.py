@@ -1,10 +1,10 @@
-"""Adds one element after another in float32, which is only just accurate enough."""
+"""Adds one element after another in float32. Twice as many in a row would miss now and then."""
 
 import torch
 
 from tools.backends.cpp.loader import cpp_kernel
 
-AGAINST = "mean"
+AGAINST = "shorter"
 
 SOURCE = r"""
 #include <cstdint>

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from tools.judge.begun import Begun
+from tools.judge.buffers import InputSets
 from tools.judge.inductor import Furnishing
-from tools.judge.lane import InputSets, Lane, Program
+from tools.judge.lane import Lane, Program
 from tools.judge.runners import RunnerFailed
 from tools.judge.session import INDUCTOR, open_session
 from tools.judge.wire import JudgeLimits

@@ -10,7 +10,6 @@ from tools.judge.blocks import (
     log_ratios_of,
     mismatch,
     noise_in,
-    noise_of,
     open_against,
     quiet,
 )
@@ -136,8 +135,9 @@ def test_a_candidate_cannot_choose_its_blocks_by_making_itself_wait():
 
 
 def test_noise_is_how_far_the_same_code_strays_from_itself():
-    calm = noise_of(arm("eager", noisy(2.0)), arm("eager again", noisy(2.0, seed=1)), 0.0)
-    wild = noise_of(arm("eager", noisy(2.0)), arm("eager again", noisy(2.2, seed=1)), 0.0)
+    eager = arm("eager", noisy(2.0))
+    calm = noise_in(log_ratios_of(eager, arm("eager again", noisy(2.0, seed=1)), 0.0))
+    wild = noise_in(log_ratios_of(eager, arm("eager again", noisy(2.2, seed=1)), 0.0))
     assert 0 < calm < 0.03
     assert wild > 0.08
 

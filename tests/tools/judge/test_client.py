@@ -146,6 +146,15 @@ def test_an_op_that_changes_its_input_is_judged_on_private_copies(tmp_path):
         assert isinstance(judge.verify(candidate(WRONG)), WrongOutput)
 
 
+def test_an_op_that_writes_what_was_there_changes_its_input_all_the_same(tmp_path):
+    # Where all are positive, a ReLU in place leaves every value as it is.
+    source = DOUBLE.replace("x * 2", "x.relu_() * 2").replace("randn", "rand")
+    with judge_of(source, tmp_path) as judge:
+        assert any("changes its own inputs" in text for text in judge.cautions())
+        writes = candidate(RIGHT.replace("x * 2", "x.relu_() * 2"))
+        assert isinstance(judge.verify(writes), Correct)
+
+
 def test_a_judge_that_is_killed_is_started_again_and_asked_again(tmp_path):
     with judge_of(DOUBLE, tmp_path) as judge:
         assert isinstance(judge.verify(candidate(RIGHT)), Correct)

@@ -1,4 +1,4 @@
-"""The judge under a training loop: rewards, turns, seats, judges that die, and one real episode."""
+"""The judge under a training loop: episodes, judges that die, and one real episode."""
 
 import math
 import signal
@@ -14,12 +14,13 @@ import pytest
 
 from knowledge.errors import BadInput
 from tests.graph import builders
+from tests.tools.judge.timed import timed
 from tools.candidate import Candidate
 from tools.facts import BLIND, CONSTANT, Baselines, ReferenceFacts, Roofline
 from tools.judge import Environment
 from tools.judge.client import JudgeClosed
 from tools.judge.environment import TRIES, JudgeLost
-from tools.judge.reward import CHEATED, RIGHT, reward_of
+from tools.judge.reward import CHEATED, reward_of
 from tools.judge.seats import Seats
 from tools.judge.turns import Turns
 from tools.judge.wire import JudgeLimits
@@ -31,7 +32,6 @@ from tools.verdict import (
     Crashed,
     JudgeError,
     TimedOut,
-    Timing,
     Verdict,
     WrongOutput,
 )
@@ -46,139 +46,6 @@ FOOT = (
     "def get_inputs():\n    return [torch.randn(16, 32)]\ndef get_init_inputs():\n    return []\n"
 )
 RIGHT_KERNEL = HEAD.format(name="ModelNew", x="x * 2")
-
-
-def timed(low: float, speedup: float | None = None, noise: float = 0.02) -> Correct:
-    row = builders.comparison("eager", 1.0, 1.0)
-    row = row.model_copy(update={"speedup": speedup or low * 1.02, "low": low, "high": low * 1.05})
-    return Correct(
-        timing=Timing(
-            candidate_ms=9.0, comparisons=(row,), noise=noise, page_faults=0, checked_outputs=8
-        )
-    )
-
-
-# Rewards
-
-
-def test_a_wrong_kernel_earns_nothing_and_a_cheat_less() -> None:
-    for verdict in builders.every_verdict():
-        if not isinstance(verdict, Correct | Cheated | JudgeError) and verdict.kind != "compiled":
-            assert reward_of(verdict) == 0.0
-    assert reward_of(Cheated(check="poison", detail="")) == CHEATED < 0
-
-
-def test_a_slow_kernel_earns_little_and_more_the_less_slow_it_is() -> None:
-    rewards = [reward_of(timed(low)) for low in (0.1, 0.5, 0.99)]
-    assert rewards == pytest.approx([0.1 * RIGHT, 0.5 * RIGHT, 0.99 * RIGHT])
-    # Faster, but by no more than the same code against itself may read.
-    assert reward_of(timed(1.01)) == RIGHT
-
-
-def test_a_win_earns_the_logarithm_of_what_it_has_for_certain() -> None:
-    assert reward_of(timed(2.0, speedup=9.0)) == pytest.approx(RIGHT + math.log(2))
-    assert reward_of(timed(4.0)) - reward_of(timed(2.0)) == pytest.approx(math.log(2))  # type: ignore[operator]
-
-
-def test_what_the_judge_did_not_find_out_has_no_reward() -> None:
-    for verdict in (JudgeError(log=""), Correct(), builders.every_verdict()[-1]):
-        if isinstance(verdict, JudgeError | Correct) and getattr(verdict, "timing", None) is None:
-            assert reward_of(verdict) is None
-
-
-# Turns and seats
-
-
-def test_who_times_has_the_machine_alone_and_who_judges_shares_it(tmp_path: Path) -> None:
-    turns, at_work, seen, together = Turns(tmp_path), [0, 0], [], threading.Barrier(2, timeout=20)
-
-    def judge() -> None:
-        with turns.judging():
-            at_work[0] += 1
-            together.wait()
-            seen.append(at_work[1])
-            time.sleep(0.02)
-            at_work[0] -= 1
-
-    def measure() -> None:
-        with turns.timing():
-            at_work[1] += 1
-            time.sleep(0.02)
-            seen.append(at_work[0] + at_work[1] - 1)
-            at_work[1] -= 1
-
-    threads = [threading.Thread(target=work) for work in (measure, judge, judge, measure)]
-    for thread in threads[1:3] + threads[:1] + threads[3:]:
-        thread.start()
-        time.sleep(0.01)
-    for thread in threads:
-        thread.join(20)
-    assert seen == [0, 0, 0, 0]
-
-
-def test_a_turn_holds_for_other_processes_and_goes_with_its_own(tmp_path: Path) -> None:
-    held = (
-        "import sys, time; from pathlib import Path; from tools.judge.turns import Turns\n"
-        "with Turns(Path(sys.argv[1])).timing():\n    print('mine', flush=True); time.sleep(60)"
-    )
-    other = subprocess.Popen(
-        [sys.executable, "-c", held, str(tmp_path)], stdout=subprocess.PIPE, cwd=ROOT
-    )
-    assert other.stdout is not None
-    other.stdout.readline()
-    got = threading.Event()
-
-    def wait() -> None:
-        with Turns(tmp_path).judging():
-            got.set()
-
-    waiting = threading.Thread(target=wait)
-    waiting.start()
-    assert not got.wait(0.3)
-    other.kill()
-    other.wait()
-    assert got.wait(20)
-    waiting.join()
-    other.stdout.close()
-
-
-class Somebody:
-    """Has a judge open, until asked to give way."""
-
-    def __init__(self) -> None:
-        self.gave_way = 0
-
-    def give_way(self) -> None:
-        self.gave_way += 1
-
-
-def test_the_judge_that_was_asked_longest_ago_gives_way() -> None:
-    seats, (first, second, third) = Seats(2), (Somebody(), Somebody(), Somebody())
-    for one in (first, second, first, third):
-        with seats.taken(one):
-            pass
-    assert [one.gave_way for one in (first, second, third)] == [0, 1, 0]
-    with seats.taken(second, weight=9):
-        assert (first.gave_way, third.gave_way) == (1, 1)
-
-
-def test_where_all_judges_are_at_work_the_next_one_waits() -> None:
-    seats, (first, second), got = Seats(1), (Somebody(), Somebody()), threading.Event()
-
-    def take() -> None:
-        with seats.taken(second):
-            got.set()
-
-    with seats.taken(first):
-        waiting = threading.Thread(target=take)
-        waiting.start()
-        assert not got.wait(0.2)
-        assert first.gave_way == 0
-    assert got.wait(20)
-    waiting.join()
-    assert first.gave_way == 1
-    with pytest.raises(ValueError, match="too few"):
-        Seats(0)
 
 
 # Episodes, by judges that know their answers

@@ -1,6 +1,12 @@
 import torch
 
-from tools.judge.inputs import Perturbation, changed, generator, redraw_weights
+from tools.judge.inputs import (
+    DISTRIBUTIONS,
+    Perturbation,
+    changed,
+    generator,
+    redraw_weights,
+)
 
 
 def test_a_perturbation_keeps_the_distribution_and_changes_the_answer():
@@ -60,6 +66,18 @@ def test_integers_are_left_alone_by_changes_of_scale():
     assert torch.equal(made[0], torch.full((4,), 32.0))
     assert torch.equal(made[1][0], integers)
     assert made[2] == 3
+
+
+def test_numbers_of_one_sign_are_given_both_and_others_stay():
+    (signed,) = [one for one in DISTRIBUTIONS if one.name == "signed"]
+    drawn, mixed = torch.rand(64, 9) + 0.1, torch.randn(64, 9)
+    repeated = torch.rand(9).expand(64, 9)
+    for given in (drawn, -drawn):
+        (made,) = changed((given,), signed.change, generator())
+        assert torch.equal(made.abs(), drawn)
+        assert 0.3 < float((made > 0).float().mean()) < 0.7
+    for given in (mixed, torch.zeros(4), repeated, torch.empty(0)):
+        assert changed((given,), signed.change, generator())[0] is given
 
 
 def test_constant_weights_get_a_spread_when_they_are_drawn_anew():

@@ -33,7 +33,7 @@ def test_a_case_of_stretched_values_asks_how_well_conditioned_the_op_is(subject)
     assert large.stretched
     assert not exam.cases[0].stretched
     honest = torch.nn.functional.scaled_dot_product_attention(*large.inputs)
-    assert exam.mark((honest,), large)[0].passed
+    assert exam.marker.mark((honest,), large)[0].passed
     scale = large.truth.reference[0].abs().max()
     wrong = honest + 1e-2 * scale
-    assert not exam.mark((wrong,), large)[0].passed
+    assert not exam.marker.mark((wrong,), large)[0].passed

@@ -7,7 +7,7 @@ import pytest
 from knowledge.errors import BadInput
 from tools.candidate import Candidate
 from tools.facts import Baseline, Baselines, ReferenceFacts, Roofline
-from tools.judge.panel import LEAST_OPEN, Panel
+from tools.judge.panel import LEAST_OPEN, MEMORY_EACH, Panel
 from tools.task import Task
 from tools.verdict import (
     BuildFailed,
@@ -100,13 +100,13 @@ class Scripted:
 class Bench(Panel):
     """A panel of scripted judges that writes down what is asked of them."""
 
-    def __init__(self, folder: Path, most_open: int = 8) -> None:
+    def __init__(self, folder: Path, most_open: int | None = 8) -> None:
         self.open: list[int] = []
         self.asked: list[object] = []
         self.verdicts: dict[int, Verdict] = {}
         self.unfit: set[int] = set()
         super().__init__(TASK, folder, self.scripted)
-        self._most_open = most_open
+        self._most_open = most_open or self._most_open
 
     def scripted(self, task: Task, folder: Path) -> Scripted:
         (workload,) = task.workloads
@@ -176,3 +176,12 @@ def test_no_more_judges_stay_open_than_there_is_memory_for(tmp_path: Path) -> No
     bench.close()
     bench.close()
     assert bench.open == []
+
+
+def test_how_much_memory_there_is_the_control_group_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tools.judge.panel.memory_bytes", lambda: 2 * MEMORY_EACH)
+    bench = Bench(tmp_path, most_open=None)
+    bench.examine()
+    assert len(bench.open) == 2

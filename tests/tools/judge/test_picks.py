@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tools.judge.exam import Case, Exam
+from tools.judge.case import Case
+from tools.judge.exam import Exam
 from tools.judge.picks import Noted, Turned
 from tools.judge.subject import Subject
 from tools.task import parse_task
@@ -104,7 +105,7 @@ def subject(name: str) -> Subject:
 @pytest.mark.parametrize("name", ["router", "codes", "quantised", "topk", "tally"])
 def test_little_is_left_open_of_an_ordinary_case(name: str) -> None:
     exam = Exam(subject(name), 1.0)
-    found = [one for one in exam._undecided(exam.cases[0]) if one is not None]
+    found = [one for one in exam.marker.undecided(exam.cases[0]) if one is not None]
     assert found
     assert all(float(one.where.double().mean()) < 2e-3 for one in found)
 
@@ -117,7 +118,8 @@ def test_what_rounding_decides_is_open_where_scores_are_made_to_meet(name: str) 
     inputs = tuple(tensor.clone() for tensor in ordinary.inputs)
     inputs[0][::2] *= 1e-7
     truth = exam.subject.oracle.answer(ordinary.weights.model, inputs)
-    open_ones = exam._undecided(Case("meeting", ordinary.weights, inputs, truth, stretched=True))
+    meeting = Case("meeting", ordinary.weights, inputs, truth, stretched=True)
+    open_ones = exam.marker.undecided(meeting)
     shares = [float(one.where.double().mean()) for one in open_ones if one is not None]
     assert any(share > 0 for share in shares)
     assert all(share <= 0.6 for share in shares)
@@ -129,7 +131,7 @@ def test_where_most_is_open_of_ordinary_values_nothing_is() -> None:
     inputs = (torch.zeros_like(ordinary.inputs[0]),)
     truth = exam.subject.oracle.answer(ordinary.weights.model, inputs)
     case = Case("equals", ordinary.weights, inputs, truth)
-    assert exam._undecided(case) == (None, None)
+    assert exam.marker.undecided(case) == (None, None)
 
 
 def test_nothing_is_open_that_lies_outside_of_what_the_op_returns() -> None:
@@ -140,6 +142,6 @@ def test_nothing_is_open_that_lies_outside_of_what_the_op_returns() -> None:
     equals = Case("equals", ordinary.weights, inputs, truth, stretched=True)
     weights = torch.full((4096, 2), 0.5)
     which = torch.tensor([[5, 9]]).repeat(4096, 1)
-    assert exam.mark((weights, which), equals)[0].passed
-    assert not exam.mark((weights, which + 60), equals)[0].passed
-    assert not exam.mark((weights * 1.01, which), equals)[0].passed
+    assert exam.marker.mark((weights, which), equals)[0].passed
+    assert not exam.marker.mark((weights, which + 60), equals)[0].passed
+    assert not exam.marker.mark((weights * 1.01, which), equals)[0].passed

@@ -44,6 +44,12 @@ def test_cuda_without_a_gpu_is_one_line():
         site_of(task(target="cuda"))
 
 
+def test_a_runner_has_no_more_than_its_share_of_the_control_groups_memory(monkeypatch):
+    monkeypatch.setattr("tools.judge.site.memory_bytes", lambda: 8 << 30)
+    assert Host().memory(1 << 40) == 6 << 30
+    assert Host().memory(0) == 4 << 30
+
+
 def test_a_device_is_held_by_one_judge_at_a_time(tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     program = (

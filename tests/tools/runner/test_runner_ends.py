@@ -66,6 +66,14 @@ def named_processes() -> list[psutil.Process]:
     return [p for p in psutil.process_iter(["name"]) if p.info["name"] == NAME]
 
 
+def spinning_processes(expected: int = 3) -> list[psutil.Process]:
+    """Those of SPINNERS, once each has had the time to take its name."""
+    deadline = time.monotonic() + 20
+    while len(processes := named_processes()) < expected and time.monotonic() < deadline:
+        pass
+    return processes
+
+
 def belongings() -> tuple[set[str], set[int], int]:
     descriptors = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
     mounts = set(Path("/proc/self/mounts").read_text().splitlines())
@@ -91,10 +99,7 @@ def test_nothing_of_a_runner_is_left_after_close(cell, leaving):
     with contextlib.suppress(*RUNNER_FAILURES):
         cell.load(runner, LEAVINGS[leaving], 1.5)
     expected = 3 if SPINNERS in LEAVINGS[leaving] else 0
-    deadline = time.monotonic() + 5
-    while len(named_processes()) < expected and time.monotonic() < deadline:
-        pass
-    left_running = len(named_processes())
+    left_running = len(spinning_processes(expected))
     runner.close()
     assert left_running == expected
     assert runner.ended
@@ -114,7 +119,7 @@ def test_nothing_of_a_runner_is_left_after_close(cell, leaving):
 def test_children_stand_still_while_their_runner_is_stopped(cell):
     with cell.runner() as runner:
         assert cell.load(runner, SPINNERS) == "spinning"
-        spinning = named_processes()
+        spinning = spinning_processes()
         assert len(spinning) == 3
         runner.freeze()
         # A processor that runs one is told to stop it, and that takes a moment.
@@ -168,11 +173,12 @@ print("ready", flush=True)
 time.sleep(1000)
 """
     judge = psutil.Popen([sys.executable, "-c", script], stdout=-1, cwd=Path(__file__).parents[3])
-    assert judge.stdout.readline() == b"ready\n"
-    assert len(named_processes()) == 3
-    judge.kill()
-    judge.wait()
-    judge.stdout.close()
+    try:
+        assert judge.stdout.readline() == b"ready\n"
+        assert len(spinning_processes()) == 3
+    finally:
+        judge.kill()
+        judge.communicate()
     deadline = time.monotonic() + 10
     while named_processes():
         assert time.monotonic() < deadline

@@ -1,6 +1,6 @@
 import torch
 
-from tools.judge.lane import Buffers
+from tools.judge.buffers import Buffers
 
 
 def test_an_output_of_many_million_elements_is_poisoned_within_its_bounds():
