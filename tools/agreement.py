@@ -1,9 +1,15 @@
 """Whether a graph computes what its module does: what the tracer sees may be another thing.
 
 Runs in the judge's process, on the reference's own graph, before anything is made of it.
+
+One measure for all: a graph has the calls one by one that the library may do as one, so results may
+differ by rounding, also in half precision, and where that tips an argmax, in a few elements. No
+kernel passes for that: it is judged against the module itself. A tensor that forward leaves in its
+module has been written to if one bit of it is another.
 """
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,8 +20,7 @@ from tools.calls import NotRunnable, replay
 
 # Of a tensor's elements, so many may be others: where rounding tips an argmax, say.
 TIPPED = 1e-3
-# How far off an element may be that is the same but for rounding, of the largest near it: a graph
-# has the calls one by one that the library may do in half precision as one.
+# How far off an element may be that is the same but for rounding, of the largest near it.
 ROUNDING = 1e-2
 # Elements that are compared at once, so that no large tensor needs several of its size beside it.
 COMPARED = 1 << 20
@@ -30,25 +35,11 @@ def agrees(graph: OpGraph, module: torch.nn.Module, inputs: tuple[Any, ...]) -> 
             returned = apart(*theirs)
     except (NotRunnable, RuntimeError, ValueError, TypeError):
         return False
-    leaves = _tensors_in(returned)
-    kept = zip(module.state_dict().items(), apart.state_dict().values(), strict=True)
-    changed = {name for (name, before), after in kept if not _close(before, after)}
-    return changed <= set(graph.mutations) and (
-        len(made) == len(leaves) and all(map(_close, made, leaves))
-    )
-
-
-def _tensors_in(returned: Any) -> list[torch.Tensor]:
-    """The tensors that forward returned; a graph has no others, and None beside them."""
-    return [leaf for leaf in pytree.tree_leaves(returned) if isinstance(leaf, torch.Tensor)]
-
-
-def _close(one: torch.Tensor, other: torch.Tensor) -> bool:
-    if one.shape != other.shape or one.dtype != other.dtype:
+    before, after = module.state_dict(), apart.state_dict()
+    if before.keys() != after.keys():
         return False
-    if not one.dtype.is_floating_point:
-        return torch.equal(one, other)
-    return torch.allclose(one, other, rtol=1e-3, atol=1e-5, equal_nan=True)
+    changed = {name for name in before if not _is_untouched(before[name], after[name])}
+    return changed <= set(graph.mutations) and _alike(made, returned)
 
 
 def contradicts(
@@ -69,8 +60,7 @@ def contradicts(
     drew = any(
         not torch.equal(one, other) for one, other in zip(before, _generators(), strict=False)
     )
-    leaves = _tensors_in(returned)
-    return not drew and not (len(made) == len(leaves) and all(map(_alike, made, leaves)))
+    return not drew and not _alike(made, returned)
 
 
 def _generators() -> list[torch.Tensor]:
@@ -79,8 +69,26 @@ def _generators() -> list[torch.Tensor]:
     return [torch.get_rng_state(), *([cuda.get_rng_state()] if cuda.is_initialized() else [])]
 
 
-def _alike(made: torch.Tensor, expected: torch.Tensor) -> bool:
-    """Whether two results are the same but for rounding, and for the few that this may tip."""
+def _tensors_in(returned: Any) -> list[torch.Tensor]:
+    """The tensors that forward returned; a graph has no others, and None beside them."""
+    return [leaf for leaf in pytree.tree_leaves(returned) if isinstance(leaf, torch.Tensor)]
+
+
+def _is_untouched(before: torch.Tensor, after: torch.Tensor) -> bool:
+    """Whether a tensor is the same, bit by bit."""
+    same = before.shape == after.shape and before.dtype == after.dtype
+    bits = (one.reshape(-1).view(torch.uint8) for one in (before, after))
+    return same and torch.equal(*bits)
+
+
+def _alike(made: Sequence[torch.Tensor], returned: Any) -> bool:
+    """Whether a graph's results are what forward returned."""
+    leaves = _tensors_in(returned)
+    return len(made) == len(leaves) and all(map(_is_like, made, leaves))
+
+
+def _is_like(made: torch.Tensor, expected: torch.Tensor) -> bool:
+    """Whether a result is the same but for rounding, and for the few elements that this may tip."""
     if made.shape != expected.shape or made.dtype != expected.dtype:
         return False
     flat = made.reshape(-1), expected.reshape(-1)

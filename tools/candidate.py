@@ -6,6 +6,8 @@ from typing import Literal
 from knowledge.opgraph import Frozen
 
 Backend = Literal["torch", "cpp", "triton", "cuda"]
+# What a module shows that has kernels of its own, by their language.
+MARKS: dict[Backend, str] = {"cpp": "cpp_kernel", "triton": "@triton.jit", "cuda": "cuda_kernel"}
 
 
 class Candidate(Frozen):
@@ -25,3 +27,8 @@ class Candidate(Frozen):
     def digest(self) -> str:
         """SHA-256 of the source: the candidate's identity everywhere."""
         return sha256(self.source.encode()).hexdigest()
+
+
+def backend_of(source: str) -> Backend:
+    """The language that does the work in a module, by its marks."""
+    return next((language for language, mark in MARKS.items() if mark in source), "torch")

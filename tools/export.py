@@ -31,6 +31,11 @@ REBUILT = "rebuilt weights"
 TABLE_WORDS = """\
 # What was verified; the first line that holds for a call's tensors names the kernel that takes it,
 # and all other calls go to the reference. Add a line once you have checked what it says."""
+# Of a kernel alone: a drop-in sees to it.
+HERE = (
+    "Triton launches on the current device: call it within `with torch.cuda.device_of(x)` where "
+    "that may be another than the tensors'."
+)
 DROP_IN_WORDS = """\
 # From here on nothing is particular to this op: the drop-in's own part, in which calls go to kernel
 # or reference, and which tells torch of the kernel."""
@@ -76,8 +81,7 @@ class Shipment(Frozen):
             return "Nothing was verified, so ModelNew is the kernel alone, whatever it is given."
         if is_as_given(self.candidate.source, self.reference):
             return "ModelNew is the op as it was given, so it takes whatever Model takes."
-        # Of several workloads a case's name begins with the workload's.
-        if any(case.name.rpartition(": ")[2] == REBUILT for case in self.verdict.cases):
+        if self.rebuilds_weights:
             return (
                 "Its weights have other names than the reference's, which can't stand in for it: "
                 "ModelNew is the kernel alone, for the shapes that were judged, without gradients."
@@ -90,6 +94,13 @@ class Shipment(Frozen):
         if not self.signatures or not all(one.inputs for one in self.signatures):
             return "Its inputs are not tensors alone, so ModelNew is the kernel alone."
         return ""
+
+    @property
+    def rebuilds_weights(self) -> bool:
+        """Whether its weights have other names than the reference's."""
+        # Of several workloads a case's name begins with the workload's.
+        cases = self.verdict.cases if isinstance(self.verdict, Correct) else ()
+        return any(case.name.rpartition(": ")[2] == REBUILT for case in cases)
 
     @property
     def table(self) -> tuple[Signature, ...]:
@@ -284,7 +295,7 @@ def _header(shipment: Shipment) -> list[str]:
 
 def _dispatched(shipment: Shipment) -> list[str]:
     if shipment.why_alone:
-        return [shipment.why_alone]
+        return [shipment.why_alone, *([HERE] if shipment.candidate.backend == "triton" else [])]
     return [
         "The kernel takes the calls that it was verified for, all others go to the reference,",
         "which is in this file too:",

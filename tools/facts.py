@@ -97,7 +97,10 @@ class Roofline(Frozen):
 
     `bandwidth_gbps` and `peak_gflops` are measured on the machine, at a footprint like the op's;
     `floor_ms` = max(moved_bytes / bandwidth, flops / peak), of the op as written. `fault_us` is
-    what one minor page fault adds to the wall time while all threads fault.
+    what one minor page fault adds to the wall time while all threads fault. `cold_gbps` is what
+    memory gives, in the median, of data that the caches have lost since it was last used; no bound,
+    since another call may find it there. `product_gflops` is what torch's own products reach, where
+    the peak is another library's. None where they aren't measured.
     """
 
     bandwidth_gbps: float
@@ -106,6 +109,8 @@ class Roofline(Frozen):
     flops: int
     fault_us: float
     measured: str = Field(description="how the two ceilings were obtained, in words")
+    cold_gbps: float | None = None
+    product_gflops: float | None = None
 
     @property
     def memory_ms(self) -> float:

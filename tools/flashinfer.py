@@ -22,6 +22,7 @@ from tools.axes import axes_of, columns_of
 from tools.export import Shipment, kernel_text
 from tools.folders import written_whole
 from tools.reference import LoadedReference, load, named_tensors, tensors_of
+from tools.runner.handover import absent_from
 
 SCHEMA_DTYPES = ("float32", "float16", "bfloat16", "int64", "int32", "int16", "int8", "bool")
 SCALAR_DTYPES = {bool: "bool", int: "int64", float: "float32"}
@@ -59,8 +60,16 @@ def run({arguments}):
     for (_holder, _key), _tensor in zip(_spots, [{weights}]):
         _holder[_key] = _tensor
     with _torch.no_grad():
-        return _made({inputs})
+        return {returned}
 '''
+# A Definition names tensors alone: where the op returns None beside them, it is left out.
+PRESENT = """
+
+
+def _present(returned):
+    kept = [one for one in _torch.utils._pytree.tree_leaves(returned) if one is not None]
+    return kept[0] if len(kept) == 1 else tuple(kept)
+"""
 
 
 @dataclass(frozen=True)
@@ -105,7 +114,9 @@ def write_flashinfer(shipment: Shipment, parent: Path, op_type: str) -> Path:
         if isinstance(a.value, torch.Tensor) and a.weight
     }
     axes, shapes = axes_of(columns, [isinstance(a.value, torch.Tensor) for a in arguments], fixed)
-    outputs = tensors_of(loaded.run(model, inputs, SEED))
+    returned = loaded.run(model, inputs, SEED)
+    outputs = tensors_of(returned)
+    absent = bool(absent_from(returned))
     given = {a.name: _spec(a, shapes[: len(arguments)][i], where) for i, a in enumerate(arguments)}
     out_names = ["output"] if len(outputs) == 1 else [f"output_{i}" for i in range(len(outputs))]
     definition = {
@@ -117,11 +128,11 @@ def write_flashinfer(shipment: Shipment, parent: Path, op_type: str) -> Path:
             out: {"shape": shapes[len(arguments) + i], "dtype": _dtype(outputs[i], where)}
             for i, out in enumerate(out_names)
         },
-        "reference": shipment.reference + _call("Model", loaded, arguments),
+        "reference": shipment.reference + _call("Model", loaded, arguments, absent),
         "tags": ["source:kernelwright"],
         "description": f"{shipment.subject}, as a function of its inputs and weights",
     }
-    solution = _solution(shipment, name, loaded, arguments)
+    solution = _solution(shipment, name, loaded, arguments, absent)
     workload, tensors = _workload(name, op_type, axes, arguments, shapes)
     files: dict[str, str | bytes] = {
         f"definitions/{op_type}/{name}.json": _json(definition),
@@ -233,8 +244,8 @@ def _is_normal(tensor: torch.Tensor) -> bool:
     )
 
 
-def _call(model: str, loaded: LoadedReference, arguments: Sequence[Argument]) -> str:
-    """The end of a module that has a class: `run`, which calls it."""
+def _call(model: str, loaded: LoadedReference, arguments: Sequence[Argument], absent: bool) -> str:
+    """The end of a module that has a class: `run`, which calls it; `absent`: None is left out."""
     given: Any = getattr(loaded.module, "get_init_inputs", list)()
     positional, named = loaded.init_arguments(SEED)
     if isinstance(given, dict):
@@ -246,6 +257,7 @@ def _call(model: str, loaded: LoadedReference, arguments: Sequence[Argument]) ->
     inputs = [one.name for one in arguments if not one.weight]
     weights = [one for one in arguments if one.weight]
     first = next(one.name for one in arguments if isinstance(one.value, torch.Tensor))
+    called = f"_made({', '.join(inputs)})"
     return CALL.format(
         seed=SEED,
         construct=construct,
@@ -253,16 +265,20 @@ def _call(model: str, loaded: LoadedReference, arguments: Sequence[Argument]) ->
         arguments=", ".join(one.name for one in arguments),
         device=first,
         weights=", ".join(one.name for one in weights),
-        inputs=", ".join(inputs),
-    )
+        returned=f"_present({called})" if absent else called,
+    ) + (PRESENT if absent else "")
 
 
 def _solution(
-    shipment: Shipment, name: str, loaded: LoadedReference, arguments: Sequence[Argument]
+    shipment: Shipment,
+    name: str,
+    loaded: LoadedReference,
+    arguments: Sequence[Argument],
+    absent: bool,
 ) -> dict[str, Any]:
     digest = shipment.candidate.digest[:10]
     on_gpu = shipment.candidate.backend in ("triton", "cuda")
-    call = _call("ModelNew", loaded, arguments)
+    call = _call("ModelNew", loaded, arguments, absent)
     main = (
         '"""Calls the drop-in in kernel.py with these weights."""\n\nfrom .kernel import ModelNew'
     )

@@ -17,15 +17,22 @@ import inspect
 import itertools
 import types
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils import _pytree as pytree
 
-from tools.capture.written import tensors_read
-from tools.drop_in.modules import listened_to, plain_of
+from tools.drop_in.modules import (
+    HERE,
+    PLAIN_TENSORS,
+    on_device_of,
+    tensors_by_name,
+    transformed,
+)
 from tools.importing import import_file
+from tools.snapshot import Snapshot
 
 _serial = itertools.count()
 
@@ -72,7 +79,7 @@ class Chooser:
     """Calls the kernel where it was verified, the original elsewhere.
 
     Args:
-        module: whose mode and parameters count; None for a function.
+        module: whose parts and tensors count; None for a function.
         original: what is called elsewhere.
         kernel: what is called where it was verified.
         verified: the arguments of that.
@@ -90,38 +97,89 @@ class Chooser:
     ) -> None:
         self._module = module
         self._in_place = in_place
-        self._shared = _shared(module, kernel) if module is not None else []
-        parts = list(module.modules()) if module is not None else []
-        self._modes = [(part, part.training) for part in parts]
-        # A kernel has parts and plain values in its code, and what a function reads beside its
-        # arguments as it was.
-        self._parts = [(part._modules, dict(part._modules)) for part in parts]
-        self._plain = [(vars(part), *pair) for part in parts for pair in plain_of(part).items()]
-        self._read = _versions(original) if module is None else []
         self.original = original
         self.kernel = kernel
-        self._verified = tuple(_kind(one) for one in pytree.tree_leaves(tuple(verified)))
+        leaves, packing = pytree.tree_flatten(tuple(verified))
+        # What is not packed needs no unpacking, which takes as long as all the rest.
+        self._flat = len(leaves) == len(verified)
+        # As a function, since torch warns of packings that are copied along with a module.
+        self._are_packed_alike: Callable[[Any], bool] = lambda given: (
+            pytree.tree_structure(given) == packing
+        )
+        self._kinds = tuple(map(_kind, leaves))
         self._count = len(verified)
+        devices = (one.device.type for one in leaves if isinstance(one, torch.Tensor))
+        self.device = next(devices, "cpu")
+        self._in_this_mode = module is None or module.training is kernel.training
+        self._then = Snapshot(original if module is None else module)
+        self._shared = [] if module is None else _shared(module, kernel, self.device)
+        buffers = {id(part._buffers) for part in kernel.modules()}
+        self._kept = [one for one in self._shared if id(one.slots) in buffers]
 
     def __call__(self, *given: Any, **named: Any) -> Any:
         """One call."""
+        # First of all, for a tracer would read all that follows.
+        if torch.compiler.is_compiling() or transformed():
+            return self.original(*given, **named)
         arguments = self._positional(given, named)
-        if arguments is None or self._changed() or not self._share():
+        if arguments is None:
             return self.original(*given, **named)
-        leaves = pytree.tree_leaves(arguments)
-        if tuple(_kind(one) for one in leaves) != self._verified:
+        leaves = arguments if self._flat else pytree.tree_leaves(arguments)
+        if not self._takes(arguments, leaves):
             return self.original(*given, **named)
-        wanted = [one for one in leaves if isinstance(one, torch.Tensor) and one.requires_grad]
-        if self._module is not None:
-            wanted += [one for one in self._module.parameters() if one.requires_grad]
-        if not (torch.is_grad_enabled() and wanted):
-            return self.kernel(*arguments)
-        if self._in_place:
+        wanted = self._wanted(leaves) if torch.is_grad_enabled() else []
+        if not wanted:
+            return self.run(arguments, leaves)
+        if self._in_place or any(tensor.requires_grad for tensor in self._then.tensors):
             return self.original(*given, **named)
         through: Any = _Through
         packing: list[Any] = []
         made = through.apply(self, arguments, packing, *wanted)
         return pytree.tree_unflatten(list(made), packing[0])
+
+    @property
+    def __code__(self) -> types.CodeType:
+        """What torch.export reads in the place of this."""
+        code: types.CodeType = self.original.__code__
+        return code
+
+    def run(self, arguments: Sequence[Any], leaves: Sequence[Any]) -> Any:
+        """What the kernel returns; buffers of the module get the values that it left in its own.
+
+        Args:
+            arguments: a call's.
+            leaves: what is in them, unpacked.
+        """
+        first = next((one for one in leaves if isinstance(one, torch.Tensor)), None)
+        # A kernel may have no decision of its own, and so no device.
+        with HERE if first is None else on_device_of(first):
+            returned = self.kernel(*arguments)
+        for one in self._kept:
+            own, left = one.holder[one.key], one.slots[one.slot]
+            if left is not own:
+                with torch.no_grad():
+                    own.copy_(left)
+                one.slots[one.slot] = own
+        return returned
+
+    def _takes(self, arguments: Sequence[Any], leaves: Sequence[Any]) -> bool:
+        """Whether the kernel was verified for such a call, and nobody watches who can't see it."""
+        if tuple(map(_kind, leaves)) != self._kinds or not self._in_this_mode:
+            return False
+        if not (self._flat or self._are_packed_alike(arguments)):
+            return False
+        if torch._C._len_torch_dispatch_stack() > 0 or torch.is_autocast_enabled(self.device):
+            return False
+        return self._then.same() and self._then.unheard() and self._share()
+
+    def _wanted(self, leaves: Sequence[Any]) -> list[torch.Tensor]:
+        """The tensors that need gradients: a call's, and those of the function or module."""
+        own = () if self._module is None else self._module.parameters()
+        return [
+            one
+            for one in (*leaves, *self._then.tensors, *own)
+            if isinstance(one, torch.Tensor) and one.requires_grad
+        ]
 
     @contextlib.contextmanager
     def buffers_kept(self) -> Iterator[None]:
@@ -152,53 +210,37 @@ class Chooser:
             given = () if bound.kwargs else bound.args[: self._count]
         return given if len(given) == self._count else None
 
-    def _changed(self) -> bool:
-        """Whether the original is another than the kernel was made for."""
-        if self._module is None:
-            return bool(self._read) and self._reads_differently()
-        if self._module.training != self.kernel.training:
-            return True
-        return (
-            any(part.training is not mode for part, mode in self._modes)
-            or any(
-                len(now) != len(then)
-                or any(
-                    now.get(key) is not child or (child is not None and listened_to(child))
-                    for key, child in then.items()
-                )
-                for now, then in self._parts
-            )
-            or any(
-                type(holder.get(key)) is not type(value) or holder.get(key) != value
-                for holder, key, value in self._plain
-            )
-        )
-
-    def _reads_differently(self) -> bool:
-        """Whether what a function reads beside its arguments has changed, or is to be trained."""
-        now = _versions(self.original)
-        if torch.is_grad_enabled() and any(tensor.requires_grad for tensor, _ in now):
-            return True
-        return len(now) != len(self._read) or any(
-            one is not other or version != earlier
-            for (one, version), (other, earlier) in zip(now, self._read, strict=True)
-        )
-
     def _share(self) -> bool:
         """Put the module's present tensors into the kernel; False where they are of another kind.
 
-        They may have been exchanged since, as `load_state_dict(..., assign=True)` does.
+        They may have been exchanged since, as `load_state_dict(..., assign=True)` does, or have
+        other memory, as after `double()`.
         """
-        for holder, key, slots, slot in self._shared:
-            own, held = holder.get(key), slots[slot]
-            if own is held:
+        for one in self._shared:
+            own: Any = one.holder.get(one.key)
+            if own is one.slots[one.slot] and own.data_ptr() == one.address:
                 continue
-            if own is None or (own.shape, own.dtype, own.device) != (
-                held.shape, held.dtype, held.device
-            ):  # fmt: skip
+            if _kind(own) != one.kind:
                 return False
-            slots[slot] = own
+            one.slots[one.slot] = own
+            one.address = own.data_ptr()
         return True
+
+
+@dataclass
+class _Shared:
+    """A tensor of a module's that its kernel has too.
+
+    `holder` and `key` say where the module has it, `slots` and `slot` where the kernel does. It is
+    of a `kind`, and was last seen at an `address`.
+    """
+
+    holder: dict[str, Any]
+    key: str
+    slots: dict[str, Any]
+    slot: str
+    kind: Any
+    address: int = -1
 
 
 class _Through(torch.autograd.Function):
@@ -213,11 +255,12 @@ class _Through(torch.autograd.Function):
         *wanted: torch.Tensor,
     ) -> Any:
         ctx.chooser, ctx.arguments, ctx.wanted = chooser, arguments, wanted
-        tensors = [one for one in pytree.tree_leaves(arguments) if isinstance(one, torch.Tensor)]
+        given = pytree.tree_leaves(arguments)
+        tensors = [one for one in given if isinstance(one, torch.Tensor)]
         ctx.versions = [
             (one, one._version) for one in (*tensors, *wanted) if not one.is_inference()
         ]
-        leaves, packed = pytree.tree_flatten(chooser.kernel(*arguments))
+        leaves, packed = pytree.tree_flatten(chooser.run(arguments, given))
         packing.append(packed)
         return tuple(leaves)
 
@@ -235,7 +278,9 @@ def _gradients(ctx: Any, gradients: Sequence[Any]) -> Sequence[torch.Tensor | No
     """Of what was wanted, by running the original once more."""
     # Whether these gradients will be differentiated in their turn.
     further = torch.is_grad_enabled()
-    with torch.enable_grad():
+    # Forward ran without it, whatever surrounds backward.
+    exact = torch.autocast(ctx.chooser.device, enabled=False)
+    with exact, torch.enable_grad():
         # Leaves in the place of the arguments, so that their own history is not walked again.
         fresh = {
             id(one): one.view_as(one) if further else one.detach().requires_grad_()
@@ -244,81 +289,40 @@ def _gradients(ctx: Any, gradients: Sequence[Any]) -> Sequence[torch.Tensor | No
         }
         again = pytree.tree_map(lambda one: fresh.get(id(one), one), ctx.arguments)
         returned = pytree.tree_leaves(ctx.chooser.original(*again))
-    pairs = [
-        (value, gradient)
-        for value, gradient in zip(returned, gradients, strict=True)
-        if gradient is not None and value.requires_grad
-    ]
-    sought = [fresh.get(id(one), one) for one in ctx.wanted]
-    if not pairs:
-        return [None] * len(sought)
-    return torch.autograd.grad(
-        [value for value, _ in pairs],
-        sought,
-        [gradient for _, gradient in pairs],
-        allow_unused=True,
-        create_graph=further,
-    )
-
-
-def _versions(function: Callable[..., Any]) -> list[tuple[torch.Tensor, int | None]]:
-    """The tensors that a function reads beside its arguments, and how often each was written to."""
-    return [
-        (tensor, None if tensor.is_inference() else tensor._version)
-        for tensor in tensors_read(function)
-    ]
-
-
-def as_it_is(subject: Any) -> list[tuple[Any, ...]]:
-    """What of a subject a kernel has in its code; `is_as_it_was` tells whether it still holds."""
-    if isinstance(subject, torch.nn.Module):
-        return [
-            (path, part, part.training, plain_of(part)) for path, part in subject.named_modules()
+        pairs = [
+            (value, gradient)
+            for value, gradient in zip(returned, gradients, strict=True)
+            if gradient is not None and value.requires_grad
         ]
-    return list(_versions(subject))
-
-
-def is_as_it_was(subject: Any, earlier: Sequence[tuple[Any, ...]]) -> bool:
-    """Whether nothing of it changed since `as_it_is` but a module's tensors, which are shared."""
-    now = as_it_is(subject)
-    return len(now) == len(earlier) and all(
-        _is_same(one, other)
-        for row, before in zip(now, earlier, strict=True)
-        for one, other in zip(row, before, strict=True)
-    )
-
-
-def _is_same(one: Any, other: Any) -> bool:
-    """Whether it is the same object, or a plain value that equals it."""
-    plain = not isinstance(one, torch.Tensor | torch.nn.Module)
-    return one is other or (plain and bool(one == other))
+        sought = [fresh.get(id(one), one) for one in ctx.wanted]
+        if not pairs:
+            return [None] * len(sought)
+        return torch.autograd.grad(
+            [value for value, _ in pairs],
+            sought,
+            [gradient for _, gradient in pairs],
+            allow_unused=True,
+            create_graph=further,
+        )
 
 
 def _kind(value: Any) -> Any:
-    """What of an argument must be as it was when the kernel was verified."""
-    if isinstance(value, torch.Tensor):
-        laid = value.stride() if value.layout is torch.strided else value.layout
+    """What of an argument, or a weight, must be as it was when the kernel was verified."""
+    if type(value) in PLAIN_TENSORS:
+        # What is yet to be conjugated or negated is not in memory as it reads.
+        there = value.layout is torch.strided and not (value.is_conj() or value.is_neg())
+        laid = value.stride() if there else value.layout
         return value.shape, value.dtype, laid, value.device.type
     return type(value), value
 
 
-def _shared(
-    subject: torch.nn.Module, kernel: torch.nn.Module
-) -> list[tuple[dict[str, Any], str, dict[str, Any], str]]:
-    """Where the subject holds each tensor, and where the kernel has it, by name; put there."""
-    places: dict[str, tuple[dict[str, Any], str]] = {}
-    for name, part in subject.named_modules(remove_duplicate=False):
-        for holder in (part._parameters, part._buffers):
-            for key, value in holder.items():
-                if value is not None:
-                    places[f"{name}.{key}" if name else key] = holder, key
+def _shared(subject: torch.nn.Module, kernel: torch.nn.Module, device: str) -> list[_Shared]:
+    """Where subject and kernel have the tensors that both have, by name."""
+    spots = tensors_by_name(subject)
     found = []
-    for name, part in kernel.named_modules(remove_duplicate=False):
-        for slots in (part._parameters, part._buffers):
-            for slot in slots:
-                place = places.get(f"{name}.{slot}" if name else slot)
-                if place is not None:
-                    holder, key = place
-                    slots[slot] = holder[key]
-                    found.append((holder, key, slots, slot))
+    for name, (slots, slot) in tensors_by_name(kernel).items():
+        if name in spots:
+            holder, key = spots[name]
+            kind = (*_kind(slots[slot])[:3], device)
+            found.append(_Shared(holder, key, slots, slot, kind))
     return found

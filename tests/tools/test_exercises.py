@@ -231,3 +231,35 @@ def test_what_is_left_in_the_inputs_is_compared_too(tmp_path: Path, line: str, s
     done = run(export(what, tmp_path).with_name("test_kernel.py"), cwd=tmp_path)
     assert done.returncode == bool(said), done.stderr
     assert said in done.stderr
+
+
+BESIDE = """import torch
+
+
+class Model(torch.nn.Module):
+    def forward(self, x):
+        return x * 2.0, None
+
+
+def get_inputs():
+    return [torch.randn(4, 6)]
+"""
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        ("x + x, None", ""),
+        ("x + x, x", "None in other places"),
+        ("None, x + x", "None in other places"),
+        ("x + x,", "2 outputs, should be 3"),
+    ],
+)
+def test_none_is_held_to_its_place(tmp_path: Path, made: str, said: str) -> None:
+    source = BESIDE.replace("Model(", "ModelNew(").replace("x * 2.0, None", made)
+    what = shipment(
+        candidate=Candidate(source=source, backend="torch"), reference=BESIDE, signatures=()
+    )
+    done = run(export(what, tmp_path).with_name("test_kernel.py"), cwd=tmp_path)
+    assert done.returncode == bool(said), done.stderr
+    assert said in done.stderr

@@ -4,7 +4,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ from knowledge.errors import BadInput
 from tests.tools.shipping import KERNEL, REFERENCE, TIMING, shipment
 from tools.candidate import Candidate
 from tools.capture import take
-from tools.export import export, is_as_given, stand_alone
+from tools.export import export, is_as_given, kernel_text, stand_alone
 from tools.package import write_package
 from tools.verdict import CaseResult, Compiled, Correct
 
@@ -205,6 +205,15 @@ def test_where_the_reference_can_not_stand_in_the_kernel_is_alone_and_says_why(c
     changes, why = ALONE[case]
     what = shipment(**changes)
     assert why in what.why_alone
+
+
+@pytest.mark.parametrize(("backend", "told"), [("triton", True), ("cpp", False)])
+def test_a_kernel_alone_in_triton_says_where_it_has_to_be_called(
+    backend: Literal["triton", "cpp"], told: bool
+) -> None:
+    candidate = Candidate(source="class ModelNew:\n    pass\n", backend=backend)
+    text = kernel_text(shipment(candidate=candidate, signatures=()))
+    assert ("`with torch.cuda.device_of(x)`" in text) == told
 
 
 def test_a_kernel_alone_still_passes_its_test(tmp_path: Path) -> None:

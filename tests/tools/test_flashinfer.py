@@ -67,6 +67,19 @@ def lookup() -> Shipment:
     )  # fmt: skip
 
 
+def beside() -> Shipment:
+    """The same, which returns None between its tensors."""
+    usual = lookup()
+    source = usual.candidate.source.replace("by, 1", "by, None, 1")
+    return usual.model_copy(
+        update={
+            "candidate": Candidate(source=source, backend="torch"),
+            "reference": LOOKUP_REFERENCE.replace("by, rows", "by, None, rows"),
+            "returns": None,
+        }
+    )
+
+
 class Written:
     """What was written for an op."""
 
@@ -120,7 +133,7 @@ class Written:
         return modules[0].run, modules[1].run
 
 
-@pytest.mark.parametrize("make", [shipment, lookup])
+@pytest.mark.parametrize("make", [shipment, lookup, beside])
 def test_the_set_keeps_the_schema(make: Any, tmp_path: Path) -> None:
     made = Written(make(), tmp_path)
     check_definition(made.definition)
@@ -128,7 +141,7 @@ def test_the_set_keeps_the_schema(make: Any, tmp_path: Path) -> None:
     check_solution(made.solution, made.definition)
 
 
-@pytest.mark.parametrize(("make", "rows"), [(shipment, 9), (shipment, 4), (lookup, 3)])
+@pytest.mark.parametrize(("make", "rows"), [(shipment, 9), (shipment, 4), (lookup, 3), (beside, 3)])
 def test_reference_and_solution_compute_the_same(make: Any, rows: int, tmp_path: Path) -> None:
     made = Written(make(), tmp_path)
     reference, solution = made.functions(tmp_path)

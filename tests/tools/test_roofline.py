@@ -33,8 +33,12 @@ def test_the_ceilings_of_this_machine_are_of_a_plausible_size() -> None:
     measured = measure_roofline(facts(1 << 20, 1))
     assert 0.05 < measured.bandwidth_gbps < 50_000
     assert 0.05 < measured.peak_gflops < 1_000_000
+    assert measured.product_gflops is not None
+    assert 0.05 < measured.product_gflops <= measured.peak_gflops
     assert 0 <= measured.fault_us < 10_000
     assert "MiB" in measured.measured
+    assert measured.cold_gbps is not None
+    assert 0.05 < measured.cold_gbps < 50_000
 
 
 def test_a_kernel_at_the_bandwidth_is_at_the_bound() -> None:

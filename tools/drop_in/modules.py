@@ -1,32 +1,106 @@
 """What one module can be told from another by, and how one is called with another's tensors."""
 
+import copy
 import inspect
 import random
 import sys
 import types
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch.utils import _pytree as pytree
 
 PLAIN = (bool, int, float, complex, str, torch.dtype)
+PLAIN_TENSORS = (torch.Tensor, torch.nn.Parameter)
 # Where a tensor is kept: a dict of its module's, and the key there.
 Spot = tuple[dict[str, Any], str]
 # Their own forward says `training`, but what they compute depends on it through children alone.
 MODELESS = (
     torch.nn.TransformerEncoder, torch.nn.TransformerEncoderLayer, torch.nn.TransformerDecoderLayer,
 )  # fmt: skip
+# Where the tensors of a call are on the current device already, or on none.
+HERE = nullcontext()
+_on_every_module: Any = torch.nn.modules.module._has_any_global_hook
+
+
+class Parts:
+    """What a module is beside its tensors, as it is now: a kernel has all of that in its code.
+
+    Args:
+        parts: all of the module's.
+        heard: those on which no hook may be.
+        valued: those whose plain values count.
+    """
+
+    def __init__(
+        self,
+        parts: Sequence[torch.nn.Module],
+        heard: Sequence[torch.nn.Module],
+        valued: Sequence[torch.nn.Module],
+    ) -> None:
+        self._hung = [(part, dict(part._modules)) for part in parts]
+        self._heard = heard
+        self._modes = [(part, part.training) for part in parts]
+        # A value of the class is none of the part's own, as long as nobody sets one there.
+        self._values = [
+            (part, name, copy.deepcopy(vars(part).get(name, ...)))
+            for part in valued
+            for name in plain_of(part)
+        ]
+
+    def same_parts(self) -> bool:
+        """Whether the same parts hang in the same places, and no others."""
+        for part, hung in self._hung:  # noqa: SIM110 - a generator takes as long as all the rest
+            if part._modules != hung:
+                return False
+        return True
+
+    def unheard(self) -> bool:
+        """Whether no hook wants to see their calls."""
+        for part in self._heard:
+            if listened_to(part):
+                return False
+        return not (self._heard and _on_every_module())
+
+    def same_modes(self) -> bool:
+        """Whether each is in the mode, train or eval, that it was in."""
+        for part, training in self._modes:  # noqa: SIM110 - as above
+            if part.training is not training:
+                return False
+        return True
+
+    def same_values(self) -> bool:
+        """Whether they hold the plain values that they held."""
+        for part, name, value in self._values:
+            now = part.__dict__.get(name, ...)
+            if now is not value and not is_same(now, value):
+                return False
+        return True
+
+
+def is_same(now: Any, then: Any) -> bool:
+    """Whether it is the same object, or a plain value that equals it."""
+    return now is then or (type(now) is type(then) and _is_plain(now) and bool(now == then))
 
 
 def plain_of(part: torch.nn.Module) -> dict[str, Any]:
-    """The plain values that a module holds, such as an epsilon, by name."""
+    """The plain values that a module or its class holds, such as an epsilon, by name."""
+    named: dict[str, Any] = {}
+    for owner in reversed(type(part).__mro__):
+        if owner not in torch.nn.Module.__mro__:
+            named.update(vars(owner))
     return {
         name: value
-        for name, value in vars(part).items()
+        for name, value in {**named, **vars(part)}.items()
         if name != "training" and not name.startswith("_") and _is_plain(value)
     }
+
+
+def children_of(part: torch.nn.Module) -> list[str]:
+    """The names of the parts that hang in a module, in order; in words that a tracer can follow."""
+    return [name for name, child in part._modules.items() if child is not None]
 
 
 def listened_to(part: torch.nn.Module) -> bool:
@@ -44,6 +118,28 @@ def _is_plain(value: Any) -> bool:
         return all(map(_is_plain, value))
     # What does not equal itself can't be compared later.
     return value is None or (isinstance(value, PLAIN) and value == value)
+
+
+def transformed() -> bool:
+    """Whether vmap, grad, jvp or torch.jit looks on, to whom a kernel is a stranger."""
+    return (
+        torch._C._functorch.peek_interpreter_stack() is not None
+        or torch.autograd.forward_ad._current_level >= 0
+        or torch._C._get_tracing_state() is not None
+    )
+
+
+# A compiler can't follow these words: it calls the function, and takes the answer for what it
+# compiles. torch.compiler.assume_constant_result says so too, and would import the compiler here.
+vars(transformed)["_dynamo_marked_constant"] = True
+
+
+def all_plain(tensors: Sequence[Any]) -> bool:
+    """Whether all are torch's own tensors, with memory that a kernel can read."""
+    for tensor in tensors:  # noqa: SIM110 - a generator takes as long as all the rest
+        if type(tensor) not in PLAIN_TENSORS:
+            return False
+    return True
 
 
 def tensors_by_name(module: torch.nn.Module) -> dict[str, Spot]:
@@ -73,6 +169,13 @@ def call_with(
     finally:
         for (holder, key), tensor in zip(spots, kept, strict=True):
             holder[key] = tensor
+
+
+def on_device_of(tensor: torch.Tensor) -> AbstractContextManager[Any]:
+    """Has a tensor's device be the current one: there Triton launches, whatever it is given."""
+    if tensor.is_cuda and tensor.get_device() != torch.cuda.current_device():
+        return torch.cuda.device(tensor.get_device())
+    return HERE
 
 
 def tensors_in(packed: Any) -> list[torch.Tensor]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from tools.drop_in.modules import call_with, owned, tensors_in
+from tools.drop_in.modules import call_with, on_device_of, owned, tensors_in
 from tools.drop_in.twins import CPU, REFERENCE_PLACE, Twins
 
 NAMESPACE = "kernelwright"
@@ -56,7 +56,7 @@ class Operator:
             row = None
         place = REFERENCE_PLACE if row is None else row.kernel
         module, spots = twins.bench(place, inputs[0].device)
-        with torch.no_grad():
+        with torch.no_grad(), on_device_of(inputs[0]):
             given = twins.rebuilt(inputs)
             returned, left = call_with(module, spots, twins.fresh(state), given)
             made = [*tensors_in(returned), *(left[place] for place in twins.updated)]

@@ -7,12 +7,20 @@ from typing import Any
 
 import torch
 
-from tools.drop_in.modules import Spot, listened_to, plain_of, tensors_by_name
+from tools.drop_in.modules import (
+    Parts,
+    Spot,
+    all_plain,
+    children_of,
+    listened_to,
+    on_device_of,
+    tensors_by_name,
+    transformed,
+)
 from tools.drop_in.operator import Operator
 from tools.drop_in.table import Row
 from tools.drop_in.twins import Twins
 
-PLAIN_TENSORS = (torch.Tensor, torch.nn.Parameter)
 # Attributes that may be set without the op becoming another, and those that torch keeps itself.
 HARMLESS = ("training", "recompute", "drop_in_state")
 TORCHS = frozenset(vars(torch.nn.Module()))
@@ -22,10 +30,9 @@ class Kept:
     """What an instance keeps beside its weights; a copy of it, or a file, finds out anew.
 
     `verified`: it was constructed as the kernels were verified. `modes`: parts whose mode matters,
-    and the one they were verified in. `parts`: where each part hangs, so that another in its place
-    is noticed, `plain` what plain values it holds. `state`: its tensors when they were last looked
-    at, `places` with their addresses. `kernels`: what calls each kernel, its spots, and the state
-    whose tensors these have.
+    and the one they were verified in. `parts`: what it was beside its tensors when it was looked
+    at, None before that. `state`: its tensors when they were last looked at, `places` with their
+    addresses. `kernels`: what calls each kernel, its spots, and the state whose tensors these have.
     """
 
     def __init__(self, verified: bool, modes: list[tuple[torch.nn.Module, bool]]) -> None:
@@ -35,9 +42,8 @@ class Kept:
 
     def forget(self) -> None:
         """Have everything looked at anew."""
-        self.spots: list[Spot] | None = None
-        self.parts: list[tuple[dict[str, Any], str, torch.nn.Module]] = []
-        self.plain: list[tuple[dict[str, Any], str, Any]] = []
+        self.parts: Parts | None = None
+        self.spots: list[Spot] = []
         self.state: list[torch.Tensor] = []
         self.places: list[tuple[Spot, torch.Tensor, int]] = []
         self.kernels: dict[Any, tuple[Callable[..., Any], list[Spot], Sequence[torch.Tensor]]] = {}
@@ -84,7 +90,7 @@ class Dispatch:
         row = self.twins.row_for(inputs, traced)
         if row is None or torch.is_autocast_enabled(row.device):
             return False, None
-        if not traced and (_transformed() or not _plain(inputs)):
+        if transformed() or not (traced or all_plain(inputs)):
             return False, None
         device = inputs[0].device
         state = self._traced_state(model, device) if traced else self._state(model, kept, device)
@@ -110,13 +116,14 @@ class Dispatch:
     def _state(self, model: Any, kept: Kept, device: torch.device) -> list[torch.Tensor] | None:
         """An instance's tensors; None where they are not as they were verified.
 
-        So it is where a part was exchanged, or is listened to by a hook.
+        So it is where a part was added or exchanged, or is listened to by a hook.
         """
-        if kept.spots is None:
-            if not self._is_whole(model):
-                return None
-            self._find(model, kept)
-        if not _undisturbed(kept):
+        parts = kept.parts or self._find(model, kept)
+        if parts is None or not (parts.same_parts() and parts.unheard()):
+            return None
+        if not parts.same_values():
+            # It is looked at anew: another value may be as good.
+            kept.forget()
             return None
         if kept.state and kept.state[0].device == device:
             for (holder, key), tensor, address in kept.places:
@@ -125,38 +132,36 @@ class Dispatch:
             else:
                 # The very tensors, with their memory, that fitted last time.
                 return kept.state
-        state: list[Any] = [holder.get(key) for holder, key in kept.spots or ()]
-        if not (self._fits(state, device) and _plain(state)):
+        state: list[Any] = [holder.get(key) for holder, key in kept.spots]
+        if not (self._fits(state, device) and all_plain(state)):
             return None
         kept.state = state
         addresses = [tensor.data_ptr() for tensor in state]
-        kept.places = list(zip(kept.spots or (), state, addresses, strict=True))
+        kept.places = list(zip(kept.spots, state, addresses, strict=True))
         return state
 
-    def _find(self, model: Any, kept: Kept) -> None:
+    def _find(self, model: Any, kept: Kept) -> Parts | None:
+        """Look at an instance for the first time; None where it is not whole."""
+        if not self._is_whole(model):
+            return None
         known = tensors_by_name(model)
         # A tensor that is gone has a spot in which there is none.
         kept.spots = [known.get(name, ({}, name)) for name in self.twins.homes]
-        kept.parts = [
-            (parent._modules, key, part)
-            for parent in model.modules()
-            for key, part in parent.named_children()
-        ]
-        kept.plain = [
-            (vars(part), key, value)
-            for part in model.modules()
-            if part is not model
-            for key, value in plain_of(part).items()
-        ]
+        parts = list(model.modules())
+        # Whoever sets a value of the model itself is noticed by that.
+        kept.parts = Parts(parts, heard=parts[1:], valued=parts[1:])
+        return kept.parts
 
     def _is_whole(self, model: Any) -> bool:
-        """Whether an instance has the parts that the reference has, and these the same values.
+        """Whether an instance has the parts that the reference has, no more, and with their values.
 
         In words that a tracer can follow.
         """
-        for path, kind, plain in self.twins.whole:
+        for path, kind, children, plain in self.twins.whole:
             part = functools.reduce(_attribute, path, model)
-            if type(part) is not kind:
+            if path and type(part) is not kind:
+                return False
+            if children_of(part) != children:
                 return False
             for name, value in plain:
                 if _attribute(part, name) != value:
@@ -181,7 +186,8 @@ class Dispatch:
             with self.twins.lock:
                 entry = self._shared(kept, place, state)
         call, spots, _ = entry
-        returned = call(*self.twins.rebuilt(inputs))
+        with on_device_of(inputs[0]):
+            returned = call(*self.twins.rebuilt(inputs))
         for index in self.twins.updated:
             holder, key = spots[index]
             if holder[key] is not state[index]:
@@ -216,38 +222,8 @@ class Dispatch:
         return self.twins.pack(made[:count])
 
 
-def _undisturbed(kept: Kept) -> bool:
-    """Whether an instance's parts are those that were looked at, and nobody listens to them."""
-    for holder, key, part in kept.parts:
-        if holder.get(key) is not part or listened_to(part):
-            return False
-    for holder, key, value in kept.plain:
-        if holder.get(key) is not value:
-            # It is looked at anew: another value may be as good.
-            kept.forget()
-            return False
-    return True
-
-
 def _attribute(holder: Any, name: str) -> Any:
     return getattr(holder, name, None)
-
-
-def _transformed() -> bool:
-    """Whether vmap, grad, jvp or torch.jit looks on, to whom a kernel is a stranger."""
-    return (
-        torch._C._functorch.peek_interpreter_stack() is not None
-        or torch.autograd.forward_ad._current_level >= 0
-        or torch._C._get_tracing_state() is not None
-    )
-
-
-def _plain(tensors: Sequence[torch.Tensor]) -> bool:
-    """Whether all are torch's own tensors, with memory that a kernel can read."""
-    for tensor in tensors:  # noqa: SIM110 - a generator takes as long as all the rest
-        if type(tensor) not in PLAIN_TENSORS:
-            return False
-    return True
 
 
 def ship(

@@ -14,6 +14,7 @@ from tools.drop_in.modules import (
     Spot,
     are_alike,
     call_with,
+    children_of,
     example_of,
     mode_matters,
     plain_of,
@@ -25,6 +26,7 @@ from tools.drop_in.table import Row
 # The place of the reference; kernels are numbered from 0.
 REFERENCE_PLACE = -1
 CPU, META = torch.device("cpu"), torch.device("meta")
+Whole = tuple[tuple[str, ...], type[torch.nn.Module], list[str], tuple[tuple[str, Any], ...]]
 # Where a tensor stands among arguments that are none; None may be one of these.
 TENSOR = object()
 PACKINGS: dict[str, Callable[[Sequence[Any]], Any]] = {
@@ -46,7 +48,8 @@ class Twins:
         homes: names of the tensors that a module keeps, in the operator's order.
         expected: their dtypes, shapes and strides, in that order: the kernels' own, whose tensors
             were filled with the values that they were verified on.
-        whole: of each part its path, its class, and what plain values it holds.
+        whole: of each part its path, its class, the names of those that hang in it, and what plain
+            values it holds; of the module itself those names alone.
         updated: the places of those that forward changes.
         modes: for each part whose mode matters, its name and the mode it was verified in.
         pack: packs outputs as forward returns them; None where the operator can't be used.
@@ -68,9 +71,7 @@ class Twins:
         self.pack = PACKINGS.get(returns or "")
         self.homes: tuple[str, ...] = ()
         self.expected: tuple[tuple[torch.dtype, torch.Size, tuple[int, ...]], ...] = ()
-        self.whole: tuple[
-            tuple[tuple[str, ...], type[torch.nn.Module], tuple[tuple[str, Any], ...]], ...
-        ] = ()
+        self.whole: tuple[Whole, ...] = ()
         self.updated: tuple[int, ...] = ()
         self.modes: tuple[tuple[str, bool], ...] = ()
         self.capabilities: dict[int | None, str] = {}
@@ -114,9 +115,13 @@ class Twins:
             (values[name].dtype, values[name].shape, laid[name]) for name in self.homes
         )
         self.whole = tuple(
-            (tuple(name.split(".")), type(part), tuple(plain_of(part).items()))
-            for name, part in twin.named_modules()
-            if name
+            (
+                tuple(name.split(".")) if name else (),
+                type(part),
+                children_of(part),
+                tuple(plain_of(part).items()) if name else (),
+            )
+            for name, part in twin.named_modules(remove_duplicate=False)
         )
         self.updated = tuple(self.homes.index(name) for name in self.updates or ())
         self.modes = tuple(
@@ -169,8 +174,17 @@ class Twins:
         except Exception:  # noqa: BLE001 - whatever a reference does with such tensors
             return
         leaves, packing = pytree.tree_flatten(returned)
-        if len(leaves) == self.count:
-            self.pack = lambda made: pytree.tree_unflatten(list(made), packing)
+        there = [isinstance(leaf, torch.Tensor) for leaf in leaves]
+        # What is no tensor is None, or the operator knows nothing of it.
+        plain = all(leaf is None for leaf in leaves if not isinstance(leaf, torch.Tensor))
+        if sum(there) != self.count or not plain:
+            return
+
+        def pack(made: Sequence[Any]) -> Any:
+            left = iter(made)
+            return pytree.tree_unflatten([next(left) if one else None for one in there], packing)
+
+        self.pack = pack
 
     def arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """What kernels and reference were constructed with when they were verified."""

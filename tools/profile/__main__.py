@@ -17,7 +17,7 @@ from rich.table import Table
 from knowledge.device import Device, present_gpu, resolve
 from knowledge.errors import BadInput
 from tools.ahead import roofline_of
-from tools.candidate import Backend, Candidate
+from tools.candidate import Candidate, backend_of
 from tools.examine import examine
 from tools.facts import ReferenceFacts, Roofline
 from tools.judge.source import parse_candidate
@@ -30,11 +30,6 @@ from tools.told import printable
 from tools.verdict import CounterReadings, ReportReadings, TimeReadings
 
 BAD_INPUT = 2
-# The loader that a kernel's source calls tells its language.
-LOADERS: tuple[tuple[str, Backend], ...] = (
-    ("cpp_kernel", "cpp"), ("cuda_kernel", "cuda"), ("@triton.jit", "triton"),
-)  # fmt: skip
-
 
 app = typer.Typer(add_completion=False)
 
@@ -80,8 +75,7 @@ def _read_candidate(path: Path) -> Candidate:
     if (failed := parse_candidate(source)) is not None:
         mend = "A candidate defines class ModelNew(torch.nn.Module)."
         raise BadInput(str(path), f"{failed.log}.", mend)
-    language = next((name for word, name in LOADERS if word in source), "torch")
-    return Candidate(source=source, backend=language)
+    return Candidate(source=source, backend=backend_of(source))
 
 
 def _facts(reference: Path) -> ReferenceFacts:

@@ -67,7 +67,7 @@ def measure_cpu(device: Device) -> Device:
             value=fma_gflops() / 1e3, unit="TFLOPS", source=f"{how}: multiply-adds in registers"
         ),
         "fp32_matmul": Figure(
-            value=matmul_gflops(1024) / 1e3, unit="TFLOPS", source=f"{how}: 1024 x 1024 matrices"
+            value=matmul_gflops(1024)[0] / 1e3, unit="TFLOPS", source=f"{how}: 1024 x 1024 matrices"
         ),
     }
     return device.model_copy(update={"figures": {**device.figures, **figures}})

@@ -14,6 +14,7 @@ from tools.backends.triton.compile import (
     compile_candidates,
     occupancy,
 )
+from tools.backends.triton.interpret import Candidate, Interpreted, interpret
 
 pytest.importorskip("triton")
 
@@ -171,3 +172,34 @@ def test_occupancy_is_bounded_by_registers_shared_memory_and_warps() -> None:
 def test_a_cpu_is_no_target() -> None:
     with pytest.raises(ValueError, match="no NVIDIA GPU"):
         compile_candidates([], (H100.model_copy(update={"architecture": "x86-64 avx512"}),))
+
+
+BESIDE = """import torch
+
+
+class Model(torch.nn.Module):
+    def forward(self, x):
+        return None, x * 2.0
+
+
+def get_inputs():
+    return [torch.randn(4, 6)]
+"""
+
+
+def test_none_is_held_to_its_place_without_a_device_too() -> None:
+    made = {
+        "None, x + x": (),
+        "x + x, None": (
+            "output 0: torch.float32(4, 6), not None", "output 1: None, not torch.float32(4, 6)",
+        ),
+        "x + x": ("1 outputs, not 2",),
+    }  # fmt: skip
+    answers = interpret([
+        Candidate(
+            candidate=BESIDE.replace("Model(", "ModelNew(").replace("None, x * 2.0", text),
+            reference=BESIDE,
+        )
+        for text in made
+    ])  # fmt: skip
+    assert answers == [Interpreted(complaints=told) for told in made.values()]

@@ -43,6 +43,24 @@ class Named(torch.nn.Module):
         return {"y": x + 1}
 
 
+def counting(total: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+    def count(x: torch.Tensor) -> torch.Tensor:
+        total.add_(x.sum())
+        return x * total
+
+    return count
+
+
+def add_to(total: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    total.add_(x)
+    return total * 2
+
+
+class AddTo(torch.nn.Module):
+    def forward(self, total: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        return add_to(total, x)
+
+
 class Block(torch.nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -107,6 +125,43 @@ def test_a_transformer_layer_is_taken_as_its_calls(tmp_path: Path) -> None:
     assert "_transformer_encoder_layer" not in (tmp_path / "reference.py").read_text()
 
 
+@pytest.mark.parametrize("subject", [add_to, lambda a, b: add_to(a, b), AddTo()])
+def test_what_writes_to_its_arguments_is_taken_so(tmp_path: Path, subject: Any) -> None:
+    total, x = torch.ones(4), torch.randn(4)
+    again = remade(subject, (total, x), tmp_path)
+    assert torch.equal(total, torch.ones(4))
+    assert torch.equal(again(total, x), (1 + x) * 2)
+    assert torch.equal(total, 1 + x)
+
+
+def test_a_modules_own_hooks_are_left_to_whatever_takes_its_place(tmp_path: Path) -> None:
+    module, x = Block(), torch.randn(4, 8)
+    expected = module(x)
+    module.register_forward_hook(lambda _, given, made: made * 2)
+    module.register_forward_pre_hook(lambda _, given: (given[0] + 1,))
+    torch.testing.assert_close(remade(module, (x,), tmp_path)(x), expected)
+    assert len(module._forward_hooks) == len(module._forward_pre_hooks) == 1
+
+
+def test_none_beside_a_tensor_is_taken_too(tmp_path: Path) -> None:
+    attention = torch.nn.MultiheadAttention(8, 2, batch_first=True).eval()
+
+    class Attends(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attention = attention
+
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+            return self.attention(x, x, x, need_weights=False)
+
+    inputs = (torch.randn(2, 5, 8),)
+    again = remade(Attends().eval(), inputs, tmp_path)
+    with torch.no_grad():
+        (made, nothing), (expected, _) = again(*inputs), attention(*inputs * 3, need_weights=False)
+    assert nothing is None
+    torch.testing.assert_close(made, expected, rtol=1e-4, atol=1e-5)
+
+
 def test_without_its_weights_file_it_still_stands(tmp_path: Path) -> None:
     remade(Block().eval(), (torch.randn(4, 8),), tmp_path)
     (tmp_path / "state.safetensors").unlink()
@@ -155,6 +210,9 @@ REFUSED: dict[str, tuple[Any, Any, str]] = {
     "a list without one": (abs, [3], "hold no tensor"),
     "names that don't fit": (softly, {"z": torch.randn(4)}, "don't fit softly"),
     "a dictionary returned": (Named(), torch.randn(4, 4), "returns something else"),
+    "what writes to a tensor that it closes over": (
+        counting(torch.ones(())), torch.randn(4), "torch.export can't make a graph",
+    ),
     "an object among the inputs": (softly, (torch.randn(4), object()), "can't be written down"),
 }  # fmt: skip
 

@@ -36,6 +36,8 @@ RENAMED = {
 YARDSTICK, EPSILONS = 4.0, 32.0
 MOST_ELEMENTS = 1 << 18
 BATCH = 2
+# What forward returns: tensors, and None beside them.
+Results = list[torch.Tensor | None]
 
 
 def _lend(function: Callable[..., torch.Tensor]) -> Callable[..., Any]:
@@ -75,16 +77,17 @@ def _smaller(inputs: list[Any]) -> list[Any]:
     )
 
 
-def _run(module: torch.nn.Module, inputs: list[Any]) -> list[torch.Tensor]:
+def _run(module: torch.nn.Module, inputs: list[Any]) -> Results:
+    """The tensors that forward returns, and None where it returns that."""
     torch.manual_seed(1)
     with torch.no_grad():
         made = module(*inputs)
-    return [leaf for leaf in pytree.tree_leaves(made) if isinstance(leaf, torch.Tensor)]
+    return [
+        leaf for leaf in pytree.tree_leaves(made) if leaf is None or isinstance(leaf, torch.Tensor)
+    ]
 
 
-def _complaints(
-    ours: list[torch.Tensor], theirs: list[torch.Tensor], exact: list[torch.Tensor]
-) -> list[str]:
+def _complaints(ours: Results, theirs: Results, exact: Results) -> list[str]:
     if len(ours) != len(theirs):
         return [f"{len(ours)} outputs, not {len(theirs)}"]
     found = []
@@ -93,9 +96,13 @@ def _complaints(
     return found
 
 
-def _differences(y: torch.Tensor, eager: torch.Tensor, exact: torch.Tensor) -> list[str]:
+def _differences(
+    y: torch.Tensor | None, eager: torch.Tensor | None, exact: torch.Tensor | None
+) -> list[str]:
+    if y is None or eager is None or exact is None:
+        return [] if y is eager is None else [f"{_kind(y)}, not {_kind(eager)}"]
     if y.shape != eager.shape or y.dtype != eager.dtype:
-        return [f"{y.dtype}{tuple(y.shape)}, not {eager.dtype}{tuple(eager.shape)}"]
+        return [f"{_kind(y)}, not {_kind(eager)}"]
     if not eager.is_floating_point():
         return [] if torch.equal(y, eager) else ["other whole numbers"]
     if not torch.equal(y.isnan(), exact.isnan()):
@@ -111,6 +118,10 @@ def _differences(y: torch.Tensor, eager: torch.Tensor, exact: torch.Tensor) -> l
     allowed = max(YARDSTICK * error, EPSILONS * torch.finfo(eager.dtype).eps * scale)
     worst = (y.double() - exact)[finite].abs().max().item()
     return [f"off by {worst:.3g} where {allowed:.3g} is allowed"] if worst > allowed else []
+
+
+def _kind(result: torch.Tensor | None) -> str:
+    return "None" if result is None else f"{result.dtype}{tuple(result.shape)}"
 
 
 def _interpreted(one: dict[str, str]) -> dict[str, Any]:
