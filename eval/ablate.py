@@ -27,7 +27,7 @@ from eval.provenance import provenance, versions
 from eval.results import FILE, Results, load, save
 from eval.rows import BAD_INPUT, INTERRUPTED
 from eval.suite import choose, open_suite
-from eval.surroundings import LIBRARY, held, sigterm_interrupts
+from eval.surroundings import LIBRARY, endings_interrupt, held
 from eval.tables import in_words
 from eval.variant import VARIANTS, WHOLE, Variant, order_of, variants_named
 from graph.report.words import duration
@@ -146,7 +146,7 @@ def main(  # noqa: PLR0913 - a command's options are its parameters
             }
         )
         _make(out, resume)
-        with held(out), sigterm_interrupts():
+        with held(out), endings_interrupt():
             ablation = _opened(fresh, out, resume)
             if library is not None:
                 _copy_library(library, out, asked)

@@ -12,9 +12,9 @@ from scipy import stats
 from eval.alike import differences
 from eval.pairs import Overall, compare, overall
 from eval.results import FILE, Results
-from eval.rows import Row, Skipped
+from eval.rows import Finished, Row, Skipped
 from eval.score import has_own_kernel, summarize
-from eval.tables import cost_text
+from eval.tables import cost_text, markdown_line
 from eval.variant import AGAIN, WHOLE, Variant
 from graph.folder import write_whole
 from graph.report.words import percent
@@ -80,7 +80,9 @@ class Effect(Frozen):
     Ratios are the variant's over the whole's: a `speedup` below 1 means that what was switched off
     made kernels faster, a `seconds` below 1 that it took time. `lost` and `found` are problems with
     a right kernel of the run's own in the whole alone, and in the variant alone; `p_correct` is of
-    the exact McNemar test that neither is the likelier.
+    the exact McNemar test that neither is the likelier. `otherwise` is the problems on which the
+    two did not try the same kernels in the same order, as far as both came: where there are none
+    the part changed nothing, and the ratios are chance. None in results that don't tell.
     """
 
     variant: str
@@ -91,6 +93,7 @@ class Effect(Frozen):
     lost: tuple[str, ...]
     found: tuple[str, ...]
     p_correct: float | None
+    otherwise: tuple[str, ...] | None = None
 
 
 def effect_of(variant: Variant, whole: Results, other: Results) -> Effect:
@@ -112,7 +115,20 @@ def effect_of(variant: Variant, whole: Results, other: Results) -> Effect:
         lost=lost,
         found=found,
         p_correct=float(stats.binomtest(len(lost), changed).pvalue) if changed else None,
+        otherwise=_otherwise([(before[name], after[name]) for name in both]),
     )
+
+
+def _otherwise(pairs: Sequence[tuple[Row, Row]]) -> tuple[str, ...] | None:
+    """The problems on which two variants parted; a budget of minutes may end one the sooner."""
+    told = [
+        (one.name, list(zip(one.tried, other.tried, strict=False)))
+        for one, other in pairs
+        if isinstance(one, Finished) and isinstance(other, Finished)
+    ]
+    if not any(steps for _, steps in told):
+        return None
+    return tuple(name for name, steps in told if any(mine != its for mine, its in steps))
 
 
 def _judged(results: Results) -> dict[str, Row]:
@@ -154,18 +170,18 @@ def load_ablation(folder: Path) -> Ablation:
 
 
 HEADINGS = (
-    "variant", "problems", "own right kernel", "lost / found", "geomean", "speedup, of the whole's",
-    "p", "time, of the whole's", "a problem",
+    "variant", "problems", "own right kernel", "lost / found", "tried otherwise", "geomean",
+    "speedup, of the whole's", "p", "time, of the whole's", "a problem",
 )  # fmt: skip
 
 
 def markdown(ablation: Ablation) -> str:
     """A row a variant, and how to read it."""
     effects = {effect.variant: effect for effect in ablation.effects}
-    lines = [_line(HEADINGS), _line(["---", *["--:"] * (len(HEADINGS) - 1)])]
+    lines = [markdown_line(HEADINGS), markdown_line(["---", *["--:"] * (len(HEADINGS) - 1)])]
     for variant in ablation.variants:
         results = ablation.results[variant.name]
-        lines.append(_line(_cells(variant, results, effects.get(variant.name))))
+        lines.append(markdown_line(_cells(variant, results, effects.get(variant.name))))
     whole = ablation.results[WHOLE]
     origin = whole.provenance
     settings = f", with {', '.join(whole.overrides)}" if whole.overrides else ""
@@ -183,6 +199,11 @@ def markdown(ablation: Ablation) -> str:
             "`again` changes nothing: what it reads is chance, and a part whose ratio is no "
             "further from 1 was worth nothing that could be seen."
         )
+    if any(effect.otherwise is not None for effect in effects.values()):
+        told.append(
+            "Tried otherwise: problems on which the variant did not try the same kernels in the "
+            "same order, as far as both came. Without any, its ratios are chance."
+        )
     for effect in effects.values():
         told += _changes(effect)
     return "\n".join([*lines, "", *(f"- {one}" for one in told)]) + "\n"
@@ -196,13 +217,14 @@ def _cells(variant: Variant, results: Results, effect: Effect | None) -> list[st
     geomean = f"{summary.geomean:.3f}×" if summary.geomean is not None else "–"
     cost = cost_text(summary) if own else "–"
     if effect is None:
-        return [name, str(len(own)), share, "", geomean, "1", "", "1", cost]
+        return [name, str(len(own)), share, "", "", geomean, "1", "", "1", cost]
     p = effect.speedup.p if effect.speedup is not None else None
     return [
         name,
         str(len(own)),
         share,
         f"{len(effect.lost)} / {len(effect.found)}",
+        str(len(effect.otherwise)) if effect.otherwise is not None else "–",
         geomean,
         _interval(effect.speedup),
         f"{p:.2g}" if p is not None else "–",
@@ -226,7 +248,3 @@ def _interval(found: Ratio | None) -> str:
     if found.low is None or found.high is None:
         return f"{found.ratio:.3f}"
     return f"{found.ratio:.3f} ({found.low:.3f}–{found.high:.3f})"
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"

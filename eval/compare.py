@@ -2,7 +2,6 @@
 
 import json
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +10,7 @@ import typer
 from eval.pairs import Comparison, Overall, Pair, compare
 from eval.results import Results, load
 from eval.rows import Broken, Row, Skipped
-from eval.tables import PART_HEADINGS, in_brief, part_cells
+from eval.tables import PART_HEADINGS, in_brief, markdown_line, part_cells
 from graph.report.words import percent, times
 from knowledge.errors import BadInput
 
@@ -115,12 +114,12 @@ def markdown(evaluations: list[Results]) -> str:
             "over the faster (95%)",
             "of the roofline",
         ]
-    lines = [_line(heads), _line(["---", *["--:"] * (len(heads) - 1)])]
+    lines = [markdown_line(heads), markdown_line(["---", *["--:"] * (len(heads) - 1)])]
     for name in names:
         cells = [name]
         for results in evaluations:
             cells += _cells(next((row for row in results.rows if row.name == name), None))
-        lines.append(_line(cells))
+        lines.append(markdown_line(cells))
     notes = [f"{called(results, evaluations)}: {_scores(results)}" for results in evaluations]
     parts = _parts(evaluations)
     return "\n".join([*lines, "", *parts, *(f"- {note}" for note in notes)]) + "\n"
@@ -136,13 +135,13 @@ def _parts(evaluations: list[Results]) -> list[str]:
     for results in evaluations:
         prefix = f"{called(results, evaluations)}: " if len(evaluations) > 1 else ""
         heads += [f"{prefix}{PART_HEADINGS[0]}", *PART_HEADINGS[1:]]
-    lines = [_line(heads), _line(["---", *["--:"] * (len(heads) - 1)])]
+    lines = [markdown_line(heads), markdown_line(["---", *["--:"] * (len(heads) - 1)])]
     for name in names:
         cells = [name]
         for parts in named:
             missing = ["not run", *[""] * (len(PART_HEADINGS) - 1)]
             cells += part_cells(parts[name]) if name in parts else missing
-        lines.append(_line(cells))
+        lines.append(markdown_line(cells))
     return [*lines, ""]
 
 
@@ -159,10 +158,6 @@ def settings(results: Results) -> str:
     """What sets an evaluation apart: whose kernels, its --set options, or that it had none."""
     whose = [f"kernels of {Path(results.candidates).name}"] if results.candidates else []
     return ", ".join([*whose, *results.overrides]) or "as the tasks say"
-
-
-def _line(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
 def _cells(row: Row | None) -> list[str]:

@@ -16,12 +16,11 @@ import yaml
 from eval.problem import Labels, NotAProblem, Problem
 from knowledge.errors import BadInput
 from tools.definition import read_workloads
-from tools.task import MOST_WORKLOADS, Task, parse_task
+from tools.task import MOST_WORKLOADS, SUBJECTS, Task, parse_task
 
 _LEVEL = re.compile(r"(?:level|lvl|l)[\s_-]*(\d+)", re.IGNORECASE)
 # What an evaluation writes beside the task of each problem, from its start on.
 _OF_A_PROBLEM = frozenset({"footprint.log", "problem.log", "row.json"})
-_SUBJECTS = ("reference", "op", "module", "definition")
 # What is larger is data, whatever its name ends in.
 MOST_BYTES = 4 << 20
 TOO_LARGE = "too large to be a problem's text"
@@ -239,15 +238,15 @@ def _task_in(file: Path) -> dict[str, Any] | str:
         raw = yaml.safe_load(text)
     # A date of month 0 is a ValueError.
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        if not re.search(rf"^({'|'.join(_SUBJECTS)}):", text, re.MULTILINE):
+        if not re.search(rf"^({'|'.join(SUBJECTS)}):", text, re.MULTILINE):
             return "not a task: not YAML that can be parsed"
         said = " ".join(str(error).split())[:160]
         raise BadInput(str(file), f"is not YAML ({said}).", "See examples/ for task files.") from (
             error
         )
-    if isinstance(raw, dict) and any(key in raw for key in _SUBJECTS):
+    if isinstance(raw, dict) and any(key in raw for key in SUBJECTS):
         return raw
-    return "not a task: names no reference, op or module"
+    return f"not a task: names none of {', '.join(SUBJECTS)}"
 
 
 def _labels(folder: Path, file: Path) -> Labels:

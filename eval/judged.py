@@ -18,16 +18,17 @@ import typer
 from eval.candidates import sample_number
 from graph.folder import write_whole
 from knowledge.errors import BadInput
-from tools.candidate import Candidate
+from tools.candidate import Candidate, backend_of
 from tools.facts import Roofline
 from tools.judge.client import Judge
 from tools.judge.combine import combined_baselines, combined_roofline
 from tools.judge.panel import Panel
+from tools.judge.whole import judge_of
 from tools.task import Task, device_of, load_task
 from tools.told import told_to_agents
 from tools.verdict import Correct, JudgeError, Timing, Verdict
 
-CORRECT, NOT_FASTER, NONE_CORRECT, BAD_INPUT = 0, 3, 4, 2
+FASTER, NOT_FASTER, NONE_CORRECT, BAD_INPUT = 0, 3, 4, 2
 DETAIL_LIMIT = 600
 
 
@@ -125,17 +126,13 @@ class Judged:
         return rows
 
 
-def _judge_of(task: Task, scratch: Path) -> Judge | Panel:
-    return Panel(task, scratch, Judge) if len(task.workloads) > 1 else Judge(task, scratch)
-
-
 def _candidate(file: Path) -> Candidate:
     try:
         source = file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError):
         # The judge says of it that it has no ModelNew.
         source = ""
-    return Candidate(source=source, backend="cpp" if "cpp_kernel" in source else "torch")
+    return Candidate(source=source, backend=backend_of(source))
 
 
 def _for_kernels(task: Task, files: list[Path]) -> Task:
@@ -206,7 +203,7 @@ def run(
             tempfile.TemporaryDirectory(
                 prefix="judge-", dir=out, ignore_cleanup_errors=True
             ) as scratch,
-            closing(_judge_of(task, Path(scratch))) as judge,
+            closing(judge_of(task, Path(scratch))) as judge,
         ):
             cautions = judge.cautions()
             judged = Judged(judge, files, out)
@@ -217,7 +214,7 @@ def run(
     seconds = time.monotonic() - began
     told = document(task, judged, cautions, seconds, files)
     sys.stdout.write(json.dumps(told, indent=2) + "\n")
-    codes = {"faster": CORRECT, "correct": NOT_FASTER, "failed": NONE_CORRECT}
+    codes = {"faster": FASTER, "correct": NOT_FASTER, "failed": NONE_CORRECT}
     raise typer.Exit(codes[judged.status])
 
 

@@ -4,6 +4,7 @@ import re
 import shutil
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,10 +13,14 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from agents.llm.exchange import Exchange
 from eval.neighbours import neighbours
 from eval.problem import Problem
 from eval.process import Ended, Execute, Limits, execute
 from eval.rows import SLACK_S, Broken, Row, Skipped, row_from
+from graph.accounts import usage_of
+from graph.folder import RunFolder
+from graph.journal import legible_exchanges
 from knowledge.device import present_gpu
 from knowledge.errors import BadInput
 from tools.estimate import Estimate, Scaled
@@ -99,10 +104,23 @@ def run_problem(problem: Problem, arrangement: Arrangement, run: Execute) -> Row
     command, deadline_s = _command(task, folder, arrangement)
     ended = run(command, arrangement.wall_s or deadline_s, folder / "problem.log")
     row = row_from(problem.task.name, ended)
+    if isinstance(row, Broken):
+        # What it spent stands in no document, since it wrote none.
+        row = row.model_copy(update=_spent_in(folder / "run"))
     # What a judge that was killed had no time to clear away.
     for left in (*folder.glob("run/*/scratch"), *folder.glob("judge-*")):
         shutil.rmtree(left, ignore_errors=True)
     return _labelled(row, problem, scaled)
+
+
+def _spent_in(runs: Path) -> dict[str, float]:
+    """What models took in the runs of a folder, and what that cost, by a row's fields."""
+    said: list[Exchange] = []
+    for run in runs.glob("*"):
+        with suppress(OSError):
+            said += legible_exchanges(RunFolder(run).exchanges)
+    usage = usage_of(said, 0.0, None)
+    return {"tokens": usage.tokens, "usd": usage.usd}
 
 
 def _labelled(row: Row, problem: Problem, scaled: tuple[Scaled, ...] = ()) -> Row:

@@ -176,7 +176,7 @@ def columns(rows: Sequence[Row]) -> Columns:
         level=any(row.labels.level is not None for row in rows),
         family=any(row.labels.family for row in rows),
         baselines=tuple(named),
-        paid=any(row.document.tokens for row in finished),
+        paid=any(row.tokens for row in rows if not isinstance(row, Skipped)),
     )
 
 
@@ -199,10 +199,10 @@ def cells(row: Row, shown: Columns, folder: Path) -> list[Cell]:
         found.append(Cell(row.labels.family, row.labels.family, number=False))
     tone = "good" if _won(row) else ("plain" if is_correct(row) else "bad")
     found.append(Cell(in_brief(row), in_brief(row), number=False, tone=tone))
+    paid = _paid(row) if shown.paid else []
     if not isinstance(row, Finished):
-        unpaid = [Cell("")] * 2 if shown.paid else []
         empty = [Cell("")] * (len(shown.baselines) + 4)
-        return [*found, *empty, _duration(row.seconds), *unpaid]
+        return [*found, *empty, _duration(row.seconds), *paid]
     document = row.document
     found.append(_against_best(row))
     found += [_speedup(_over(row, name)) for name in shown.baselines]
@@ -213,10 +213,14 @@ def cells(row: Row, shown: Columns, folder: Path) -> list[Cell]:
         Cell(str(document.trials), document.trials),
         _duration(row.seconds),
     ]
-    if shown.paid:
-        found.append(Cell(f"{document.tokens:,}", document.tokens))
-        found.append(Cell(f"{document.usd:.3f}", document.usd))
-    return found
+    return [*found, *paid]
+
+
+def _paid(row: Row) -> list[Cell]:
+    """What models took, and what that cost."""
+    if isinstance(row, Skipped):
+        return [Cell("")] * 2
+    return [Cell(f"{row.tokens:,}", row.tokens), Cell(f"{row.usd:.3f}", row.usd)]
 
 
 def _against_best(row: Finished) -> Cell:

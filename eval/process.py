@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,8 @@ Stop = Literal["timed_out", "out_of_memory", "flooded"]
 
 GRACE_S = 30.0
 POLL_S = 0.25
+# Of so many looks at a problem, one adds up all that it takes.
+LOOKS = 8
 # Of a log, as much as its end is read, and kept.
 LOG_BYTES = 1 << 20
 # Of the memory that is free at the start; the rest is for the harness and its neighbours.
@@ -56,14 +58,18 @@ class Ended(NamedTuple):
 Execute = Callable[[list[str], float, Path], Ended]
 
 
-def free_memory() -> int:
-    """Bytes that one problem may take here, of what is free now, in a container's limits too."""
-    free = int(psutil.virtual_memory().available)
+def free_memory(held: int = 0) -> int:
+    """Bytes that problems may take here, of what is free now, in a container's limits too.
+
+    Args:
+        held: bytes that some of these problems hold already.
+    """
+    free = int(psutil.virtual_memory().available) + held
     with suppress(OSError, ValueError):
         most, used = (int((CGROUP / name).read_text()) for name in ("memory.max", "memory.current"))
         stat = dict(line.split() for line in (CGROUP / "memory.stat").read_text().splitlines())
         # Files that were read count as used, and are let go of when somebody needs the room.
-        free = min(free, max(0, most - used + int(stat.get("inactive_file", 0))))
+        free = min(free, max(0, most - used + held + int(stat.get("inactive_file", 0))))
     return int(free * MEMORY_SHARE)
 
 
@@ -103,7 +109,7 @@ def _run(
         )
         _offer_to_the_oom_killer(process.pid)
         try:
-            code, stopped = _wait(process, deadline, _Watch(process.pid, limits, log.parent))
+            code, stopped = _wait(process, deadline, _Watch(limits, log.parent, earlier))
             if stopped:
                 _stop(process, patient=stopped == "timed_out")
         except BaseException:
@@ -115,38 +121,78 @@ def _run(
 
 
 class _Watch:
-    """Looks at what a process and its children take; nearly free where nothing is near a limit."""
+    """Looks at what a problem's processes take; nearly free where nothing is near a limit.
 
-    def __init__(self, pid: int, limits: Limits, folder: Path) -> None:
-        self._pid = pid
+    Args:
+        limits: what they may take.
+        folder: whose files are theirs.
+        others: processes that are not the problem's; all other children of this one are.
+    """
+
+    def __init__(self, limits: Limits, folder: Path, others: set[psutil.Process]) -> None:
         self._limits = limits
         self._folder = folder
-        self._before = psutil.virtual_memory().available
+        self._others = others
+        self._free = psutil.virtual_memory().available
+        # What they could still take when they were last added up.
+        self._left = limits.memory_bytes or 0
         self._looks = 0
 
     def complaint(self) -> Stop | Literal[""]:
         """The limit that is passed, if any is."""
         self._looks += 1
-        most = self._limits.memory_bytes
-        if most is not None:
-            # Reading one number disturbs no measurement; the processes are only added up where
-            # somebody has taken that much.
-            available = psutil.virtual_memory().available
-            if self._before - available > most and self._held() > most // 2:
-                return "out_of_memory"
-        if self._looks % 8 == 0 and _bytes_under(self._folder) > self._limits.disk_bytes:
+        in_full = self._looks % LOOKS == 0
+        if self._holds_too_much(in_full=in_full):
+            return "out_of_memory"
+        if in_full and _bytes_under(self._folder) > self._limits.disk_bytes:
             return "flooded"
         return ""
 
-    def _held(self) -> int:
-        """Bytes in the processes' own pages; what they share counts once for each."""
-        total = 0
-        with suppress(psutil.NoSuchProcess):
-            process = psutil.Process(self._pid)
-            for one in (process, *process.children(recursive=True)):
-                with suppress(psutil.Error):
-                    total += one.memory_info().rss
-        return total
+    def _holds_too_much(self, *, in_full: bool) -> bool:
+        most = self._limits.memory_bytes
+        if most is None:
+            return False
+        # Reading one number disturbs no measurement. The processes are added up where somebody has
+        # taken half of what they may still take; and now and then, since a neighbour may give back
+        # what they take.
+        free = psutil.virtual_memory().available
+        if not in_full and self._free - free <= self._left // 2:
+            return False
+        held = held_by(set(psutil.Process().children(recursive=True)) - self._others, most)
+        self._free, self._left = free, max(0, most - held)
+        return held > most
+
+
+def held_by(processes: Iterable[psutil.Process], enough: int = 0) -> int:
+    """Bytes that nobody but these processes holds; what they share counts once.
+
+    Args:
+        processes: those that have ended are left out.
+        enough: up to so many, an answer that is too high will do: it takes less time.
+    """
+    resident: dict[int, int] = {}
+    own: dict[int, int] = {}
+    for one in processes:
+        with suppress(psutil.Error):
+            info = one.memory_info()
+            resident[one.pid] = info.rss
+            own[one.pid] = info.rss - getattr(info, "shared", 0)
+    rough = sum(resident.values())
+    return rough if rough <= enough else sum(_share_of(*one) for one in own.items())
+
+
+def _share_of(pid: int, own: int) -> int:
+    """A process's share of memory that was written to; pages of files can be had back.
+
+    Where the kernel keeps another user's to itself, `own`: then what it shares is left out.
+    """
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return own
+    shares = dict(line.split(":") for line in lines[1:])
+    parts = [shares[name].split()[0] for name in ("Pss_Anon", "Pss_Shmem") if name in shares]
+    return 1024 * sum(map(int, parts)) if parts else own
 
 
 def _wait(

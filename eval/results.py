@@ -14,7 +14,7 @@ from graph.folder import write_whole
 from knowledge.errors import BadInput
 from knowledge.opgraph import Frozen
 
-SCHEMA = 4
+SCHEMA = 5
 FILE = "results.json"
 
 

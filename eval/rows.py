@@ -93,8 +93,9 @@ class Document(_Read):
 class Finished(Frozen):
     """A problem whose run came to its end, whatever it found.
 
-    `verdicts` counts the kernels of our own by what the judge said of them. Where `scaled` names
-    sizes, the problem was a smaller one than its author's.
+    `verdicts` counts the kernels of our own by what the judge said of them, `tried` has their
+    titles in order (empty in older results). Where `scaled` names sizes, the problem was a smaller
+    one than its author's.
     """
 
     kind: Literal["finished"] = "finished"
@@ -104,7 +105,18 @@ class Finished(Frozen):
     document: Document
     cautions: tuple[str, ...] = ()
     verdicts: dict[str, int] = Field({})
+    tried: tuple[str, ...] = ()
     scaled: tuple[Scaled, ...] = ()
+
+    @property
+    def tokens(self) -> int:
+        """What models took."""
+        return self.document.tokens
+
+    @property
+    def usd(self) -> float:
+        """What that cost, as far as prices are known."""
+        return self.document.usd
 
     @property
     def is_canary(self) -> bool:
@@ -157,6 +169,8 @@ class Broken(Frozen):
         "lost",
     ]
     error: str
+    tokens: int = Field(0, description="what models took before it broke")
+    usd: float = Field(0.0, description="what that cost, as far as prices are known")
     scaled: tuple[Scaled, ...] = ()
 
 
@@ -209,6 +223,7 @@ def row_from(name: str, ended: Ended) -> Row:
             document=document,
             cautions=(*document.cautions, *report.get("facts", {}).get("cautions", ())),
             verdicts=_verdicts(document, report),
+            tried=tuple(trial["title"] for trial in _own_trials(report)),
         )
     error_text = f"exit {ended.code}: {_tail(ended.log)}"
     return Broken(name=name, seconds=ended.seconds, reason="crashed", error=error_text)
@@ -229,12 +244,12 @@ def _report(document: Document) -> dict[str, Any]:
     return read if isinstance(read, dict) else {}
 
 
+def _own_trials(report: dict[str, Any]) -> list[dict[str, Any]]:
+    return [trial for trial in report.get("trials", ()) if trial["plan"] != BASELINE_PLAN]
+
+
 def _verdicts(document: Document, report: dict[str, Any]) -> dict[str, int]:
     """How often the judge said what of kernels that are not a baseline in a kernel's place."""
     kinds = [sample.verdict for sample in document.samples]
-    kinds += [
-        trial["verdict"]["kind"]
-        for trial in report.get("trials", ())
-        if trial["plan"] != BASELINE_PLAN
-    ]
+    kinds += [trial["verdict"]["kind"] for trial in _own_trials(report)]
     return {kind: kinds.count(kind) for kind in dict.fromkeys(kinds)}

@@ -32,7 +32,7 @@ from eval.results import FILE, Results, Rules, load
 from eval.rows import BAD_INPUT, INTERRUPTED, Skipped, is_outage
 from eval.score import has_own_kernel
 from eval.suite import Where, choose, open_suite, shard_of
-from eval.surroundings import LIBRARY, held, sigterm_interrupts, without_memory
+from eval.surroundings import LIBRARY, endings_interrupt, held, without_memory
 from eval.tables import parts_table, rows_table, summary_text
 from knowledge.errors import BadInput
 
@@ -180,10 +180,10 @@ def main(  # noqa: PLR0913 - a command's options are its parameters
             results = _open_results(fresh, problems, folder, resume)
             _tell_of_others(results, tell)
             with (
-                sigterm_interrupts(),
+                endings_interrupt(),
                 _executor(where, arrangement, memory=memory, tell=tell) as runs,
                 # Once more, since Ray puts a handler of its own in the place of ours.
-                sigterm_interrupts(),
+                endings_interrupt(),
                 Screen(console, results, quiet=quiet) as screen,
             ):
                 results = evaluate(results, problems, runs, folder, screen)

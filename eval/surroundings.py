@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from eval.problem import Problem
+from graph.endings import endings, heeding
 from knowledge.errors import BadInput
 
 # Names the folder of the library; problems' processes inherit it.
@@ -51,14 +52,11 @@ def held(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def sigterm_interrupts() -> Iterator[None]:
+def endings_interrupt() -> Iterator[None]:
     """End as by Ctrl-C, so that the problem at work is stopped with all it started."""
 
-    def stop(number: int, frame: object) -> None:
+    def end() -> None:
         raise KeyboardInterrupt
 
-    earlier = signal.signal(signal.SIGTERM, stop)
-    try:
+    with heeding([one for one in endings() if one != signal.SIGINT], end):
         yield
-    finally:
-        signal.signal(signal.SIGTERM, earlier)

@@ -1,4 +1,6 @@
-"""An evaluation as tables and lines for a terminal."""
+"""An evaluation as tables and lines, for a terminal and in Markdown."""
+
+from collections.abc import Iterable
 
 from rich.markup import escape
 from rich.table import Table
@@ -72,6 +74,11 @@ def parts_table(results: Results) -> Table:
     for name, summary in {"all": results.summary, **results.breakdown.named}.items():
         table.add_row(escape(name), *part_cells(summary))
     return table
+
+
+def markdown_line(cells: Iterable[str]) -> str:
+    """A row of a table in Markdown."""
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
 PART_HEADINGS = ("problems", "correct", "faster", "slower", "geomean", "SOL", "median time")

@@ -6,7 +6,6 @@ commands `work` in the main thread; whoever serves several runs has each `carry_
 
 import errno
 import shutil
-import signal
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from agents.brief import GUEST
 from agents.llm.exchange import Exchange, Unreachable
 from graph.approval import Request
 from graph.build import build_graph
+from graph.endings import endings, heeding
 from graph.events import Event, Note, append_event
 from graph.folder import RunFolder
 from graph.guest import WANTED
@@ -355,19 +355,15 @@ def checkpointer(folder: RunFolder) -> Iterator[LastCheckpoints]:
 
 @contextmanager
 def _stopping_at_signals(benches: Workbenches) -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM end a run alike: after the nodes that are at work, in every thread."""
+    """Let Ctrl-C, SIGTERM and SIGHUP end a run alike: after the nodes at work, in every thread."""
     if threading.current_thread() is not threading.main_thread():
         # Signals are the main thread's, which may have a use of its own for them.
         yield
         return
 
-    def stop(number: int, frame: object) -> None:
+    def end() -> None:
         benches.stop()
         raise KeyboardInterrupt
 
-    earlier = {one: signal.signal(one, stop) for one in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with heeding(endings(), end):
         yield
-    finally:
-        for one, handler in earlier.items():
-            signal.signal(one, handler)

@@ -51,8 +51,8 @@ class _Kept(NamedTuple):
 
 def keep_baseline(
     bench: Workbench, source: str, baselines: Baselines
-) -> tuple[Plan, Trial, Correct] | None:
-    """The fastest baseline as a trial, with its verdict; None where it can't be one.
+) -> tuple[Plan, Trial, Correct] | str:
+    """The fastest baseline as a trial, with its verdict; or why it can't be one.
 
     Args:
         bench: the run's tools.
@@ -61,12 +61,12 @@ def keep_baseline(
     """
     began = time.time()
     kept = _judged(bench, source, baselines, worth_compiling(baselines) or EAGER)
-    if kept is None:
-        return None
+    if isinstance(kept, str):
+        return kept
     # What was the fastest at the start may have had luck with its memory.
     if (name := overtaken_by(kept.timing, kept.name)) is not None:
         other = _judged(bench, source, baselines, name)
-        if other is not None and _speedup(other) > _speedup(kept):
+        if not isinstance(other, str) and _speedup(other) > _speedup(kept):
             kept = other
     compiled = kept.name != EAGER
     plan = Plan(
@@ -107,13 +107,14 @@ def _speedup(kept: _Kept) -> float:
     return kept.timing.against_best.speedup
 
 
-def _judged(bench: Workbench, source: str, baselines: Baselines, name: str) -> _Kept | None:
-    """A baseline put to the judge; None where it has no text, or is rejected."""
+def _judged(bench: Workbench, source: str, baselines: Baselines, name: str) -> _Kept | str:
+    """A baseline put to the judge; or why it can't be handed over, in words."""
     compiled = name != EAGER
+    told = "the op under torch.compile" if compiled else "the op as it was given"
     try:
         text = emit_as_given(source, compiled=compiled, mode=MODES.get(name))
-    except Unemittable:
-        return None
+    except Unemittable as error:
+        return f"{told} is not handed over ({error})"
     label = COMPILED if compiled else AS_GIVEN
     candidate = Candidate(source=text, backend="torch", labels=(label,))
     if compiled:
@@ -123,5 +124,5 @@ def _judged(bench: Workbench, source: str, baselines: Baselines, name: str) -> _
     else:
         verdict = bench.judge.confirm(candidate)
     if not isinstance(verdict, Correct) or verdict.timing is None:
-        return None
+        return f"{told} is not handed over ({verdict.kind})"
     return _Kept(name, candidate, verdict, verdict.timing)

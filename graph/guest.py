@@ -17,7 +17,7 @@ from agents.brief import GUEST, Brief, Plan, Planning
 from agents.crew import Coder, Crew, Debugger, Planner
 from agents.llm.crew import own_brief
 from agents.llm.exchange import Spent
-from agents.playbook.coder import PlaybookCoder, backend_of
+from agents.playbook.coder import PlaybookCoder
 from agents.playbook.debugger import PlaybookDebugger
 from agents.playbook.planner import PlaybookPlanner
 from agents.playbook.profiler import PlaybookProfiler
@@ -26,7 +26,7 @@ from graph.folder import RunFolder, write_whole
 from graph.workbench import Stopping, Workbenches
 from knowledge.errors import BadInput
 from knowledge.store import Library
-from tools.candidate import Candidate
+from tools.candidate import Candidate, backend_of
 from tools.task import PLAYBOOK, Task
 from tools.verdict import Trial
 

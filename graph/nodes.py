@@ -173,13 +173,15 @@ class RunNodes:
             workloads = state.get("workloads", ())
             baselines = combined_baselines(workloads) if workloads else state["baselines"]
             found = keep_baseline(bench, state["facts"].source, baselines)
-            if found is not None:
+            if not isinstance(found, str):
                 plan, trial, confirmation = found
                 winner = trial.number
                 kept = {"plans": (plan,), "trials": {trial.number: trial}}
                 announce(TrialJudged.of(trial))
-            elif confirmation is None:
-                winner, confirmation = confirm_slower(bench, trials) or (winner, None)
+            else:
+                notes = (*notes, found)
+                if confirmation is None:
+                    winner, confirmation = confirm_slower(bench, trials) or (winner, None)
         return {
             **kept,
             "winner": winner,

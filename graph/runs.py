@@ -18,7 +18,7 @@ from rich.text import Text
 
 from graph.report.index import TONES, cost, speed, took
 from graph.report.listing import STATES, RunRow, State, Wanted, age, list_runs
-from graph.report.serve import make_server
+from graph.report.serve import Listing, make_server
 from graph.report.words import Tone
 from knowledge.errors import BadInput
 
@@ -65,7 +65,7 @@ def main(  # noqa: PLR0913, an option is an argument here
         places = tuple(folders or (RUNS,))
         rows = list_runs(places, wanted)[:limit]
         if serve:
-            _serve(places, wanted, port)
+            _serve(partial(list_runs, places, wanted), port, limit)
             return
     except BadInput as error:
         sys.stderr.write(f"{error}\n")
@@ -148,14 +148,14 @@ def table_of(rows: list[RunRow], *, narrow: bool = False) -> Table:
     return table
 
 
-def _serve(places: tuple[Path, ...], wanted: Wanted, port: int) -> None:
+def _serve(listing: Listing, port: int, limit: int) -> None:
     """Answer until Ctrl-C.
 
     Raises:
         BadInput: the port is taken.
     """
     try:
-        server = make_server(partial(list_runs, places, wanted), port)
+        server = make_server(listing, port, limit)
     except OSError as error:
         raise BadInput(
             f"--port {port}", f"cannot be had ({error.strerror}).", "Give another, or 0."

@@ -10,9 +10,8 @@ from agents.llm.replies import Malformed, newest_draft, read_module, text_of
 from agents.llm.talk import Refused, Talk
 from agents.llm.tools import Bench, Toolbox
 from agents.llm.turn import Turn
-from agents.playbook.coder import backend_of
 from knowledge.store import Library
-from tools.candidate import Candidate
+from tools.candidate import Candidate, backend_of
 
 LABELS, LABEL_LIMIT = 5, 160
 _LABEL = re.compile(r"^\s*(?:[-*] )?Label: *(.+?)\s*$", re.MULTILINE | re.IGNORECASE)

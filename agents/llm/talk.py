@@ -44,6 +44,8 @@ SHUT_OUT = (401, 402, 403, 404)
 UNHEARD = ("ConnectError", "ConnectTimeout", "PoolTimeout", "ConnectionRefusedError")
 # A limit that waiting does not lift.
 NO_CREDIT = "insufficient_quota"
+# What servers say in a 400 of a key that they don't take, for which others have 401.
+KEYS_IN_400 = ("api_key_invalid", "api key not valid", "api key expired", "incorrect api key")
 WHY_LIMIT = 300
 
 
@@ -360,7 +362,13 @@ def _is_shut_out(error: BaseException) -> bool:
     if status == 404 and "tool" in told:
         # Where many servers stand behind one, none of them may take tools.
         return False
-    return status in SHUT_OUT or NO_CREDIT in told
+    return status in SHUT_OUT or NO_CREDIT in told or _is_of_a_key(error)
+
+
+def _is_of_a_key(error: BaseException) -> bool:
+    """Whether the server does not take the key."""
+    status, told = _status(error), str(error).lower()
+    return status in (401, 403) or (status == 400 and any(said in told for said in KEYS_IN_400))
 
 
 def _wait(state: RetryCallState) -> float:
@@ -376,7 +384,7 @@ def _wait(state: RetryCallState) -> float:
 
 def _why(error: BaseException) -> str:
     status = _status(error)
-    if status in (401, 403):
+    if _is_of_a_key(error):
         # What the server says of a key may quote it.
         return f"status {status}: the key was not accepted"
     told = " ".join(str(error).split())[:WHY_LIMIT] or type(error).__name__

@@ -16,9 +16,8 @@ from pydantic import Field, ValidationError
 from agents.brief import Brief
 from agents.llm.replies import newest_draft, unread_code
 from agents.llm.views import device_lines, words_of
-from agents.playbook.coder import backend_of
 from knowledge.store import Library
-from tools.candidate import Candidate
+from tools.candidate import Candidate, backend_of
 from tools.judge.client import JudgeDied
 from tools.judge.source import parse_candidate
 from tools.task import language_of

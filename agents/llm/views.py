@@ -31,6 +31,8 @@ PRECISIONS = {
 }
 SOURCE_LIMIT, GRAPH_NODES, CALLS = 12_000, 60, 12
 TRIALS, EARLIER, PAGES, PAGE_WORDS = 24, 8, 4, 130
+# Of the lines on earlier runs, so many are kept for what they gave.
+MOST_WORTH = 4
 TOLD_LIMIT = 400
 # What decides how a GPU's kernel is laid out.
 GPU_CACHES = ("l2", "shared_per_sm", "shared_per_block", "registers_per_sm")
@@ -91,6 +93,8 @@ def device_lines(brief: Brief, *, everything: bool = False) -> list[str]:
         f"{figure(roof.bandwidth_gbps)} GB/s and {figure(roof.peak_gflops)} GFLOP/s "
         f"({roof.measured})"
     )
+    if roof.cold_gbps is not None:
+        lines.append(f"{figure(roof.cold_gbps)} GB/s of data that the caches have lost")
     if device.kind == "cpu":
         lines.append(
             f"a first touch of 4 KiB of new memory costs {figure(roof.fault_us)} us while all "
@@ -220,16 +224,22 @@ def parent_of(brief: Brief, plan: Plan | None = None) -> Trial | None:
 
 
 def earlier_lines(brief: Brief, library: Library) -> list[str]:
-    """What earlier runs tried on this op and its like, on this device, and what it gave."""
+    """What earlier runs tried on this op and its like, on this device, and what it gave.
+
+    Of more than there is room for, those stay that gave most, and the latest of the others.
+    """
     if brief.facts.graph is None:
         return []
     told = library.memory.like(signature(brief.facts.graph), device=brief.device.name)
-    ruled = [
-        f"{' + '.join(recipe)}: {tally.words()}"
+    found = [
+        (f"{' + '.join(recipe)}: {tally.words()}", tally.best or 0.0)
         for recipe, tally in tallies(one for one in told if one.steps).items()
     ]
-    written = [one for one in told if not one.steps and one.won]
-    return [*ruled, *map(_won_line, written)][-EARLIER:]
+    found += [(_won_line(one), one.speedup or 0.0) for one in told if not one.steps and one.won]
+    places = range(len(found))
+    best = sorted(places, key=lambda place: -found[place][1])[:MOST_WORTH]
+    latest = [place for place in places if place not in best][len(best) - EARLIER :]
+    return [found[place][0] for place in sorted((*best, *latest))]
 
 
 def _won_line(one: Tried) -> str:

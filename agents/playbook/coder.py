@@ -6,16 +6,12 @@ from agents.playbook.recipes import cook
 from knowledge.emit import emit_as_given
 from knowledge.emit_dispatch import Variant, join
 from knowledge.pattern import Step
-from tools.candidate import Backend, Candidate
+from tools.candidate import Candidate, backend_of
 from tools.facts import ReferenceFacts
 from tools.task import language_of
 
 # What a reader of the op itself, handed over as a candidate, is told.
 AS_GIVEN = "the reference's own operators, unchanged"
-# By what a module shows that it has kernels of its own, and in which language.
-MARKS: dict[Backend, str] = {
-    "cpp": "cpp_kernel(", "triton": "@triton.jit", "cuda": "cuda_kernel("
-}  # fmt: skip
 
 
 class PlaybookCoder:
@@ -60,8 +56,3 @@ def _cooked(brief: Brief, facts: ReferenceFacts, steps: tuple[Step, ...]) -> str
     if facts.graph is None:
         return cook_parts(facts.parts, facts.source, steps)
     return cook(facts.graph, facts.source, steps, language_of(brief.task, brief.device, "task"))
-
-
-def backend_of(source: str) -> Backend:
-    """The language that does the work in a module, by its marks."""
-    return next((one for one, mark in MARKS.items() if mark in source), "torch")

@@ -190,18 +190,20 @@ def transplant(
     """A recipe that won elsewhere, for this op: its patterns, and its tunables where they fit.
 
     A tunable is taken over where some proposal for this op has it at that value; `verbatim`, where
-    it was found on this very op, takes them all. A pattern that refuses the op is left out; None
-    where all do, or a tunable does not fit.
+    it was found on this very op, takes them all. A pattern that refuses the op, or has no kernels
+    in its language, is left out; None where all are, or a tunable does not fit.
     """
     machine = Machine.of(situation)
     program = Program.of(graph, source, situation.language)
     proposals: list[Proposal] = []
     for step in steps:
-        if step.pattern not in load_cards():
+        card = load_cards().get(step.pattern)
+        # What only mends is of the module, whatever its kernels are written in.
+        if card is None or not (card.mends or program.backend in card.backends):
             continue
         pattern = load_pattern(step.pattern)
         answer = pattern.propose(program, situation)
-        if verbatim and load_cards()[step.pattern].mends:
+        if verbatim and card.mends:
             # Without what mended it here, it would fail here again.
             answer = [Proposal(step=step, title=step.pattern, speedup=1.0, arithmetic="")]
         if isinstance(answer, Refusal):

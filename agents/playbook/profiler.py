@@ -44,6 +44,12 @@ class PlaybookProfiler:
             f"{profile.achieved_gbps:.1f} of {brief.roofline.bandwidth_gbps:.1f} GB/s, "
             f"{profile.achieved_gflops:.1f} of {brief.roofline.peak_gflops:.0f} GFLOP/s",
         ]
+        if brief.roofline.cold_gbps is not None:
+            share = profile.achieved_gbps / brief.roofline.cold_gbps
+            evidence.append(
+                f"{share:.0%} of the {brief.roofline.cold_gbps:.1f} GB/s that memory gives of data "
+                "that the caches have lost"
+            )
         if brief.device.kind == "cpu":
             faults = f"{profile.page_faults:.0f} page faults a call"
             evidence.append(f"{faults}, worth {profile.page_fault_ms:.2f} ms")
@@ -84,7 +90,9 @@ def _read(brief: Brief, profile: Profile, timing: Timing, headroom: float) -> Fi
     if timing.candidate_ms < LAUNCH_MS:
         moves = ("fewer calls: one kernel for the whole op", "do without threads at this size")
         return Finding("latency", "", (), moves)
-    if profile.bound == "memory" and headroom < 1.0 / MEMORY_BOUND:
+    cold = brief.roofline.cold_gbps
+    starved = cold is not None and profile.achieved_gbps > MEMORY_BOUND * cold
+    if profile.bound == "memory" and (headroom < 1.0 / MEMORY_BOUND or starved):
         moves = ("move fewer bytes: fuse what still goes through memory",)
         return Finding("memory", "", (), moves)
     if brief.device.kind == "cpu":

@@ -103,6 +103,7 @@ def situation_from(
     eager = next((row.median_ms for row in baselines.rows if row.name == "eager"), None)
     calls = situation_of_calls(facts.graph, facts.call_ms, eager) if facts.graph else {}
     reached = reached_gflops(facts.graph, calls) if facts.graph else 0.0
+    own = roofline.product_gflops or roofline.peak_gflops
     situation = Situation(
         best_ms=best.median_ms if best is not None and best.median_ms else roofline.floor_ms,
         bandwidth_gbps=roofline.bandwidth_gbps,
@@ -111,6 +112,7 @@ def situation_from(
         cores=cores,
         huge_pages=huge_pages,
         call_ms=calls,
+        product_share=min(1.0, own / roofline.peak_gflops),
     )
     if best is not None or facts.graph is None:
         return situation

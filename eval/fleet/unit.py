@@ -12,20 +12,23 @@ import signal
 import sys
 import tempfile
 import threading
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
+import psutil
+
 from eval.fleet.parcel import Order, unwrap, wrap_answer
 from eval.one import folder_of, run_problem
-from eval.process import free_memory
-from eval.rows import BAD_INPUT
-from eval.surroundings import LIBRARY, sigterm_interrupts
+from eval.process import free_memory, held_by
+from eval.rows import BAD_INPUT, INTERRUPTED
+from eval.surroundings import LIBRARY, endings_interrupt
 from knowledge.errors import BadInput
 from tools.judge.digest import judge_digest
 from tools.judge.turns import VARIABLE
 
-INTERRUPTED = 130
+MODULE = "eval.fleet.unit"
 
 
 def work(parcel: bytes, home: Path) -> bytes:
@@ -37,10 +40,24 @@ def work(parcel: bytes, home: Path) -> bytes:
         raise BadInput("this machine", told, "Install the same version on every machine.")
     os.environ.update(_surroundings(order))
     if arrangement.memory_bytes is None:
-        share = free_memory() // order.beside
+        # Of what is shared out, neighbours may hold their parts already.
+        held = held_by(others_at_work()) if order.beside > 1 else 0
+        share = free_memory(held) // order.beside
         arrangement = replace(arrangement, memory_bytes=share)
     row = run_problem(problem, arrangement, arrangement.execute())
     return wrap_answer(row, folder_of(problem, arrangement.out))
+
+
+def others_at_work() -> set[psutil.Process]:
+    """The processes of other problems that this machine works on."""
+    me = psutil.Process()
+    own = {me, *me.parents()}
+    found: set[psutil.Process] = set()
+    for one in psutil.process_iter():
+        with suppress(psutil.Error):
+            if one not in own and MODULE in one.cmdline():
+                found |= {one, *one.children(recursive=True)}
+    return found - own
 
 
 def _surroundings(order: Order) -> dict[str, str]:
@@ -64,7 +81,7 @@ def main() -> int:
     parcel = sys.stdin.buffer.read(length)
     threading.Thread(target=_end_with, args=(sys.stdin.buffer,), daemon=True).start()
     try:
-        with sigterm_interrupts(), tempfile.TemporaryDirectory(prefix="kernelwright-") as home:
+        with endings_interrupt(), tempfile.TemporaryDirectory(prefix="kernelwright-") as home:
             answer = work(parcel, Path(home).resolve())
     except KeyboardInterrupt:
         return INTERRUPTED

@@ -14,7 +14,6 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import Field
 
-from agents.playbook.coder import backend_of
 from graph.folder import RunFolder
 from graph.mcp.follow import Call, errand
 from graph.mcp.hall import Hall
@@ -32,7 +31,7 @@ from graph.subjects import (
 from graph.workbench import Workbenches
 from knowledge.errors import BadInput
 from tools.ahead import AheadOfTime, compiled_uses
-from tools.candidate import Candidate
+from tools.candidate import Candidate, backend_of
 from tools.judge.client import Judge, JudgeClosed
 from tools.judge.panel import Panel
 from tools.judge.whole import Judgement, judge_whole

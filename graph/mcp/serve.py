@@ -6,17 +6,16 @@ output.
 
 import os
 import secrets
-import signal
 import socket
 import sys
 import threading
-from types import FrameType
 
 import anyio
 import uvicorn
 from mcp.server.transport_security import TransportSecuritySettings
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from graph.endings import endings, heed
 from graph.mcp.hall import Hall
 from graph.mcp.server import Server, build_server
 from knowledge.errors import BadInput
@@ -132,13 +131,8 @@ def _listener(port: int) -> socket.socket:
 
 
 def _leave_on_signals(hall: Hall) -> None:
-    """End in order on Ctrl-C and SIGTERM: the thread that reads standard input can't be woken."""
-
-    def leave(number: int, frame: FrameType | None) -> None:
-        threading.Thread(target=_leave, args=(hall,)).start()
-
-    for one in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(one, leave)
+    """End in order on Ctrl-C, SIGTERM and SIGHUP: who reads standard input can't be woken."""
+    heed(endings(), lambda: threading.Thread(target=_leave, args=(hall,)).start())
 
 
 def _leave(hall: Hall) -> None:

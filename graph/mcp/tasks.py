@@ -1,6 +1,5 @@
 """The tools of tasks whose kernels the calling model writes: start, submit, status, finish."""
 
-import asyncio
 from concurrent.futures import Future
 from typing import Annotated
 
@@ -89,20 +88,15 @@ class Tasks:
             guest = self._hall.welcome(task, min(rules_first, task.budget.trials - 1))
         try:
             brief = await follow(call, guest.run, guest.desk.next_turn())
-        except asyncio.CancelledError:
-            await stopped(guest.run)
-            self._hall.forget(guest)
-            raise
-        if brief is None:
-            outcome = await _conclusion(call, self._hall, guest)
-            raise ToolError(f"the task ended before it began: {outcome.summary}")
-        try:
-            return await anyio.to_thread.run_sync(started, self._hall, guest, brief)
+            if brief is not None:
+                return await anyio.to_thread.run_sync(started, self._hall, guest, brief)
         except BaseException:
             # Its caller never learns the name.
             await stopped(guest.run)
             self._hall.forget(guest)
             raise
+        outcome = await _conclusion(call, self._hall, guest)
+        raise ToolError(f"the task ended before it began: {outcome.summary}")
 
     async def submit_candidate(  # noqa: PLR0913 - a tool's parameters are its schema
         self,

@@ -21,6 +21,7 @@ def machine(record: RunRecord) -> list[tuple[str, str]]:
         ("Features", ", ".join(device.features) or "not known"),
         ("Pages", pages[record.task.pages]),
         ("Bandwidth", f"{roof.bandwidth_gbps:,.1f} GB/s"),
+        *([("Past the caches", f"{roof.cold_gbps:,.1f} GB/s")] if roof.cold_gbps else []),
         ("Peak", f"{roof.peak_gflops:,.1f} GFLOP/s"),
         *([("Page fault", f"{roof.fault_us:.2f} µs")] if device.kind == "cpu" else []),
         ("Measured by", roof.measured),

@@ -41,13 +41,15 @@ NOTHING = "default-src 'none'; base-uri 'none'; frame-ancestors 'none'"
 Listing = Callable[[], list[RunRow]]
 
 
-def make_server(listing: Listing, port: int) -> ThreadingHTTPServer:
+def make_server(listing: Listing, port: int, limit: int | None = None) -> ThreadingHTTPServer:
     """A server on loopback that shows what `listing` finds; port 0 takes any that is free.
+
+    Of what fits a page's filter it lists the first `limit`; the reports of all can be asked for.
 
     Raises:
         OSError: the port is taken.
     """
-    return _Server((LOOPBACK, port), partial(_Handler, listing))
+    return _Server((LOOPBACK, port), partial(_Handler, listing, limit))
 
 
 class _Server(ThreadingHTTPServer):
@@ -63,8 +65,9 @@ class _Handler(BaseHTTPRequestHandler):
     # Of a connection on which nothing comes.
     timeout = 30
 
-    def __init__(self, listing: Listing, *given: object) -> None:
+    def __init__(self, listing: Listing, limit: int | None, *given: object) -> None:
         self._listing = listing
+        self._limit = limit
         super().__init__(*given)  # type: ignore[arg-type]
 
     def do_GET(self) -> None:
@@ -117,7 +120,7 @@ class _Handler(BaseHTTPRequestHandler):
             # The folder went away while it is served.
             self._say(HTTPStatus.SERVICE_UNAVAILABLE, str(error), body)
             return
-        fitting = [row for row in rows if wanted.fits(row)]
+        fitting = [row for row in rows if wanted.fits(row)][: self._limit]
         page = render_index(fitting, wanted, _names(rows))
         policy = f"{NOTHING}; style-src '{style_hash()}'; form-action 'self'"
         self._send(HTTPStatus.OK, "text/html; charset=utf-8", page.encode(), policy, body)

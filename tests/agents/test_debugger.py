@@ -51,11 +51,18 @@ def precautions(steps: tuple[Step, ...]) -> dict[str, object]:
 
 
 def test_mends_add_up_until_nothing_is_left_to_change() -> None:
-    ways = [steps for steps, _ in ways_out((LOOP,), miss(3.0))]
+    ways = [steps for steps, _ in ways_out((LOOP,), miss(30.0))]
     assert ways[1][0].parameters == {"exp": "libm", "accumulate": "double", "streaming": True}
     assert precautions(ways[2]) == {"plain_math": True}
     assert ways[-1][0].parameters == {"exp": "libm", "accumulate": "double", "streaming": False}
     assert precautions(ways[-1]) == {"plain_math": True, "one_thread": True}
+
+
+def test_a_near_miss_is_no_race() -> None:
+    ways = [steps for steps, _ in ways_out((LOOP,), miss(3.0))]
+    assert ways == [steps for steps, _ in ways_out((LOOP,), miss(30.0))][: len(ways)]
+    assert all(steps[0].parameters["streaming"] for steps in ways)
+    assert precautions(ways[-1]) == {"plain_math": True}
 
 
 def test_winograds_products_go_first_where_bits_are_lost() -> None:

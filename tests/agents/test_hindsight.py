@@ -11,9 +11,11 @@ from agents.playbook.recipes import Recipe, enumerate_recipes, situation_of, var
 from knowledge.experience import fingerprint, signature
 from knowledge.experience.tried import Tried
 from knowledge.pattern import Step
+from knowledge.program import Backend
 from knowledge.store import Library
 from tests.agents.test_planner import brief, measured
 from tests.graph import builders
+from tests.patterns.workshop import SITUATION, build, function
 
 OWN = fingerprint(builders.graph())
 OPS = signature(builders.graph())
@@ -235,6 +237,21 @@ def test_a_pattern_that_does_not_fit_is_left_out(recipes: list[Recipe], name: st
     for steps, left in (((strange,), None), ((*recipes[0].steps, strange), recipes[0].steps)):
         moved = transplant(builders.graph(), builders.REFERENCE, situation, steps)
         assert (moved and moved.steps) == left
+
+
+@pytest.mark.parametrize(
+    ("language", "kept"), [("cpp", ["matmul"]), ("triton", ["matmul"]), ("cuda", ["row_loop"])]
+)
+def test_a_pattern_is_planned_where_its_kernels_can_be_written(
+    language: Backend, kept: list[str]
+) -> None:
+    given = "torch.randn(256, 256), torch.randn(256, 256)"
+    source = function("a, b", "torch.relu(a @ b)", given)
+    situation = SITUATION.model_copy(update={"language": language})
+    steps = Step(pattern="matmul"), Step(pattern="row_loop")
+    moved = transplant(build(source, ()).graph, source, situation, steps)
+    assert moved is not None
+    assert [step.pattern for step in moved.steps] == kept
 
 
 def test_a_tunable_that_is_no_longer_offered_leads_back_to_one_that_is(

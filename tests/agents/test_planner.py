@@ -16,7 +16,7 @@ from knowledge.opgraph import line_of
 from knowledge.program import Program
 from knowledge.store import Library
 from tests.graph import builders
-from tests.patterns.workshop import SITUATION, build, reference
+from tests.patterns.workshop import SITUATION, build, function, reference
 from tools.task import InputSpec, Task
 from tools.verdict import Comparison, Correct, Timing, Trial, WrongOutput
 
@@ -136,6 +136,22 @@ def test_a_measured_call_counts_with_its_time() -> None:
     assert situation.call_ms[line_of(graph.by_name["mul"])] == pytest.approx(eager * 100.0 / 111.0)
     program = Program.of(graph, builders.REFERENCE)
     assert program_ms(program, Machine.of(situation)) == pytest.approx(eager)
+
+
+def test_a_product_that_was_not_timed_takes_what_torchs_own_products_take() -> None:
+    given = brief()
+    slow = given.roofline.model_copy(update={"product_gflops": given.roofline.peak_gflops / 2})
+    situation = situation_of(given.model_copy(update={"roofline": slow}))
+    assert situation.product_share == 0.5
+    assert situation_of(given).product_share == 1.0
+    inputs = "torch.randn(512, 512), torch.randn(512, 512)"
+    program = build(function("a, b", "torch.relu(a @ b)", inputs), ()).program
+    usual, half = (
+        program_ms(program, Machine.of(one.model_copy(update={"call_ms": {}})))
+        for one in (situation_of(given), situation)
+    )
+    product = 2 * 512**3 / (given.roofline.peak_gflops * 1e6)
+    assert half - usual == pytest.approx(product)
 
 
 def test_variants_change_one_tunable_of_the_steps_that_were_taken() -> None:

@@ -95,13 +95,15 @@ def test_lines_of_source_that_wait_are_evidence() -> None:
     assert "line 11 has 70% of the samples: x = tl.load(p)" in evidence
 
 
-def explained(readings: Readings | None, **changed: object) -> Diagnosis:
+def explained(
+    readings: Readings | None, cold_gbps: float | None = None, **changed: object
+) -> Diagnosis:
     """What the profiler says of a finished run's winner, its profile changed so."""
     run = a_win()
     trial: Trial = run.trial(run.winner or 0)
     assert trial.profile is not None
     profile: Profile = trial.profile.model_copy(update={"readings": readings, **changed})
-    roof: Roofline = run.roofline
+    roof: Roofline = run.roofline.model_copy(update={"cold_gbps": cold_gbps})
     brief = Brief(
         task=run.task, device=run.device, facts=run.facts, baselines=run.baselines, roofline=roof,
         trials_left=1, seconds_left=1.0,
@@ -125,6 +127,13 @@ def test_a_kernel_at_a_copys_bandwidth_is_bound_by_memory_whatever_the_roofline_
     found = explained(readings, **SLOW, achieved_gbps=9.0)
     assert (found.bottleneck, found.cause) == ("memory", "bandwidth")
     assert "90% of the 10.0 GB/s that a copy reaches" in found.evidence
+
+
+def test_a_kernel_at_what_memory_gives_past_the_caches_is_bound_by_memory() -> None:
+    found = explained(None, cold_gbps=10.0, **SLOW, achieved_gbps=8.5)
+    assert found.bottleneck == "memory"
+    assert any("85% of the 10.0 GB/s" in one for one in found.evidence)
+    assert explained(None, cold_gbps=10.0, **SLOW, achieved_gbps=5.0).bottleneck == "compute"
 
 
 def test_few_instructions_a_cycle_is_waiting_and_not_arithmetic() -> None:

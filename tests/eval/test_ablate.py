@@ -227,6 +227,28 @@ def test_a_baseline_in_a_kernels_place_is_no_kernel_of_the_run() -> None:
     assert effect_of(VARIANTS["no-debugger"], whole, other).lost == ("a",)
 
 
+def test_a_part_that_changed_nothing_is_told_from_one_that_did() -> None:
+    def tried(name: str, *titles: str) -> Finished:
+        return own(finished(name, "faster", 2.0)).model_copy(update={"tried": titles})
+
+    whole = results(tried("a", "fuse", "fuse (double)"), tried("b", "tile"), tried("c", "scan"))
+    # Of b the budget left time for one more.
+    alike = results(tried("a", "fuse"), tried("b", "tile", "tile (8)"), broken("c"))
+    parted = results(tried("a", "fuse", "repair"), tried("b", "tile"), tried("c", "scan"))
+    assert effect_of(VARIANTS["no-library"], whole, alike).otherwise == ()
+    assert effect_of(VARIANTS["no-debugger"], whole, parted).otherwise == ("a",)
+    older = results(own(finished("a", "faster", 2.0)))
+    assert effect_of(VARIANTS["greedy"], older, older).otherwise is None
+    found = Ablation(
+        suite="s",
+        started="",
+        results={"whole": whole, "no-library": alike},
+        variants=(VARIANTS["whole"], VARIANTS["no-library"]),
+    )
+    assert "| 1 / 0 | 0 |" in markdown(found)
+    assert "Without any, its ratios are chance." in markdown(found)
+
+
 def test_before_anything_has_run_there_is_a_table_without_figures() -> None:
     empty = {name: results() for name in ("whole", "again")}
     found = Ablation(
@@ -250,6 +272,10 @@ def test_the_command_runs_a_real_problem_in_each_variant(tmp_path: Path) -> None
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     assert all(len(one["rows"]) == 1 for one in document["results"].values())
-    assert {row["kind"] for one in document["results"].values() for row in one["rows"]} == {
-        "finished"
+    rows = [row for one in document["results"].values() for row in one["rows"]]
+    assert {row["kind"] for row in rows} == {"finished"}
+    assert all(row["tried"] for row in rows)
+    assert {effect["variant"]: effect["otherwise"] for effect in document["effects"]} == {
+        "no-debugger": [],
+        "no-library": [],
     }

@@ -58,7 +58,7 @@ def test_the_folder_itself_may_be_a_level_and_others_are_families(tmp_path: Path
         ("kernel.py", "class ModelNew:\n    pass\n", "a candidate"),
         ("notes.md", "# hello\n", "neither Python"),
         ("notes.py", "def (:\n", "not Python that can be parsed"),
-        ("config.yaml", "logging: true\n", "not a task"),
+        ("config.yaml", "logging: true\n", "names none of reference, op, module, definition"),
         ("list.yml", "- a\n", "not a task"),
         ("broken.yaml", "a: [\n", "not a task"),
         ("dated.yaml", "date: 0000-00-00\n", "not a task"),

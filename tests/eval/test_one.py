@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from agents.llm.exchange import Exchange, Usage
 from eval.one import Arrangement, run_problem
 from eval.problem import Labels, Problem
 from eval.process import Ended
-from eval.rows import Broken, Finished, Skipped
+from eval.rows import ROW, Broken, Finished, Skipped
 from tests.eval.test_run import WIN, Script, ended
 from tools.estimate import Estimate, Footprint, Scaled
 from tools.task import Task, parse_task
@@ -149,3 +150,32 @@ def test_every_workload_of_a_problem_has_time_for_all_candidates(tmp_path: Path)
         run_problem(Problem(task), given, script)
         deadlines += script.deadlines
     assert deadlines[1] == 2 * deadlines[0]
+
+
+def exchange(usd: float | None) -> Exchange:
+    return Exchange(
+        key="k", role="coder", model="openai:m", messages=(), reply={},
+        usage=Usage(input_tokens=900, output_tokens=100, usd=usd), seconds=1.0, when="",
+    )  # fmt: skip
+
+
+class Paying(Script):
+    """Answers as told, after models were paid in the run's folder."""
+
+    def __call__(self, command: list[str], deadline_s: float, log: Path) -> Ended:
+        run = Path(command[command.index("--out") + 1]) / "a-run"
+        run.mkdir(parents=True)
+        lines = [exchange(usd).model_dump_json() for usd in (0.25, None, 0.5)]
+        # The last line was being written when the process ended.
+        (run / "exchanges.jsonl").write_text("\n".join(lines) + '\n{"key": "half')
+        return super().__call__(command, deadline_s, log)
+
+
+@pytest.mark.parametrize("how", [ended(1, "", "no"), ended(130), ended(None), ended(0, "?")])
+def test_what_a_broken_run_spent_stands_in_its_row(
+    problem: Problem, tmp_path: Path, how: Ended
+) -> None:
+    row = run_problem(problem, Arrangement(tmp_path / "o", look_first=False), Paying(how))
+    assert isinstance(row, Broken)
+    assert (row.tokens, row.usd) == (3000, 0.75)
+    assert ROW.validate_json(ROW.dump_json(row)) == row

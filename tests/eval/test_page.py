@@ -110,10 +110,14 @@ def test_every_row_has_a_cell_under_every_heading(tmp_path: Path) -> None:
     row = finished("paid", "faster", 2.0)
     document = row.document.model_copy(update={"usage": {"tokens": 1200, "usd": 0.5}})
     paid = row.model_copy(update={"document": document})
-    for rows in (ROWS, (*ROWS, paid)):
+    lost = broken("lost").model_copy(update={"tokens": 1200, "usd": 0.5})
+    for rows in (ROWS, (*ROWS, paid), (*ROWS, lost)):
         shown = columns(rows)
         heads = headings(shown)
-        assert ("tokens" in heads) == (paid in rows)
+        assert ("tokens" in heads) == (rows != ROWS)
+        if rows != ROWS:
+            told = [cell.text for cell in cells(rows[-1], shown, tmp_path)]
+            assert told[-2:] == ["1,200", "0.500"]
         assert {len(cells(one, shown, tmp_path)) for one in rows} == {len(heads)}
 
 

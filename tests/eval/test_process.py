@@ -1,7 +1,9 @@
 """Limits and ends of a problem's process, with real ones."""
 
+import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -59,6 +61,58 @@ def test_one_that_takes_all_memory_is_stopped_before_the_machine_suffers(tmp_pat
     code += "    time.sleep(0.02)\n    assert len(held) < 100\n"
     how = execute(python(code), 60.0, tmp_path / "log", Limits(memory_bytes=400 * MIB))
     assert (how.code, how.stopped) == (None, "out_of_memory")
+
+
+HOLD = "held = bytearray({mib} << 20)\ntime.sleep({seconds})\n"
+
+
+@pytest.fixture
+def neighbour() -> Iterator[Callable[[str], None]]:
+    """Starts a process beside the problem's, which is none of its own."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(code: str) -> None:
+        started.append(subprocess.Popen(python(f"import time\n{code}"), stdout=subprocess.PIPE))
+
+    yield start
+    for one in started:
+        one.kill()
+        one.communicate()
+
+
+def test_what_a_neighbour_takes_is_not_the_problems(
+    tmp_path: Path, neighbour: Callable[[str], None]
+) -> None:
+    neighbour("time.sleep(1)\n" + HOLD.format(mib=600, seconds=60))
+    code = "import time\n" + HOLD.format(mib=250, seconds=4)
+    how = execute(python(code), 60.0, tmp_path / "log", Limits(memory_bytes=400 * MIB))
+    assert (how.code, how.stopped) == (0, "")
+
+
+def test_what_a_neighbour_gives_back_hides_nothing(
+    tmp_path: Path, neighbour: Callable[[str], None]
+) -> None:
+    neighbour(HOLD.format(mib=900, seconds=2))
+    time.sleep(1)
+    code = "import time\ntime.sleep(2)\n" + HOLD.format(mib=600, seconds=20)
+    how = execute(python(code), 60.0, tmp_path / "log", Limits(memory_bytes=400 * MIB))
+    assert (how.code, how.stopped) == (None, "out_of_memory")
+
+
+def test_memory_that_processes_share_counts_once(tmp_path: Path) -> None:
+    code = (
+        "import mmap, os, time\n"
+        "shared = mmap.mmap(-1, 200 << 20)\n"
+        "shared.write(bytes(len(shared)))\n"
+        "for _ in range(3):\n"
+        "    if os.fork() == 0:\n"
+        "        sum(shared[at] for at in range(0, len(shared), 4096))\n"
+        "        time.sleep(4)\n"
+        "        os._exit(0)\n"
+        "time.sleep(4)\n"
+    )
+    how = execute(python(code), 60.0, tmp_path / "log", Limits(memory_bytes=500 * MIB))
+    assert (how.code, how.stopped) == (0, "")
 
 
 def test_one_that_prints_without_end_is_stopped_and_its_last_words_are_few(tmp_path: Path) -> None:

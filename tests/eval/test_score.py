@@ -249,3 +249,13 @@ def test_a_higher_threshold_is_never_met_by_more_problems(
     rows = [finished(str(n), "faster", value) for n, value in enumerate(values)]
     low, high = sorted((one, other))
     assert sum(is_faster(row, high) for row in rows) <= sum(is_faster(row, low) for row in rows)
+
+
+def test_what_broken_runs_spent_is_in_the_mean() -> None:
+    paid = finished("a", "faster", 4.0)
+    usage = {"tokens": 1000, "usd": 0.2}
+    paid = paid.model_copy(update={"document": paid.document.model_copy(update={"usage": usage})})
+    lost = broken("e").model_copy(update={"tokens": 3000, "usd": 1.0})
+    summary = summarize((paid, lost))
+    assert summary.tokens == 2000
+    assert summary.usd == pytest.approx(0.6)

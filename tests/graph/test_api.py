@@ -323,3 +323,47 @@ def test_the_run_of_a_live_function_can_be_opened_again(tmp_path: Path) -> None:
     _, task = RunFolder.reopen(result.folder)
     assert task.reference == result.folder / "taken" / "reference.py"
     assert task.name == "Clamp"
+
+
+class Attends(torch.nn.Module):
+    """Asks attention for no weights, and so returns None beside the tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = torch.nn.MultiheadAttention(16, 2, batch_first=True)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        made, weights = self.attention(x, x, x, need_weights=False)
+        return torch.nn.functional.silu(made * 0.5 + x).softmax(-1), weights
+
+
+# Of torch's own making, when it loads its compiler: what is handed over may be a baseline.
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+def test_an_op_that_returns_none_beside_a_tensor_is_optimized_and_shipped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, new_library: Callable[[], Path]
+) -> None:
+    monkeypatch.setenv("KERNELWRIGHT_LIBRARY", str(new_library()))
+    subject, x = Attends().eval(), torch.randn(4, 24, 16)
+    result = graph.optimize(
+        subject, x, out=tmp_path, quiet=True, target="cpu", trials=2, minutes=2, width=1
+    )
+    record = result.record
+    assert record.winner is not None
+    graphed = record.facts.graph
+    assert graphed is not None
+    assert graphed.packed(["y"]) == "(y, None)"
+    kinds = {trial.number: trial.verdict.kind for trial in record.trials}
+    assert set(kinds.values()) == {"correct"}, kinds
+    own = [trial for trial in record.trials if "cpp_kernel" in trial.candidate.source]
+    assert own
+    assert ", None)" in own[0].candidate.source
+    expected = subject(x)[0]
+    for call in (result, result.module):
+        made, nothing = call(x)
+        assert nothing is None
+        torch.testing.assert_close(made, expected, rtol=1e-4, atol=1e-5)
+    done = subprocess.run(
+        [sys.executable, result.folder / "best" / "test_kernel.py"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr

@@ -1,8 +1,13 @@
+from types import SimpleNamespace
+from typing import Any, cast
+
 import pytest
 
-from graph.fallback import overtaken_by, worth_compiling
+from graph.fallback import keep_baseline, overtaken_by, worth_compiling
+from graph.workbench import Workbench
 from tests.graph import builders
 from tools.facts import Baseline, Baselines
+from tools.verdict import WrongOutput
 
 
 @pytest.mark.parametrize(
@@ -44,3 +49,21 @@ def test_a_baseline_that_reads_slower_than_another_gives_way_to_it(
     rows = tuple(builders.comparison(one, speedup, 1.0) for one, speedup in speedups.items())
     timing = builders.timing(1.0).model_copy(update={"comparisons": rows})
     assert overtaken_by(timing, name) == other
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        (builders.REFERENCE, "the op under torch.compile is not handed over (wrong_output)"),
+        ("def Model(): ...", "the op under torch.compile is not handed over (the reference has no"),
+    ],
+)
+def test_why_a_baseline_is_not_handed_over_is_told(source: str, told: str) -> None:
+    def refuse(*_: Any) -> WrongOutput:
+        return WrongOutput(detail="1 of 8 elements is wrong")
+
+    bench = cast(Workbench, SimpleNamespace(judge=SimpleNamespace(measure=refuse)))
+    rows = (Baseline(name="eager", median_ms=3.0), Baseline(name="compile", median_ms=2.0))
+    found = keep_baseline(bench, source, Baselines(rows=rows, noise=0.01))
+    assert isinstance(found, str)
+    assert found.startswith(told)

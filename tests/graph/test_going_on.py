@@ -247,6 +247,28 @@ def test_whichever_way_a_run_was_interrupted_it_goes_on_by_another(
     assert (folder / "trials" / "1" / "verdict.json").stat().st_mtime_ns == first
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_run_that_is_asked_to_end_leaves_a_report(bench: Bench, number: signal.Signals) -> None:
+    # Ray, where a test before has started it, has left a handler of its own.
+    earlier = signal.getsignal(number)
+    bench.script.stop = lambda: os.kill(os.getpid(), number)
+    with pytest.raises(graph.Interrupted) as stopped:
+        graph.optimize(Clamp(), torch.randn(64, 64), out=bench.runs, **SETTINGS)
+    folder = stopped.value.folder.path
+    assert "Not finished" in (folder / "report.html").read_text()
+    assert signal.getsignal(number) is earlier
+
+
+def test_a_run_under_nohup_goes_on_without_its_terminal(bench: Bench) -> None:
+    bench.script.stop = lambda: os.kill(os.getpid(), signal.SIGHUP)
+    earlier = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        result = graph.optimize(Clamp(), torch.randn(64, 64), out=bench.runs, **SETTINGS)
+    finally:
+        signal.signal(signal.SIGHUP, earlier)
+    assert result.record.finished
+
+
 def test_with_its_subject_a_resumed_run_gives_what_it_would_have_given(bench: Bench) -> None:
     folder = begun_by_python(bench)
     # As a notebook's cell that is run once more, with other values.

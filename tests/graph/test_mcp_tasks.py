@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from mcp import Client
 from typer.testing import CliRunner
@@ -14,7 +15,7 @@ from graph.folder import RunFolder
 from graph.record import RunRecord
 from graph.run import app
 from tests.graph.conftest import BROKEN, RIGHT, WRONG
-from tests.graph.mcp_bench import RELU, SharedHall, ask, refused, settings, with_client
+from tests.graph.mcp_bench import RELU, SharedHall, ask, refused, settings, with_client, words
 from tools.candidate import Candidate
 from tools.judge.client import Judge
 
@@ -225,3 +226,56 @@ def test_resuming_a_task_that_is_open_leaves_it_open(
     told, status = with_client(hall, talk)
     assert "is open still" in told
     assert (status["state"], status["trials_left"]) == ("waiting", 3)
+
+
+def test_a_task_whose_name_nobody_hears_is_ended(
+    tmp_path: Path,
+    relu_judge: Judge,
+    new_library: Callable[[], Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("the page that was found is gone")
+
+    monkeypatch.setattr("graph.mcp.tasks.started", fail)
+    hall = SharedHall(settings(tmp_path, new_library()), relu_judge)
+
+    async def talk(client: Client) -> str:
+        await refused(client, "start_task", **RELU, trials=2, rules_first=0)
+        (run,) = (path.name for path in hall.runs.iterdir())
+        return await refused(client, "task_status", task=run)
+
+    assert "Open: none." in with_client(hall, talk)
+
+
+def test_a_task_whose_beginning_is_cancelled_is_ended(
+    tmp_path: Path, relu_judge: Judge, new_library: Callable[[], Path]
+) -> None:
+    hall = SharedHall(settings(tmp_path, new_library()), relu_judge)
+
+    async def talk(client: Client) -> str:
+        heard = anyio.Event()
+
+        async def hear(progress: float, total: float | None, message: str | None) -> None:
+            heard.set()
+
+        async def begin() -> None:
+            given = {**RELU, "trials": 2, "rules_first": 0}
+            await client.call_tool("start_task", given, progress_callback=hear)
+
+        async with anyio.create_task_group() as calls:
+            calls.start_soon(begin)
+            with anyio.fail_after(30):
+                await heard.wait()
+            calls.cancel_scope.cancel()
+        (run,) = (path.name for path in hall.runs.iterdir())
+        with anyio.fail_after(30):
+            while "Open: none." not in (told := await status_of(client, run)):
+                await anyio.sleep(0.1)
+        return told
+
+    assert "is not open here" in with_client(hall, talk)
+
+
+async def status_of(client: Client, task: str) -> str:
+    return words(await client.call_tool("task_status", {"task": task}))

@@ -6,7 +6,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import pytest
 from mcp import Client, StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared._httpx_utils import create_mcp_http_client
+from mcp_types import ReadResourceResult, TextResourceContents
 
 from graph.folder import RunFolder
 from tests.graph.conftest import RIGHT
@@ -212,6 +214,56 @@ def test_who_bears_the_token_is_let_in(http: tuple[str, str]) -> None:
     assert "submit_candidate" in tools
     assert len(found["passages"]) == 1
     assert "is not open here" in wrong
+
+
+def said_in(answer: ReadResourceResult) -> str:
+    (content,) = answer.contents
+    assert isinstance(content, TextResourceContents)
+    return content.text
+
+
+def test_an_op_is_optimized_over_http_and_read_by_whoever_comes_next(
+    http: tuple[str, str],
+) -> None:
+    address, token = http
+    heard: list[str] = []
+
+    async def hear(progress: float, total: float | None, message: str | None) -> None:
+        heard.append(message or "")
+
+    @asynccontextmanager
+    async def connected() -> AsyncIterator[Client]:
+        async with (
+            create_mcp_http_client({"Authorization": f"Bearer {token}"}) as through,
+            Client(streamable_http_client(address, http_client=through)) as client,
+        ):
+            yield client
+
+    async def talk() -> tuple[dict[str, Any], str, str, str]:
+        async with connected() as client:
+            given = {**RELU, "trials": 1, "minutes": 2}
+            done = await client.call_tool("optimize", given, progress_callback=hear)
+            assert not done.is_error, words(done)
+        told = done.structured_content
+        assert isinstance(told, dict)
+        # Another connection, which knows of the run what the answer said.
+        async with connected() as client:
+            runs = await client.read_resource("kernelwright://runs")
+            report = await client.read_resource(told["report_uri"])
+            again = await ask(client, "optimize", resume=Path(told["report"]).parent.name)
+        assert again == told
+        return told, said_in(runs), said_in(report), str(told["kernel_source"])
+
+    told, runs, report, kernel = anyio.run(talk)
+    assert told["status"] in ("faster", "correct")
+    assert "class ModelNew" in kernel
+    folder = Path(told["report"]).parent
+    assert heard[0] == f"run {folder}"
+    assert len(heard) > 3
+    assert folder.name in runs
+    assert "<html" in report
+    assert (folder / "best" / "kernel.py").is_file()
+    assert not (folder / "scratch").exists()
 
 
 @pytest.mark.parametrize("scheme", ["", "Bearer", "Bearer wrong", "Basic {token}", "{token}"])

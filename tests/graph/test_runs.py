@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from http.client import HTTPConnection, HTTPResponse
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -345,6 +346,26 @@ def test_nothing_can_be_sent_to_it(port: int) -> None:
         assert ask(port, "/", method)[0].status == 501
     response, text = ask(port, "/", "HEAD")
     assert (response.status, text) == (200, "")
+
+
+def test_a_page_lists_as_many_as_the_command_would(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pages: list[str] = []
+
+    def serve_once(server: ThreadingHTTPServer) -> None:
+        answering = threading.Thread(target=server.handle_request)
+        answering.start()
+        pages.append(ask(server.server_address[1], "/")[1])
+        answering.join()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("graph.report.serve._Server.serve_forever", serve_once)
+    for limit in ("2", "9"):
+        code, _, _ = command(str(runs), "--serve", "--port", "0", "--limit", limit)
+        assert code == 0
+    found = [[name in page for name in ("-8192", "-7081", "-6f70")] for page in pages]
+    assert found == [[True, True, False], [True, True, True]]
 
 
 def test_it_listens_on_loopback_alone(port: int) -> None:

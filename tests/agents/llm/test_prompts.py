@@ -14,9 +14,11 @@ from agents.llm.planner import ModelPlanner
 from agents.llm.profiler import ModelProfiler
 from agents.playbook.profiler import PlaybookProfiler
 from knowledge.device import load_devices
+from knowledge.pattern import Step
 from knowledge.store import Library
 from tests.agents.llm.scripted import MemoryJournal, brief, fenced, model_plan, says, talk
 from tests.agents.llm.test_tools import Bench
+from tests.agents.test_hindsight import won
 from tests.graph import builders
 from tools.facts import WorkloadFacts
 from tools.verdict import BuildFailed
@@ -237,3 +239,24 @@ def test_figures_have_three_digits() -> None:
 def test_an_unknown_name_in_a_template_is_an_error(library: Library) -> None:
     with pytest.raises(Exception, match="undefined"):
         prompts.render("planner", source="")
+
+
+def test_of_many_earlier_runs_those_that_gave_most_are_told_and_the_latest(tmp_path: Path) -> None:
+    library = Library.open(tmp_path / "library", project=tmp_path)
+    ruled = [
+        won((Step(pattern=f"rule_{day}"),), 1.0 + (day == 2), run_id=f"r{day}",
+            when=f"2026-01-{day:02}T00:00:00+00:00")
+        for day in range(1, 13)
+    ]  # fmt: skip
+    written = [
+        won((), 1.5 + (day == 13), run_id=f"w{day}", title=f"by hand {day}",
+            when=f"2026-01-{day:02}T00:00:00+00:00")
+        for day in range(13, 25)
+    ]  # fmt: skip
+    library.memory.keep(ruled + written)
+    told = views.earlier_lines(brief(), library)
+    library.close()
+    assert len(told) == views.EARLIER
+    assert told[0].startswith("rule_2: won 1 of 1 run (median 2.00x")
+    assert told[1].startswith("by hand 13: won at 2.5x")
+    assert [line.partition(":")[0] for line in told[-4:]] == [f"by hand {n}" for n in range(21, 25)]

@@ -4,6 +4,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -256,6 +257,36 @@ def test_a_key_that_is_refused_parks_the_run_at_once_and_is_not_quoted() -> None
         openai_talk(address, MemoryJournal(), waits).ask(ASKED, Offer(), "")
     assert "the key was not accepted" in str(caught.value)
     assert waits == []
+
+
+def as_gemini(said: str) -> Exception:
+    """The error of Google's client, behind that of LangChain's."""
+    inner = type("InvalidArgument", (Exception,), {"code": HTTPStatus.BAD_REQUEST})(f"400 {said}")
+    outer = type("GeminiError", (Exception,), {})(f"Invalid argument provided: 400 {said}")
+    outer.__cause__ = inner
+    return outer
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "API key not valid. Please pass a valid API key.",
+        'API key expired. Please renew the API key. [reason: "API_KEY_INVALID"]',
+        "Incorrect API key provided: sk-0123.",
+    ],
+)
+def test_a_key_that_is_refused_as_a_bad_request_parks_the_run_too(said: str) -> None:
+    line, chat = talk(as_gemini(said))
+    with pytest.raises(Unreachable, match="status 400: the key was not accepted") as caught:
+        line.ask(ASKED, Offer(TOOLS, Plans), "")
+    assert "sk-0123" not in str(caught.value)
+    assert len(chat.asked) == 1
+
+
+def test_another_bad_request_is_of_the_question() -> None:
+    line, _ = talk(as_gemini("The input token count exceeds the maximum."))
+    with pytest.raises(Refused, match="token count"):
+        line.ask(ASKED, Offer(), "")
 
 
 @pytest.mark.parametrize(("code", "heard"), [(502, True), (401, False)])

@@ -7,27 +7,31 @@ import sys
 import tarfile
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import BinaryIO
 
 import psutil
 import pytest
 
+from eval.fleet import unit
 from eval.fleet.parcel import unwrap_answer, wrap
+from eval.fleet.unit import others_at_work
 from eval.one import Arrangement
 from eval.problem import Problem
-from eval.rows import ROW, Broken
+from eval.process import MEMORY_SHARE, held_by
+from eval.rows import ROW, Broken, Row
 from tools.judge.digest import judge_digest
 from tools.task import parse_task
 
 COMMAND = [sys.executable, "-m", "eval.fleet.unit"]
-REST = {"beside": 1, "lane": "lane:cpu", "memory": False}
 
 
-def parcel(folder: Path, source: str, judge: str = "") -> bytes:
+def parcel(folder: Path, source: str, judge: str = "", beside: int = 1) -> bytes:
     (folder / "op.py").write_text(source)
     task = parse_task({"name": "op", "reference": "op.py", "target": "cpu"}, "t", folder)
+    rest = {"beside": beside, "lane": "lane:cpu", "memory": False}
     return wrap(
-        Problem(task, number=1), Arrangement(folder / "out"), judge=judge or judge_digest(), **REST
+        Problem(task, number=1), Arrangement(folder / "out"), judge=judge or judge_digest(), **rest
     )
 
 
@@ -93,3 +97,51 @@ def test_an_archive_that_reaches_outside_is_refused(tmp_path: Path) -> None:
     with pytest.raises(tarfile.OutsideDestinationError):
         unwrap_answer(held.getvalue(), tmp_path / "deep" / "back")
     assert not list(tmp_path.rglob("escaped"))
+
+
+def test_what_other_problems_hold_on_this_machine_is_known(tmp_path: Path) -> None:
+    source = (
+        "import pathlib, time\nheld = bytearray(300 << 20)\n"
+        f"pathlib.Path({str(tmp_path / 'mark')!r}).write_text('held')\ntime.sleep(600)\n"
+    )
+    with asked(parcel(tmp_path, source)) as neighbour:
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "mark").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        first = psutil.Process(neighbour.pid)
+        ours = {first, *first.children(recursive=True)}
+        found = {one for one in others_at_work() if one in ours}
+        assert found == ours
+        assert 300 << 20 <= held_by(found) < 1 << 30
+        assert neighbour.stdin is not None
+        neighbour.stdin.close()
+        neighbour.wait(60)
+
+
+def test_a_share_of_the_memory_is_of_all_that_problems_may_take(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[int | None] = []
+
+    def run_problem(_: Problem, arrangement: Arrangement, __: object) -> Row:
+        given.append(arrangement.memory_bytes)
+        return Broken(name="op", seconds=1.0, reason="crashed", error="e")
+
+    # One neighbour holds 2 GiB of 10, and then nothing.
+    free = iter([8 << 30, 10 << 30, 8 << 30])
+    held = iter([2 << 30, 0])
+    monkeypatch.setattr("eval.process.CGROUP", tmp_path)
+    monkeypatch.setattr(
+        "eval.process.psutil.virtual_memory", lambda: SimpleNamespace(available=next(free))
+    )
+    monkeypatch.setattr(unit, "held_by", lambda _: next(held))
+    monkeypatch.setattr(unit, "run_problem", run_problem)
+    monkeypatch.setattr(unit, "_surroundings", lambda _: {})
+    for number, beside in enumerate((2, 2, 1)):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        sent = parcel(folder, "", beside=beside)
+        unit.work(sent, folder / "home")
+    shares = [int((10 << 30) * MEMORY_SHARE) // 2] * 2
+    assert given == [*shares, int((8 << 30) * MEMORY_SHARE)]
