@@ -20,7 +20,8 @@ studio: .venv/ready
 ALONE := $(addprefix tests/,evil honest eval/fleet/test_cluster.py eval/test_judged.py $(addprefix graph/test_, \
 	api.py going_on.py graph.py mcp_bench.py mcp_tasks.py mcp_wire.py piecewise.py repairs.py run.py studio.py \
 	workloads.py) \
-	$(addprefix tools/judge/test_,client.py command.py environment.py gauntlet.py soak.py))
+	$(addprefix tools/judge/test_,client.py command.py environment.py gauntlet.py readout.py soak.py \
+	turns.py))
 SHARED := OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 test: .venv/ready-dev
 	$(SHARED) -m "not exhaustive" $(ALONE:%=--ignore=%)

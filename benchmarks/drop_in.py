@@ -1,4 +1,4 @@
-"""`python -m benchmarks.drop_in`: what the exported drop-in adds to a call of its kernel.
+"""`python -m benchmarks.drop_in`: what the drop-in, exported or worn, adds to a kernel's call.
 
 The kernel squares 64 numbers and has as many parameters as is asked for, so that nothing is seen
 but who looks at the tensors. Times are the thread's own on the processor, in medians over rounds in
@@ -23,6 +23,7 @@ from tools.export import Shipment, export
 from tools.importing import import_file
 from tools.signature import Signature, Slot
 from tools.verdict import Correct
+from tools.wear import wear
 
 ROUNDS, CALLS = 30, 400
 
@@ -95,6 +96,7 @@ def ways_of(kernel: ModuleType, count: int) -> dict[str, Callable[[], Any]]:
     new: Any = kernel.ModelNew(count)
     with torch.no_grad():
         assert new.takes_kernel(x)
+    worn: Any = wear(kernel.REFERENCE.Model(count), kernel.KernelModel(count), (x,))
     compiled: Any = torch.compile(new, fullgraph=True)
     operator: Any = getattr(torch.ops.kernelwright, kernel.OPERATOR["name"]).default
     state = [tensor.detach() for _, tensor in sorted(new.state_dict().items())]
@@ -109,6 +111,7 @@ def ways_of(kernel: ModuleType, count: int) -> dict[str, Callable[[], Any]]:
     return {
         "kernel alone": without_gradients(lambda: alone(x)),
         "drop-in": without_gradients(lambda: new(x)),
+        "live module": without_gradients(lambda: worn(x)),
         "operator": without_gradients(lambda: operator([x], state)),
         "drop-in, compiled": without_gradients(lambda: compiled(x)),
         "drop-in, with gradients": lambda: new(x),

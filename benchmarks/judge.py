@@ -22,7 +22,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 
 from knowledge.errors import BadInput
-from tools.candidate import Backend, Candidate
+from tools.candidate import Candidate, backend_of
 from tools.judge.client import Judge
 from tools.judge.zygote import Zygote
 from tools.runner.jail import PROJECT, strongest_jail
@@ -127,8 +127,7 @@ def _timed(judge: Judge, source: str, expected: str) -> float:
     Raises:
         BadInput: it does not, so that its time would mean nothing.
     """
-    backend: Backend = "cpp" if "cpp_kernel" in source else "torch"
-    candidate = Candidate(source=source, backend=backend)
+    candidate = Candidate(source=source, backend=backend_of(source))
     began = time.perf_counter()
     verdict = judge.verify(candidate)
     took = (time.perf_counter() - began) * 1e3

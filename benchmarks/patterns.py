@@ -23,7 +23,7 @@ from knowledge.errors import BadInput
 from knowledge.opgraph import OpGraph
 from knowledge.pattern import PATTERNS, Proposal, Refusal, Situation, Step, load_cards, load_pattern
 from knowledge.program import Program
-from tools.candidate import Candidate
+from tools.candidate import Candidate, backend_of
 from tools.judge.client import Judge
 from tools.task import parse_task
 from tools.verdict import Correct, Timing, Verdict
@@ -88,7 +88,7 @@ def _rows(name: str, judge: Judge, first_only: bool) -> Iterator[Row]:
     for proposal in answer[: 1 if first_only else None]:
         steps = _steps(graph, source, situation, proposal)
         code = cook(graph, source, steps)
-        candidate = Candidate(source=code, backend="cpp" if "cpp_kernel(" in code else "torch")
+        candidate = Candidate(source=code, backend=backend_of(code))
         yield _row(name, proposal, judge.confirm(candidate))
 
 
