@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from tests.tools.test_wear import LINEAR, Head, calls
+from tests.tools.wear.kernels import LINEAR, Head, calls
 from tools.wear import load_kernel, wear
 
 PICKY = LINEAR.replace(
