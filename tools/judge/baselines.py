@@ -7,11 +7,11 @@ from tools.facts import BaselineName
 from tools.judge.blocks import Arm
 from tools.judge.case import Weights
 from tools.judge.clock import Clock
-from tools.judge.gauntlet import MakeLane
 from tools.judge.lane import Lane, Program
 from tools.judge.pool import Pool
 from tools.judge.runners import RUNNER_FAILURES, RunnerFailed, RunnerLate
 from tools.judge.subject import Subject
+from tools.judge.trial import MakeLane
 
 EAGER, AGAIN, COMPILE = "eager", "eager again", "compile"
 # torch's modes by the baseline's name. With CUDA graphs a result is copied out of the graph's

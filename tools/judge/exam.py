@@ -4,6 +4,7 @@ Written once and put to every candidate of a session, which is safe because a ca
 jail with nothing; a confirmation gets an exam of its own.
 """
 
+import contextlib
 import copy
 import functools
 import math
@@ -29,7 +30,9 @@ from tools.judge.inputs import (
 )
 from tools.judge.marking import Marker
 from tools.judge.oracle import CannotRun, Truth, own
+from tools.judge.runners import RUNNER_FAILURES
 from tools.judge.subject import Subject
+from tools.judge.trial import Trial
 from tools.judge.variants import (
     Which,
     offset,
@@ -61,19 +64,45 @@ class Exam:
         seconds: for writing it; what does not fit is left out.
         unhurried: called as soon as it is plain that there is time for all cases, even if they take
             much longer from then on.
+        trial: is asked first where inputs were not drawn by the op's author, and their reference
+            may end the process that runs it.
     """
 
     def __init__(
-        self, subject: Subject, seconds: float, unhurried: Callable[[], None] = lambda: None
+        self,
+        subject: Subject,
+        seconds: float,
+        unhurried: Callable[[], None] = lambda: None,
+        trial: Trial | None = None,
     ) -> None:
         self.subject = subject
+        self._trial = trial
         seed = secret_seed()
         self.first = Weights(seed, subject.loaded.build(seed))
         self.cases: list[Case] = []
         self._chance = generator()
         self._renewed: dict[frozenset[str], Case | None] = {}
         self.few_changed: Case | None = None
-        self._write(seconds, unhurried)
+        with self.at_trial():
+            self._write(seconds, unhurried)
+
+    @contextlib.contextmanager
+    def at_trial(self) -> Iterator[None]:
+        """Within this block `takes` may be asked; afterwards nobody is kept to answer it."""
+        if self._trial is None:
+            yield
+            return
+        try:
+            # Where it can't be had, `takes` finds that out again and says no.
+            with contextlib.suppress(*RUNNER_FAILURES):
+                self._trial.open(self.first)
+            yield
+        finally:
+            self._trial.close()
+
+    def takes(self, inputs: tuple[Any, ...]) -> bool:
+        """Whether the judge's own process may run the reference on inputs nobody has drawn."""
+        return self._trial is None or self._trial.takes(self.first, inputs)
 
     def _write(self, seconds: float, unhurried: Callable[[], None]) -> None:
         began = time.monotonic()
@@ -130,9 +159,11 @@ class Exam:
         return self.subject.loaded.inputs(secret_seed())
 
     def _answer(self, inputs: tuple[Any, ...]) -> Truth | None:
+        if not self.takes(inputs):
+            return None
         try:
             return self.subject.oracle.answer(self.first.model, inputs)
-        except CannotRun:
+        except (CannotRun, torch.OutOfMemoryError):
             return None
 
     def _changed(self, distribution: Distribution) -> Case | None:
@@ -173,6 +204,8 @@ class Exam:
         ordinary = self.cases[1]
         inputs = relay(ordinary.inputs)
         if self.subject.private or same_layout(tensors_of(inputs), tensors_of(ordinary.inputs)):
+            return None
+        if not self.takes(inputs):
             return None
         try:
             outputs = self.subject.oracle.run(self.first.model, inputs)

@@ -2,17 +2,18 @@
 
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 
 from tools.candidate import Candidate
 from tools.judge.buffers import InputSets, same_bits
-from tools.judge.case import Case, Weights
+from tools.judge.case import Case
 from tools.judge.contract import broken_promise
 from tools.judge.exam import Exam
 from tools.judge.lane import Lane, Program
 from tools.judge.runners import RUNNER_FAILURES, RunnerDied, RunnerFailed, RunnerForged, RunnerLate
+from tools.judge.trial import FATAL, MakeLane
 from tools.verdict import (
     BuildFailed,
     CaseResult,
@@ -36,16 +37,12 @@ SPARE = 2
 # On a device, a result is read at once on the same stream, and, in one case, again after this long.
 LATE_SECONDS = 0.05
 LATE = "what the same stream reads right after forward is not what is there once all work is done"
-# After these a device is of no use to the process that did it.
-FATAL = ("CUDA error", "illegal memory access", "CUDA_ERROR")
 ILLEGAL = "illegal memory access"
 TOLD_LIMIT = 160
 REFUSES = {
     "shape": "made for the given shapes only: {told}",
     "layout": "takes ordinary contiguous inputs only: {told}",
 }
-
-MakeLane = Callable[[Program, Weights], Lane]
 
 # What a runner is caught at that answers otherwise than it was asked.
 PROTOCOL = "protocol"

@@ -90,6 +90,7 @@ class Oracle:
 
         Raises:
             CannotRun: it raises on these inputs.
+            torch.OutOfMemoryError: the device has no room for that now.
         """
         return tuple(tensor.detach() for tensor in self._results(copy.deepcopy(model), own(inputs)))
 
@@ -107,6 +108,9 @@ class Oracle:
         try:
             return self.loaded.run(model, inputs)
         except BadInput as error:
+            # That says nothing of the inputs: the device may have room for them the next time.
+            if isinstance(error.__cause__, torch.OutOfMemoryError):
+                raise error.__cause__ from None
             raise CannotRun(error.what) from error
 
     def answer(self, model: torch.nn.Module, inputs: tuple[Any, ...]) -> Truth:
@@ -114,6 +118,7 @@ class Oracle:
 
         Raises:
             CannotRun: the reference raises on these inputs.
+            torch.OutOfMemoryError: the device has no room for that now.
         """
         reference = self.run(model, inputs)
         higher = self._higher(model, inputs, reference)

@@ -109,6 +109,9 @@ def _is_fragile(exam: Exam, inputs: tuple[Any, ...]) -> bool:
     perturbation = Perturbation(tensors_of(inputs), sum(tensor.numel() for tensor in usual))
     perturbation.renew()
     perturbation.touch()
+    with exam.at_trial():
+        if not exam.takes(inputs):
+            return True
     try:
         outputs = exam.subject.oracle.run(exam.first.model, inputs)
     except CannotRun:

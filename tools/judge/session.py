@@ -33,6 +33,7 @@ from tools.judge.site import Site, site_of
 from tools.judge.source import parse_candidate
 from tools.judge.subject import Subject
 from tools.judge.timing import Ground
+from tools.judge.trial import Trial
 from tools.judge.wire import JudgeLimits
 from tools.judge.zygote import Zygote
 from tools.profile.roofline import profile_from
@@ -137,7 +138,9 @@ class Session:
         if self._exam is None:
             # Its cases are as many as there is time for: none may go missing.
             with self._begun.alone() as release:
-                self._exam = Exam(self.subject, self.limits.preparation_s, release)
+                seconds = self.limits.preparation_s
+                trial = Trial(self.subject, self._make_lane) if self.site.brittle else None
+                self._exam = Exam(self.subject, seconds, release, trial)
         return self._exam
 
     @property

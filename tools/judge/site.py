@@ -41,9 +41,13 @@ LOCK_SECONDS, LOCK_POLL_SECONDS = 900.0, 0.05
 
 
 class Site(Protocol):
-    """What a session asks of the place where it judges."""
+    """What a session asks of the place where it judges.
+
+    `brittle`: after some failed calls a process can't use it any more.
+    """
 
     device: torch.device
+    brittle: bool
 
     def lane(self, runner: Runner, limits: JudgeLimits, reference_s: float) -> Lane:
         """The judge's hold on a runner here."""
@@ -77,6 +81,7 @@ class Host:
     """The CPU."""
 
     device = torch.device("cpu")
+    brittle = False
 
     def lane(self, runner: Runner, limits: JudgeLimits, reference_s: float) -> Lane:
         """As the protocol has it."""
@@ -121,6 +126,8 @@ class Gpu(Waiting):
     Args:
         precision: of float32 products. The judge's own reference is strict in any case.
     """
+
+    brittle = True
 
     def __init__(self, precision: Precision) -> None:
         set_precision("strict")

@@ -10,12 +10,13 @@ from tools.judge.blocks import Arm
 from tools.judge.case import Case
 from tools.judge.clock import BaselineBroke, Clock, Kept
 from tools.judge.exam import Exam
-from tools.judge.gauntlet import PROTOCOL, WRITES, MakeLane, verdict_of
+from tools.judge.gauntlet import PROTOCOL, WRITES, verdict_of
 from tools.judge.lane import Lane, Program
 from tools.judge.oracle import CannotRun
 from tools.judge.pool import draw_pool
 from tools.judge.runners import RUNNER_FAILURES, RunnerDied
 from tools.judge.subject import Subject
+from tools.judge.trial import MakeLane
 from tools.judge.wire import JudgeLimits
 from tools.runner.values import decode
 from tools.verdict import (

@@ -17,6 +17,8 @@ READ, LISTING, WRITE, TRUNCATE = 0b101, 0b1000, 0b10, 1 << 14
 EVERYTHING_BY_VERSION = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1}
 TCP, TCP_SINCE = 0b11, 4
 SIGNALS_AND_ABSTRACT_SOCKETS, SCOPES_SINCE = 0b11, 6
+# NVIDIA's driver names its threads in there as it starts, and does not start where it may not.
+THREADS, NVIDIA = "/proc/self/task", "nvidia"
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty", "nvidia*", "dri", "kfd", "dxg",
            "infiniband")  # fmt: skip
 
@@ -59,7 +61,12 @@ def fence(scratch: str, readable: Iterable[str], devices: Iterable[str]) -> list
         return []
     for path in readable:
         _allow(ruleset, path, READ | LISTING)
-    for path in devices:
+    written = [*devices]
+    if any(os.path.basename(path).startswith(NVIDIA) for path in written):  # noqa: PTH119
+        # The rule is bound to what stands there now: held open, it is not made anew.
+        os.open(THREADS, os.O_PATH | os.O_CLOEXEC)
+        written.append(THREADS)
+    for path in written:
         _allow(ruleset, path, (READ | LISTING | WRITE | TRUNCATE) & everything)
     _allow(ruleset, scratch, everything)
     refused = _libc.syscall(SYS_RESTRICT_SELF, ruleset, 0)
