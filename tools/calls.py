@@ -13,6 +13,7 @@ import torch
 
 from knowledge.opgraph import OpGraph, Ref
 
+CPU = torch.device("cpu")
 ROUNDS = 3
 # A graph is walked again only while all rounds together stay below this.
 BUDGET_SECONDS = 2.0
@@ -60,6 +61,8 @@ def _walk(
     graph: OpGraph, model: torch.nn.Module, inputs: Sequence[Any]
 ) -> tuple[dict[str, float], tuple[torch.Tensor, ...]]:
     held: dict[str, Any] = {}
+    tensors = (*inputs, *model.parameters(), *model.buffers())
+    device = next((one.device for one in tensors if isinstance(one, torch.Tensor)), CPU)
     last_reader = {ref.ref: node.name for node in graph.nodes for ref in node.refs}
     last_reader |= {ref.ref: "" for ref in graph.outputs}
     took: dict[str, float] = {}
@@ -71,7 +74,8 @@ def _walk(
                 held[node.name] = attrgetter(node.target)(model)
             elif node.kind == "constant":
                 dtype = getattr(torch, node.spec.dtype)
-                held[node.name] = torch.tensor(node.data, dtype=dtype).reshape(node.spec.shape)
+                data = torch.tensor(node.data, dtype=dtype, device=device)
+                held[node.name] = data.reshape(node.spec.shape)
             else:
                 try:
                     call = attrgetter(node.target)(torch.ops)
@@ -79,6 +83,7 @@ def _walk(
                     kwargs = {key: _argument(value, held) for key, value in node.kwargs.items()}
                     began = time.perf_counter_ns()
                     held[node.name] = call(*args, **kwargs)
+                    _finish(device)
                     took[node.name] = (time.perf_counter_ns() - began) / 1e6
                 except (RuntimeError, TypeError, AttributeError, KeyError, ValueError) as error:
                     told = " ".join(str(error).split())[:200]
@@ -89,6 +94,12 @@ def _walk(
                 if last_reader[ref.ref] == node.name:
                     held.pop(ref.ref, None)
     return took, tuple(_argument(ref, held) for ref in graph.outputs)
+
+
+def _finish(device: torch.device) -> None:
+    """Wait until a call is over, where it may return before."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def _argument(value: Any, held: dict[str, Any]) -> Any:

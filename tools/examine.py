@@ -86,7 +86,7 @@ def examine(
             parts = find_parts(model, inputs, loaded.module.__name__, constructed=constructed)
     call_ms: dict[str, float] = {}
     # A device that is not this one has other times.
-    here = loaded.device.type == "cpu" and device_of(task, "task: target").kind == "cpu"
+    here = loaded.device.type == device_of(task, "task: target").kind
     if graph is not None and here:
         with contextlib.suppress(NotRunnable), alone():
             call_ms = call_times(graph, model, inputs)

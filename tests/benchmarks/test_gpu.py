@@ -64,15 +64,33 @@ def test_what_is_no_part_is_refused_in_one_line(part):
 
 def test_steps_that_were_taken_are_not_taken_again():
     taken = []
-    assert gpu.take(["a", "b", "c"], {"b"}, 1000, taken.append) == []
+
+    def work(step):
+        taken.append(step)
+        return step != "c"
+
+    assert gpu.take(["a", "b", "c"], {"b"}, 1000, work) == ["c"]
     assert taken == ["a", "c"]
 
 
 def test_nothing_is_begun_that_could_not_be_finished_in_time():
-    moments = iter([0.0, 10.0, 400.0, 470.0])
+    moments = iter([0.0, 10.0, 300.0, 430.0])
     taken = []
-    left = gpu.take(["a", "b", "c", "d"], set(), 540, taken.append, lambda: next(moments))
-    assert (taken, left) == (["a", "b"], ["c", "d"])
+
+    def work(step):
+        taken.append(step)
+        return True
+
+    steps = ["a", "test:b", "c", "d"]
+    assert gpu.take(steps, set(), 540, work, lambda: next(moments)) == ["test:b", "d"]
+    # Tests take longer than a problem, which is begun in their place.
+    assert taken == ["a", "c"]
+
+
+def test_tests_that_cannot_be_run_are_no_result(tmp_path):
+    (tmp_path / "test_broken.py").write_text("import nothing_of_this_name\n")
+    with pytest.raises(gpu.CannotStart, match="can't be run"):
+        gpu.run_tests(str(tmp_path / "test_broken.py"), gpu_results)
 
 
 def test_without_a_gpu_the_command_ends_with_one_line_and_2():

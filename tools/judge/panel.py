@@ -15,7 +15,7 @@ from knowledge.errors import BadInput
 from tools.candidate import Candidate
 from tools.facts import Baselines, ReferenceFacts, Roofline, WorkloadFacts
 from tools.judge.combine import combined_timing
-from tools.task import Task
+from tools.task import Task, device_of
 from tools.verdict import (
     BuildFailed,
     Compiled,
@@ -29,7 +29,7 @@ from tools.verdict import (
 # Of the memory that there is, for each judge that stays open: it keeps its reference, the oracle's
 # answers, and some processes with torch in them.
 MEMORY_EACH = 4 << 30
-LEAST_OPEN = 2
+LEAST_OPEN, MOST_ON_DEVICE = 2, 3
 
 
 class OneJudge(Protocol):
@@ -95,7 +95,10 @@ class Panel:
         self._judges: dict[int, OneJudge] = {}
         self._known: dict[int, WorkloadFacts] = {}
         self._abandoned = False
-        self._most_open = max(LEAST_OPEN, memory_bytes() // MEMORY_EACH)
+        most = max(LEAST_OPEN, memory_bytes() // MEMORY_EACH)
+        # A device has room for fewer: each has contexts, sets and truths there.
+        kind = device_of(task, "task: target").kind
+        self._most_open = most if kind == "cpu" else min(most, MOST_ON_DEVICE)
 
     @property
     def workloads(self) -> tuple[WorkloadFacts, ...]:

@@ -54,6 +54,8 @@ from tools.verdict import (
 CPP_CACHE, CUDA_CACHE = "KERNELWRIGHT_CPP_CACHE", "KERNELWRIGHT_CUDA_CACHE"
 INDUCTOR = "KERNELWRIGHT_INDUCTOR"
 COMPILER_MEMORY = 4 << 30
+# So many times as long as without, torch.compile may take where it tunes.
+TUNING = 2.0
 
 # A device has none left: a candidate took it, and the driver has not got it back yet.
 NO_MEMORY = (DriverError, torch.OutOfMemoryError)
@@ -313,7 +315,9 @@ class Session:
         runner = self.zygote.fork(self._memory(), environment, program.visible)
         limits = self.limits
         if program.compile:
-            limits = limits.model_copy(update={"first_call_s": limits.compile_s})
+            # Tuning tries out one kernel after the other.
+            seconds = limits.compile_s * (TUNING if program.mode else 1.0)
+            limits = limits.model_copy(update={"first_call_s": seconds})
         lane = self.site.lane(runner, limits, self.subject.reference_s)
         self.isolation = ", ".join([self.zygote.jail.name, *lane.in_force])
         return lane

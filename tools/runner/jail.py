@@ -6,6 +6,7 @@ the judge; nothing untrusted runs in here.
 """
 
 import functools
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -25,12 +26,17 @@ PROBE_SECONDS = 10.0
 # in this list, and whatever is not in it does not enter.
 PASSED = (
     "PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "CXX", "CC", "CUDA_HOME",
-    "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "MKL_NUM_THREADS",
+    "CUDA_PATH", "TRITON_PTXAS_PATH", "TRITON_LIBCUDA_PATH", "TRITON_LIBDEVICE_PATH",
+    "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "NVIDIA_VISIBLE_DEVICES", "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
     "OMP_PROC_BIND", "OMP_PLACES", "KMP_AFFINITY",
     "GOMP_CPU_AFFINITY", "TRITON_INTERPRET",
 )  # fmt: skip
 # Those of them that hold folders or files, one or several.
-PLACES = ("PATH", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "CXX", "CC", "CUDA_HOME")
+PLACES = (
+    "PATH", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "CXX", "CC", "CUDA_HOME", "CUDA_PATH",
+    "TRITON_PTXAS_PATH", "TRITON_LIBCUDA_PATH", "TRITON_LIBDEVICE_PATH",
+)  # fmt: skip
 
 # Homes hold keys; the others hold sockets of services, and what other programs left lying.
 PRIVATE_PLACES = ("/home", "/root", "/tmp", "/var/tmp", "/run")
@@ -190,6 +196,14 @@ def _joined(paths: list[Path]) -> str:
     return os.pathsep.join(map(str, paths))
 
 
+def _carried() -> list[Path]:
+    """The folder of PYTHONPATH in which NumPy is, which torch needs; none where Python has it."""
+    found = importlib.util.find_spec("numpy")
+    folder = Path(found.origin).parents[1] if found and found.origin else None
+    given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    return [folder] if folder in [Path(entry) for entry in given if entry] and folder else []
+
+
 def needed_paths() -> list[Path]:
     """What Python, torch, compilers and this project are made of, wherever they are installed."""
     paths = {
@@ -224,7 +238,7 @@ def scrubbed_environment(scratch: Path, huge_pages: bool = False) -> dict[str, s
         "TORCHINDUCTOR_CACHE_DIR": str(scratch / "inductor"),
         "TRITON_CACHE_DIR": str(scratch / "triton"),
         "TORCHINDUCTOR_COMPILE_THREADS": "1",
-        "PYTHONPATH": str(PROJECT),
+        "PYTHONPATH": _joined([PROJECT, *_carried()]),
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONUNBUFFERED": "1",
     }

@@ -3,17 +3,19 @@
 import ctypes
 import threading
 import time
+from pathlib import Path
 
 import torch
 
-AGAINST, CAUGHT = "gpu/softmax", ("cheated", "timer_mismatch", "implausible", "crashed", "no_gain")
+AGAINST, CAUGHT = "gpu/softmax", ("cheated", "timer_mismatch", "implausible", "no_gain")
 PERSISTING_L2 = 0x06
 
 
 class ModelNew(torch.nn.Module):
     def __init__(self):
         super().__init__()
-        runtime = ctypes.CDLL("libcudart.so", use_errno=True)
+        maps = Path("/proc/self/maps").read_text().split()
+        runtime = ctypes.CDLL(next(path for path in maps if "libcudart" in path), use_errno=True)
         runtime.cudaDeviceSetLimit(PERSISTING_L2, ctypes.c_size_t(32 << 20))
         self.inputs = {}
         self.side = torch.cuda.Stream()
