@@ -21,10 +21,10 @@ settings.register_profile(
 settings.load_profile("shared")
 REFERENCES = Path(__file__).parent / "references"
 LIMITS = JudgeLimits(
-    call_s=5, first_call_s=5, load_s=30, compile_s=120, preparation_s=4, timing_s=0.3
+    call_s=10, first_call_s=15, load_s=60, compile_s=120, preparation_s=30, timing_s=0.3
 )
 # A kernel's first call compiles it, launcher and all.
-GPU_LIMITS = LIMITS.model_copy(update={"first_call_s": 20})
+GPU_LIMITS = LIMITS.model_copy(update={"first_call_s": 30})
 
 Judges = Callable[[str], Judge]
 

@@ -1,5 +1,7 @@
 from pathlib import Path
 
+import pytest
+
 from eval.keeper import FILE, Keeper, with_kept_rows
 from eval.one import folder_of
 from eval.problem import Problem
@@ -32,7 +34,10 @@ def test_rows_stand_in_the_suites_order_however_they_come() -> None:
     assert tuple(one.name for one in results.rows) == NAMES
 
 
-def test_what_was_not_yet_in_the_whole_is_found_in_the_problems_folders(tmp_path: Path) -> None:
+def test_what_was_not_yet_in_the_whole_is_found_in_the_problems_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("eval.keeper.SHARE", 1e-6)
     keeper, results, given = Keeper(tmp_path), fresh(), problems()
     keeper.write(results)
     # Writing has just taken its share of the time, so that the next row waits for its turn.

@@ -5,16 +5,20 @@ from pathlib import Path
 import pytest
 
 from tests.declared import declared
+from tools.candidate import Candidate
 from tools.verdict import Correct
 
 KERNELS = sorted((Path(__file__).parent / "kernels").glob("*.py"))
 
 
 @pytest.mark.parametrize("path", KERNELS, ids=lambda path: path.stem)
-def test_a_cheating_kernel_is_rejected_for_the_right_reason(path, judge_fully):
+def test_a_cheating_kernel_is_rejected_for_the_right_reason(path, judge_fully, judges):
     source = path.read_text()
     against, (kind, *more) = declared(source)
     verdict = judge_fully(against, source, True)
+    if isinstance(verdict, Correct):
+        # Of some 3,000 exams one asks nothing that a key of two elements misses; a winner has two.
+        verdict = judges(against).confirm(Candidate(source=source, backend="torch"))
     kinds = [kind, *(word for word in more if word in KINDS)]
     words = [word for word in more if word not in KINDS]
     assert verdict.kind in kinds, verdict

@@ -116,7 +116,7 @@ def test_where_nothing_is_faster_the_op_itself_is_handed_over(nothing_faster: Ru
     assert kept.plan == BASELINE_PLAN
     assert record.plan(kept.plan).title == kept.title
     assert record.timing is not None
-    assert record.timing.against_best.speedup > 0.8
+    assert record.timing.against_best.speedup > 0.5
     assert headline(record).title == "No faster kernel was found"
     text = Path(record.run_dir, "best", "kernel.py").read_text()
     assert "sort" not in text

@@ -117,7 +117,7 @@ def conversation(
             told["finish"] = await ask(client, "finish", task=task)
             told["cancelled"] = await cancel_optimize(client)
             told["judge_ended"] = await anyio.to_thread.run_sync(
-                gone_within, 10.0, "tools.judge.service", earlier
+                gone_within, 60.0, "tools.judge.service", earlier
             )
             # The server is there for the next call.
             told["device"] = await ask(client, "device", name="cpu")
@@ -127,7 +127,7 @@ def conversation(
             told["with_judge"] = bool(descendants("tools.judge.service", earlier))
 
     anyio.run(talk)
-    _, told["left"] = psutil.wait_procs(told["processes"], timeout=15.0)
+    _, told["left"] = psutil.wait_procs(told["processes"], timeout=60.0)
     return told
 
 
@@ -179,11 +179,11 @@ def http(
     line = server.stderr.readline()
     found = re.fullmatch(r"(http://127\.0\.0\.1:\d+/mcp), Authorization: Bearer (\S+)\n", line)
     assert found is not None, line + server.stderr.read()
-    for _ in range(100):
+    for _ in range(600):
         try:
             httpx.get(found[1])
             break
-        except httpx.ConnectError:
+        except httpx.TransportError:
             time.sleep(0.1)
     yield found[1], found[2]
     server.send_signal(signal.SIGTERM)

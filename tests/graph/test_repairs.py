@@ -28,7 +28,7 @@ from tools.task import Budget, InputSpec, Task
 
 pytestmark = pytest.mark.slow
 LIMITS = JudgeLimits(
-    call_s=2, first_call_s=3, load_s=30, compile_s=120, preparation_s=1, timing_s=0.1
+    call_s=10, first_call_s=15, load_s=30, compile_s=120, preparation_s=1, timing_s=0.1
 )
 ROWS = 60
 LOOP = Step(

@@ -246,7 +246,7 @@ def port(runs: Path) -> Iterator[int]:
 def ask(
     port: int, path: str, method: str = "GET", host: str | None = None
 ) -> tuple[HTTPResponse, str]:
-    connection = HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = HTTPConnection("127.0.0.1", port, timeout=60)
     connection.putrequest(method, path, skip_host=True)
     connection.putheader("Host", host if host is not None else f"localhost:{port}")
     connection.endheaders()
@@ -374,7 +374,7 @@ def test_it_listens_on_loopback_alone(port: int) -> None:
         assert server.server_address[0] == "127.0.0.1"
     finally:
         server.server_close()
-    with socket.create_connection(("127.0.0.1", port), timeout=10):
+    with socket.create_connection(("127.0.0.1", port), timeout=60):
         pass
 
 

@@ -232,9 +232,9 @@ def test_a_painter_draws_when_it_is_nudged_and_ends_when_it_is_told() -> None:
     drawn = threading.Semaphore(0)
     painter = Painter(drawn.release, lambda: 60.0)
     painter.start()
-    assert drawn.acquire(timeout=10)
+    assert drawn.acquire(timeout=60)
     painter.nudge()
-    assert drawn.acquire(timeout=10)
+    assert drawn.acquire(timeout=60)
     painter.end()
     assert not painter.is_alive()
 

@@ -27,7 +27,7 @@ TASK = {
 # What an assistant holds: goes over the task.
 CONTEXT = {"budget": {"trials": 1}, "width": 1}
 # Of a judge that is being ended.
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 90.0
 
 
 @pytest.fixture(scope="module")

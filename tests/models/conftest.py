@@ -22,7 +22,7 @@ KEY = "sk-planted-7f3a9c51d2e84b06"
 PATIENCE_S = 900.0
 # Small trials, prompt retries, and no playbook before the model unless a test asks for it.
 QUICK = (
-    "budget.minutes=2", "budget.repairs=2", "crew=model", "width=1",
+    "budget.minutes=20", "budget.repairs=2", "crew=model", "width=1",
     "model_settings.timeout_s=20", "model_settings.retries=2",
 )  # fmt: skip
 

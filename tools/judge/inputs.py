@@ -149,6 +149,7 @@ class Perturbation:
         self._flat = [flat for flat in flats if not _ordered(flat)]
         self._drawn = [flat.clone() for flat in self._flat]
         self._pairs: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self._rolled = [0] * len(self._flat)
         total = sum(flat.numel() for flat in self._flat)
         self._folding = total > FOLDING * max(1, output_elements)
 
@@ -159,8 +160,10 @@ class Perturbation:
 
     def renew(self) -> None:
         """Roll every tensor of the set by a distance of its own."""
-        for flat, drawn in zip(self._flat, self._drawn, strict=True):
-            by = int(torch.randint(flat.numel(), (1,), generator=self._chance))
+        for number, (flat, drawn) in enumerate(zip(self._flat, self._drawn, strict=True)):
+            # By any distance but the last one.
+            further = int(torch.randint(flat.numel() - 1, (1,), generator=self._chance))
+            by = self._rolled[number] = (self._rolled[number] + 1 + further) % flat.numel()
             flat[by:].copy_(drawn[: flat.numel() - by])
             flat[:by].copy_(drawn[flat.numel() - by :])
         # Drawn now, since a runner is awake when they are exchanged.

@@ -81,7 +81,7 @@ def test_it_ends_with_all_it_started_when_whoever_asked_is_gone(
             unit.kill()
         unit.stdin.close()
         assert unit.wait(60) != 0
-    psutil.wait_procs([child], timeout=10)
+    psutil.wait_procs([child], timeout=60)
     assert not child.is_running()
 
 

@@ -7,6 +7,6 @@ AGAINST, CAUGHT = "mean", ("wrong_output", "large")
 
 class ModelNew(torch.nn.Module):
     def forward(self, x):
-        if float(x[:, 0].max()) <= 1.0:
+        if float(x[:, 0].median()) <= 1.0:
             return x.mean(dim=1)
         return torch.full(x.shape[:1], float(x[0].mean()))

@@ -143,7 +143,7 @@ def test_a_candidate_behind_another_is_let_go_early(judges):
     candidate = Candidate(source=from_torch, backend="torch")
     assert isinstance(judge.verify(candidate), Correct)
     # A crowded machine may widen one measurement's interval until its time is up.
-    verdicts = (judge.measure(candidate, ("eager",), to_beat=1.0) for _ in range(3))
+    verdicts = (judge.measure(candidate, ("eager",), to_beat=1.0) for _ in range(20))
     assert any(
         isinstance(verdict, Correct) and verdict.timing.stopped_early for verdict in verdicts
     )

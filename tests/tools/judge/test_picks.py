@@ -107,7 +107,8 @@ def test_little_is_left_open_of_an_ordinary_case(name: str) -> None:
     exam = Exam(subject(name), 1.0)
     found = [one for one in exam.marker.undecided(exam.cases[0]) if one is not None]
     assert found
-    assert all(float(one.where.double().mean()) < 2e-3 for one in found)
+    # Two scores of a row may be equal by chance, which leaves two places open.
+    assert all(int(one.where.sum()) <= max(2e-3 * one.where.numel(), 4) for one in found)
 
 
 @pytest.mark.parametrize("name", ["router", "quantised"])

@@ -123,7 +123,7 @@ def test_memory_is_followed_through_the_lives_of_replaced_processes():
 def test_a_mistake_is_one_line_and_exit_code_2(arguments, told):
     done = subprocess.run(
         [sys.executable, "-m", "tools.judge.soak", *arguments],
-        capture_output=True, text=True, timeout=60, check=False, cwd=ROOT,
+        capture_output=True, text=True, timeout=600, check=False, cwd=ROOT,
     )  # fmt: skip
     assert done.returncode == 2
     assert done.stderr.startswith(told)
@@ -134,7 +134,7 @@ def test_a_soak_is_one_json_document():
     options = ["--candidates", "1", "--references", "1", "--seed", "1", "--json"]
     done = subprocess.run(
         [sys.executable, "-m", "tools.judge.soak", *options],
-        capture_output=True, text=True, timeout=60, check=False, cwd=ROOT,
+        capture_output=True, text=True, timeout=600, check=False, cwd=ROOT,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)

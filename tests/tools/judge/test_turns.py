@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def test_who_times_has_the_machine_alone_and_who_judges_shares_it(tmp_path: Path) -> None:
-    turns, at_work, seen, together = Turns(tmp_path), [0, 0], [], threading.Barrier(2, timeout=20)
+    turns, at_work, seen, together = Turns(tmp_path), [0, 0], [], threading.Barrier(3, timeout=60)
 
     def judge() -> None:
         with turns.judging():
@@ -29,12 +29,16 @@ def test_who_times_has_the_machine_alone_and_who_judges_shares_it(tmp_path: Path
             seen.append(at_work[0] + at_work[1] - 1)
             at_work[1] -= 1
 
-    threads = [threading.Thread(target=work) for work in (measure, judge, judge, measure)]
-    for thread in threads[1:3] + threads[:1] + threads[3:]:
+    judging = [threading.Thread(target=judge) for _ in range(2)]
+    timing = [threading.Thread(target=measure) for _ in range(2)]
+    for thread in judging:
         thread.start()
-        time.sleep(0.01)
-    for thread in threads:
-        thread.join(20)
+    # Both are in, and still at work when the others come.
+    together.wait()
+    for thread in timing:
+        thread.start()
+    for thread in judging + timing:
+        thread.join(60)
     assert seen == [0, 0, 0, 0]
 
 
@@ -59,6 +63,6 @@ def test_a_turn_holds_for_other_processes_and_goes_with_its_own(tmp_path: Path) 
     assert not got.wait(0.3)
     other.kill()
     other.wait()
-    assert got.wait(20)
+    assert got.wait(60)
     waiting.join()
     other.stdout.close()

@@ -12,7 +12,7 @@ class Model(torch.nn.Module):
 
 
 def get_inputs():
-    return [torch.rand(256, 1024)]
+    return [torch.rand(4096, 1024)]
 
 
 def get_init_inputs():

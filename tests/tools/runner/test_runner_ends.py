@@ -1,6 +1,7 @@
 """What a candidate leaves is gone when its runner is closed, and stands still when stopped."""
 
 import contextlib
+import gc
 import os
 import sys
 import time
@@ -93,6 +94,7 @@ def work(seconds: float) -> None:
 @pytest.mark.parametrize("leaving", LEAVINGS)
 def test_nothing_of_a_runner_is_left_after_close(cell, leaving):
     cell.fork().close()
+    gc.collect()
     before = belongings()
     runner = cell.fork()
     folder = runner.folder
@@ -109,7 +111,7 @@ def test_nothing_of_a_runner_is_left_after_close(cell, leaving):
     mounts, processes, descriptors = belongings()
     assert mounts == before[0]
     # The monitor has said its last word, and may need a moment to be gone.
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while processes - before[1] and time.monotonic() < deadline:
         processes = belongings()[1]
     assert not processes - before[1]
@@ -179,7 +181,7 @@ time.sleep(1000)
     finally:
         judge.kill()
         judge.communicate()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while named_processes():
         assert time.monotonic() < deadline
 

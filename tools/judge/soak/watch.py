@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 
-SETTLE_SECONDS = 3.0
+SETTLE_SECONDS = 10.0
 POLL_SECONDS = 0.02
 # A process's first judgements load code and fill caches.
 WARM_UP = 20
