@@ -19,6 +19,8 @@ from typing import Literal, NamedTuple
 
 import psutil
 
+from knowledge.device import free_memory_bytes
+
 Stop = Literal["timed_out", "out_of_memory", "flooded"]
 
 GRACE_S = 30.0
@@ -30,8 +32,6 @@ LOG_BYTES = 1 << 20
 # Of the memory that is free at the start; the rest is for the harness and its neighbours.
 MEMORY_SHARE = 0.85
 DISK_BYTES = 8 << 30
-# Where Linux says what this process's container may take; "max", no number, where nothing is set.
-CGROUP = Path("/sys/fs/cgroup")
 # PR_SET_CHILD_SUBREAPER and PR_GET_CHILD_SUBREAPER of prctl(2).
 _SET_SUBREAPER, _GET_SUBREAPER = 36, 37
 
@@ -64,13 +64,7 @@ def free_memory(held: int = 0) -> int:
     Args:
         held: bytes that some of these problems hold already.
     """
-    free = int(psutil.virtual_memory().available) + held
-    with suppress(OSError, ValueError):
-        most, used = (int((CGROUP / name).read_text()) for name in ("memory.max", "memory.current"))
-        stat = dict(line.split() for line in (CGROUP / "memory.stat").read_text().splitlines())
-        # Files that were read count as used, and are let go of when somebody needs the room.
-        free = min(free, max(0, most - used + held + int(stat.get("inactive_file", 0))))
-    return int(free * MEMORY_SHARE)
+    return int(free_memory_bytes(held) * MEMORY_SHARE)
 
 
 def execute(

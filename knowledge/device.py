@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import tomllib
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -27,6 +28,8 @@ from knowledge.gpu import DriverFacts, ask_driver
 from knowledge.opgraph import Frozen
 
 DEVICES = Path(__file__).parent / "devices"
+# Where Linux says what this process's container may take; "max", no number, where nothing is set.
+CGROUP = Path("/sys/fs/cgroup")
 
 # The flags that decide how a kernel is written; the full list is some hundred names long.
 _TELLING_FLAGS = (
@@ -346,6 +349,21 @@ def memory_bytes(root: Path = Path("/")) -> int:
     total = int(psutil.virtual_memory().total)
     limit = _read(root / "sys/fs/cgroup/memory.max").strip()
     return min(total, int(limit)) if limit.isdigit() else total
+
+
+def free_memory_bytes(held: int = 0) -> int:
+    """Memory that is free now, in a container's limits too.
+
+    Args:
+        held: bytes of it that count as free though somebody holds them.
+    """
+    free = int(psutil.virtual_memory().available) + held
+    with suppress(OSError, ValueError):
+        most, used = (int((CGROUP / name).read_text()) for name in ("memory.max", "memory.current"))
+        stat = dict(line.split() for line in (CGROUP / "memory.stat").read_text().splitlines())
+        # Files that were read count as used, and are let go of when somebody needs the room.
+        free = min(free, max(0, most - used + held + int(stat.get("inactive_file", 0))))
+    return free
 
 
 def _page_policy(root: Path) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from typing import Protocol
 
 import torch
 
-from knowledge.device import known_devices, memory_bytes
+from knowledge.device import free_memory_bytes, known_devices, memory_bytes
 from knowledge.errors import BadInput
 from tools.backends.cpp.build import CppSource, extract_sources
 from tools.backends.cuda.compile import CompileError, CudaSource, compile_sources
@@ -64,6 +64,9 @@ class Site(Protocol):
     def memory(self, needed: int) -> int:
         """Bytes that a runner may have, whose tensors take `needed`."""
 
+    def free(self) -> int:
+        """Bytes that are free where tensors lie."""
+
     def roofline(self, facts: ReferenceFacts) -> Roofline:
         """The ceilings here, for an op."""
 
@@ -102,6 +105,10 @@ class Host:
         """Plenty for an honest kernel, and not the machine."""
         most = int(memory_bytes() * MEMORY_SHARE)
         return int(min(max(LEAST_MEMORY, MEMORY_PER_BYTE * needed), most))
+
+    def free(self) -> int:
+        """As the protocol has it."""
+        return free_memory_bytes()
 
     def roofline(self, facts: ReferenceFacts) -> Roofline:
         """As the protocol has it."""
@@ -183,6 +190,10 @@ class Gpu(Waiting):
     def memory(self, needed: int) -> int:
         """No cap: the device's own is what there is."""
         return UNCAPPED
+
+    def free(self) -> int:
+        """As the protocol has it."""
+        return int(torch.cuda.mem_get_info(self.device)[0])
 
     def roofline(self, facts: ReferenceFacts) -> Roofline:
         """As the protocol has it."""

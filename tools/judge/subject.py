@@ -22,9 +22,10 @@ from tools.judge.compare import EXACT, compare, expect, relative_errors, typical
 from tools.judge.inputs import secret_seed
 from tools.judge.lane import Program
 from tools.judge.oracle import Oracle, Truth, own, written_of
+from tools.judge.room import least_needed
 from tools.judge.site import Host, Site
 from tools.materialise import materialise, packages_of
-from tools.reference import load, tensors_of
+from tools.reference import load, named_tensors, tensors_of
 from tools.runner.handover import Place, absent_from, leaves_of, spread
 from tools.runner.values import CannotTravel, encode
 from tools.task import Task
@@ -69,6 +70,7 @@ class Subject:
         self.packages = packages_of(task)
         self.oracle = Oracle(self.loaded)
         self.seed = secret_seed()
+        self._free = self.site.free()
         self.model = self.loaded.build(self.seed)
         self._check_travel()
         self._first_look()
@@ -96,9 +98,30 @@ class Subject:
                     "Tensors, numbers, strings, lists and dicts can.",
                 ) from error  # fmt: skip
 
+    def _check_room(self, inputs: Sequence[torch.Tensor], outputs: Sequence[torch.Tensor]) -> None:
+        """Refuse what can't be judged in the memory that there is, before it is gone."""
+        weights = named_tensors(self.model).values()
+        least = least_needed(inputs, weights, outputs)
+        if least > self._free:
+            parts = [sum(t.nbytes for t in tensors) for tensors in (inputs, weights, outputs)]
+            told = ", ".join(
+                f"{name} {size / 2**30:.1f}"
+                for name, size in zip(("inputs", "weights", "outputs"), parts, strict=True)
+                if size
+            )
+            raise BadInput(
+                self.origin,
+                f"judging it takes at least {least / 2**30:.0f} GiB ({told}, several copies of "
+                f"each), and {self._free / 2**30:.0f} GiB are free here.",
+                "Make its sizes smaller; `python -m eval.run --scale-inputs` does so by itself.",
+            )
+
     def _first_look(self) -> None:
+        drawn = self.loaded.inputs(secret_seed())
+        self._check_room(tensors_of(drawn), ())
         # As a runner gets them: tensors that share memory are two of them there.
-        inputs = own(self.loaded.inputs(secret_seed()))
+        inputs = own(drawn)
+        del drawn
         given = own(inputs)
         leaves = tensors_of(inputs)
         self.input_bytes = sum(leaf.nbytes for leaf in leaves)
@@ -113,6 +136,7 @@ class Subject:
         self.written = self.oracle.written = _written(given, inputs, versions)
         self.private = bool(self.written)
         self._check_plain(returned)
+        self._check_room(leaves, tensors_of(returned))
         self.absent = self.oracle.absent = absent_from(returned)
         outputs = (*tensors_of(returned), *written_of(inputs, self.written))
         starts = [_extent(leaf) for leaf in leaves]

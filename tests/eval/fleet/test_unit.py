@@ -131,7 +131,7 @@ def test_a_share_of_the_memory_is_of_all_that_problems_may_take(
     # One neighbour holds 2 GiB of 10, and then nothing.
     free = iter([8 << 30, 10 << 30, 8 << 30])
     held = iter([2 << 30, 0])
-    monkeypatch.setattr("eval.process.CGROUP", tmp_path)
+    monkeypatch.setattr("knowledge.device.CGROUP", tmp_path)
     monkeypatch.setattr(
         "eval.process.psutil.virtual_memory", lambda: SimpleNamespace(available=next(free))
     )
