@@ -140,13 +140,15 @@ def expression(value: Value, args: list[str], hardware: bool) -> str:
     """A scalar operator on arguments that are names or, where `takes_numbers`, literals.
 
     Raises:
-        Refused: arithmetic on bools, which Triton does in one bit.
+        Refused: arithmetic on bools, which Triton does in one bit, or an operator that has no form.
     """
     if value.op == "cast":
         return f"{args[0]} != 0" if value.type == "bool" else f"{args[0]}.to({TYPES[value.type]})"
     if value.type == "bool" and value.op in ("add", "sub", "mul", "neg", "maximum", "minimum"):
         raise Refused(f"{value.op} of truth values has no form in Triton")
     table = {**_INFIX, **_CALLS, **(_HARDWARE if hardware else {})}
+    if value.op not in table:
+        raise Refused(f"{value.op} has no form in Triton")
     return table[value.op].format(*args, type=TYPES[value.type])
 
 

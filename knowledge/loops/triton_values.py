@@ -98,8 +98,10 @@ class TritonValues:
             whole = " * ".join([f"tl.full((), {(groups or ['1'])[0]}, tl.int64)", *groups[1:]])
             whole = f"({whole})" if groups[1:] else whole
             return whole if value.type == "int64_t" else f"{whole}.to({TYPES[value.type]})"
-        if value.op == "position" and value.atoms:
-            index = self.tile.position(value.atoms, self.place if place == "element" else Place())
+        if value.op == "position":
+            here = self.place if place == "element" else Place()
+            # Without atoms it is the column in the row, along which all its groups are one.
+            index = self.tile.position(value.atoms, here) if value.atoms else here.column
             return f"tl.cast({index}, tl.int64)"
         if value.op == "load":
             return self._load_at(value, place) if value.args else self._load(value)

@@ -20,7 +20,7 @@ TELLING = (
     "listout", "noncontig", "bf16", "f16", "f64", "int", "boolmask", "bcast_outer", "bigrow",
     "flatbig", "varnorm",
 )  # fmt: skip
-NOTHING_TO_FUSE = ("lstm", "gru", "argmax", "diag")
+NOTHING_TO_FUSE = ("lstm", "gru", "diag")
 CASES = {
     "softmax_of_nan_and_infinity": (
         "x",
@@ -69,6 +69,23 @@ CASES = {
         "(x + x // 2, x.sum(-1), (x * 2).amax(-1))",
         "torch.randint(-9, 9, (33, 9), dtype=torch.int32)",
     ),
+    "places_of_extremes": (
+        "x",
+        "(x.argmax(-1), x.argmin(1), x.argmax(0), x.argmax(), x.max(-1)[1], x.min(0)[1])",
+        "torch.randint(-9, 9, (33, 70)).float()",
+    ),
+    "places_in_long_rows": (
+        "x",
+        "(x.argmax(-1), x.max(0)[1], x.argmin())",
+        "torch.randn(3, 40000).where(torch.arange(40000) != torch.tensor([[7], [39999], [-1]]),"
+        " float('nan'))",
+    ),
+    "places_among_neighbours": (
+        "x",
+        "(x.argmax(1), x.argmin(1, keepdim=True))",
+        "torch.randn(2, 700, 30).round()",
+    ),
+    "places_over_two_dimensions": ("x", "x.flatten(1).argmax(-1)", "torch.randn(5, 6, 7)"),
     "mean_of_rows": ("x", "torch.logsumexp(x, 1).mean()", "torch.randn(2000, 40)"),
     "one_number": ("x", "torch.relu(x) * 2", "torch.tensor(3.0)"),
     **{
