@@ -13,10 +13,6 @@ from pydantic import Field
 
 from knowledge.opgraph import Frozen, Node, OpGraph, Ref, TensorSpec
 
-# The tracer's own notes on types; the emitted module checks its inputs instead.
-ASSERTIONS = ("aten._assert_tensor_metadata", "aten.sym_constrain", "aten._assert_scalar")
-
-
 Backend = Literal["cpp", "triton", "cuda"]
 
 
@@ -154,11 +150,7 @@ class Program(Frozen):
     @cached_property
     def library_calls(self) -> tuple[Node, ...]:
         """The calls that no kernel computes, in execution order."""
-        return tuple(
-            node
-            for node in self.graph.calls
-            if node.name not in self.kernel_of and not node.target.startswith(ASSERTIONS)
-        )
+        return tuple(node for node in self.graph.calls if node.name not in self.kernel_of)
 
     def schedule(self) -> Iterator[Node | Kernel]:
         """Library calls and kernels in an order in which everything is computed before it is read.
@@ -193,9 +185,8 @@ class Program(Frozen):
         found: dict[int, Node | Kernel] = {}
         for node in self.graph.calls:
             unit = self.kernel_of.get(node.name, node)
-            if not node.target.startswith(ASSERTIONS):
-                # By identity: comparing kernels field by field takes longer than all the rest.
-                found.setdefault(id(unit), unit)
+            # By identity: comparing kernels field by field takes longer than all the rest.
+            found.setdefault(id(unit), unit)
         return list(found.values())
 
 
