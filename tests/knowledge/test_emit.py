@@ -208,6 +208,17 @@ def test_a_batch_size_that_the_graph_took_for_a_constant_is_insisted_on() -> Non
     assert complaints(built) == []
 
 
+def test_a_batch_size_of_which_a_tensor_is_made_is_insisted_on() -> None:
+    call = "torch.sigmoid(torch.zeros(x.shape[0], 8).scatter_add(1, i, x))"
+    built = build(function("i, x", call, "torch.randint(0, 8, (64, 4)), torch.randn(64, 4)"), ())
+    with pytest.raises(ValueError, match=r"made for float32 of shape \[64, 4\]"):
+        built.candidate()(built.inputs[0], torch.randn(10, 4))
+    with pytest.raises(ValueError, match=r"made for int64 of shape \[64, 4\]"):
+        built.candidate()(built.inputs[0][:10], built.inputs[1][:10])
+    positions = build(function("x", "x + torch.arange(33)", "torch.randn(6, 33)"), ())
+    assert complaints(positions, [torch.randn(10, 33)]) == []
+
+
 def test_a_count_of_rows_that_algebra_put_in_is_insisted_on() -> None:
     body = """    def __init__(self):
         super().__init__()
