@@ -22,7 +22,7 @@ _TAKEN = {
     "deep", "deep_at", "height", "width", "depth", "matrix", "tile", "tiles", "band", "wide",
     "high", "tall", "first", "last", "begin", "end", "span", "here", "at", "partial", "everything",
     "columns", "result", "total", "ahead", "left_at", "right_at", "left_tile", "right_tile", "n0",
-    "n1", "n2", "n3",
+    "n1", "n2", "n3", "log_add", "floor_of", "ceil_of", "power_of", "angle_of", "rest_of",
 }  # fmt: skip
 
 

@@ -69,6 +69,17 @@ CASES = {
         "(x + x // 2, x.sum(-1), (x * 2).amax(-1))",
         "torch.randint(-9, 9, (33, 9), dtype=torch.int32)",
     ),
+    "functions_of_subnormals": (
+        "x, y",
+        "torch.sqrt(x.abs()) + torch.atan2(x, y) + torch.pow(x.abs(), 0.3) + torch.rsqrt(y.abs())"
+        " * 1e-20 + torch.floor(x) + torch.ceil(y) + torch.pow(x.abs(), y)",
+        "torch.randn(999) * 1e-39, torch.randn(999) * 1e-39",
+    ),
+    "rests": (
+        "x, y",
+        "(torch.fmod(x, y), torch.fmod(x * 1e-39, y * 1e-39) * 1e30, torch.pow(x, 3.5))",
+        "torch.randn(999) * 9, torch.randn(999)",
+    ),
     "places_of_extremes": (
         "x",
         "(x.argmax(-1), x.argmin(1), x.argmax(0), x.argmax(), x.max(-1)[1], x.min(0)[1])",
@@ -176,6 +187,18 @@ def test_sizes_may_differ_from_the_traced_ones_and_a_label_out_of_range_gives_na
     ]
     assert interpret(given) == [Interpreted(complaints=())] * len(given)
     assert "tl.where(has" in in_triton(labels)
+
+
+def test_what_takes_subnormals_for_0_is_not_used_in_float32() -> None:
+    call = "torch.sqrt(x) + torch.rsqrt(x) + torch.floor(x) + torch.pow(x, x) + torch.atan2(x, x)"
+    single = in_triton(function("x", call, "torch.rand(64)"))
+    for flushing in ("tl.sqrt(", "tl.rsqrt(", "tl.floor("):
+        assert flushing not in single
+    assert "tl.sqrt_rn(" in single
+    assert single.count("libdevice.pow(") == single.count("libdevice.atan2(") == 1
+    double = in_triton(function("x", call, "torch.rand(64).double()"))
+    assert "tl.sqrt(" in double
+    assert "_rn" not in double
 
 
 def test_a_module_with_several_kernels_has_each_import_and_helper_once() -> None:
