@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 
 from knowledge.loops.form import Loop, Refused, Store, Value, ValueType
-from knowledge.loops.indices import Indices
+from knowledge.loops.indices import Group, Indices
 from knowledge.loops.plan import Options, Plan
 from knowledge.loops.spelling import indented
 from knowledge.loops.triton_mathematics import (
@@ -309,34 +309,38 @@ class TritonPrinter:
     def _launch(self, kernel: list[str]) -> list[str]:
         grid, lines = self._grid(), []
         if self.plan.totals:
-            lines += [f"tasks = {grid[0]}", f"programs = min(tasks, {PROGRAMS})"]
+            lines += [f"tasks = {grid}", f"programs = min(tasks, {PROGRAMS})"]
             device = f"{self.made.store_names[0]}.device"
             for number in self.plan.totals:
                 kind = TYPES[self._total_type(number)].replace("tl.", "torch.")
                 name = f"parts_{self.made.name_of(number)}"
                 lines.append(f"{name} = torch.empty(programs, dtype={kind}, device={device})")
-            grid = ["programs"]
+            grid = "programs"
         block = str(self.shape.block)
         if self.shape.fits:
-            block = f"triton.next_power_of_2({self.tile.columns})"
+            block = f"triton.next_power_of_2({_times(self.at.columns)})"
         meta = {"BLOCK": block, "ROWS": str(self.shape.rows), "LANES": str(self.shape.rows)}
         text = "\n".join(kernel)
         constants = [f"{k}={v}" for k, v in meta.items() if re.search(rf"\b{k}\b", text)]
         arguments = [*self._parameters(kernel), *constants, f"num_warps={self.shape.warps}"]
-        head = f"{self.name}_kernel[({', '.join(grid)}{',' if len(grid) == 1 else ''})]"
+        head = f"{self.name}_kernel[({grid},)]"
         return [*lines, *call_lines(head, arguments, "")]
 
-    def _grid(self) -> list[str]:
-        rows = " * ".join(group.name for group in self.at.outer) or "1"
+    def _grid(self) -> str:
+        """How many programs there are, as an expression."""
+        rows, columns = _times(self.at.outer), _times(self.at.columns)
         if self.shape.kind == "flat":
-            return [f"triton.cdiv({self.tile.columns}, {self.shape.block})"]
+            return f"triton.cdiv({columns}, {self.shape.block})"
         if self.shape.kind == "lanes":
-            inner = " * ".join(group.name for group in self.at.inner)
-            return [f"{rows} * triton.cdiv({inner}, {self.shape.rows})"]
-        programs = rows if self.shape.rows == 1 else f"triton.cdiv({rows}, {self.shape.rows})"
+            return f"{rows} * triton.cdiv({_times(self.at.inner)}, {self.shape.rows})"
         if self.shape.spread:
-            return [programs, f"triton.cdiv({self.tile.columns}, {self.shape.block})"]
-        return [programs]
+            return f"{rows} * triton.cdiv({columns}, {self.shape.block})"
+        return rows if self.shape.rows == 1 else f"triton.cdiv({rows}, {self.shape.rows})"
+
+
+def _times(groups: tuple[Group, ...]) -> str:
+    """A product of sizes where kernels are launched: Python's numbers have any length."""
+    return " * ".join(group.name for group in groups) or "1"
 
 
 def start_text(value: Value, kind: ValueType) -> str:

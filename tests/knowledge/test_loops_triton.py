@@ -1,5 +1,7 @@
 """Loops printed as Triton: in the interpreter against float64, and what the printer decides."""
 
+import re
+
 import pytest
 
 from knowledge.emit import emit
@@ -199,6 +201,18 @@ def test_what_takes_subnormals_for_0_is_not_used_in_float32() -> None:
     double = in_triton(function("x", call, "torch.rand(64).double()"))
     assert "tl.sqrt(" in double
     assert "_rn" not in double
+
+
+def test_many_long_rows_make_one_flat_grid_and_large_products_are_of_64_bits() -> None:
+    spread = in_triton(
+        function("x, b", "torch.tanh(x + b[:, None])", "torch.ones(3, 5000), torch.ones(3)")
+    )
+    assert "_kernel[(rows * triton.cdiv(cols, 1024),)]" in spread
+    assert "tl.program_id(1)" not in spread
+    call = "torch.tanh(x + a[:, :, None, :] * b[:, None, :, None])"
+    sizes = "torch.ones({0}, {0}, {0}, {0}), torch.ones({0}, {0}, {0}), torch.ones({0}, {0})"
+    rows = in_triton(function("x, a, b", call, sizes.format(4)))
+    assert re.search(r"row < tl\.cast\(rows0, tl\.int64\) \* rows1", rows)
 
 
 def test_a_module_with_several_kernels_has_each_import_and_helper_once() -> None:
