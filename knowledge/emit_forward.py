@@ -3,6 +3,7 @@
 import keyword
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from knowledge import emit_cuda, emit_triton
@@ -159,10 +160,15 @@ class _Forward:
             )
         ]
 
+    @cached_property
+    def _free(self) -> tuple[bool, bool]:
+        """Whether the first dimension of inputs may vary, and whether all may."""
+        return freedom(self.program)
+
     def _guards(self) -> list[str]:
         """What every input must be: dtype, rank, and the sizes taken for granted."""
         lines: list[str] = []
-        free_batch, free_all = freedom(self.program)
+        free_batch, free_all = self._free
         for node in self.program.graph.inputs:
             name, spec = self.names.of(Ref(ref=node.name)), node.spec
             shape = "any shape" if free_all else list(spec.shape)
@@ -285,7 +291,7 @@ class _Forward:
 
     def _kernel(self, kernel: Kernel) -> list[str]:
         lines: list[str] = []
-        for check in kernel.checks:
+        for check in (*kernel.checks, *(kernel.limits if self._free[1] else ())):
             left, right = self.names.inside(check.left), self.names.inside(check.right)
             refuse = self.otherwise or f'raise ValueError("{check.sentence}")'
             lines += [f"if {left} != {right}:", f"    {refuse}"]

@@ -65,6 +65,9 @@ class Kernel(Frozen):
     )
     sizes: tuple[Size, ...] = ()
     checks: tuple[Check, ...] = ()
+    limits: tuple[Check, ...] = Field(
+        (), description="checks of sizes that hold at the traced ones, for whoever takes others"
+    )
     complaints: dict[str, str] = Field(
         {}, description="by what it writes: where that is above 0, an IndexError of this sentence"
     )

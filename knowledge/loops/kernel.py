@@ -206,6 +206,7 @@ def make_kernel(
         writes=writes,
         sizes=sizes,
         checks=checks,
+        limits=_limits(shapes, printed.longest),
         spaced={
             variable(operand.ref): shapes.lies_so(operand)
             for operand in loop.operands
@@ -216,6 +217,15 @@ def make_kernel(
         moved_bytes=_read_bytes(graph, loop) + sum(written.spec.nbytes for written in writes),
         operations=operations_of(loop) + (row_overhead(loop) if language == "cpp" else 0),
     )
+
+
+def _limits(shapes: Shapes, longest: int) -> tuple[Check, ...]:
+    """That rows have elements, and no more than a kernel takes; nothing where it takes any."""
+    if not longest:
+        return ()
+    columns = shapes.product(shapes.loop.domain.columns)
+    sentence = f"this kernel takes rows of 1 to {longest} elements"
+    return (Check(left=f"(0 < {columns} <= {longest})", right="True", sentence=sentence),)
 
 
 def _spec(graph: OpGraph, store: Store) -> TensorSpec:

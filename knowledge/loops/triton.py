@@ -34,10 +34,14 @@ WIDTH = 96
 
 @dataclass(frozen=True)
 class Printed:
-    """The text of one kernel: its jit functions and launcher, and definitions shared by several."""
+    """The text of one kernel: its jit functions and launcher, and definitions shared by several.
+
+    `longest` is the longest row that it takes; 0 for any.
+    """
 
     source: str
     helpers: tuple[str, ...]
+    longest: int = 0
 
 
 class TritonPrinter:
@@ -272,7 +276,7 @@ class TritonPrinter:
             *self._launcher(note, kernel, finish),
         ]
         text = "\n".join(source)
-        return Printed(text + "\n", helpers(text))
+        return Printed(text + "\n", helpers(text), self.tile.longest)
 
     def _parameters(self, lines: list[str]) -> list[str]:
         """What a kernel's text reads and is therefore handed, in order."""

@@ -27,6 +27,9 @@ LOOP_BLOCK = 4096
 SPREAD_FROM = 2048
 LANES = 64
 LANES_TILE = 8192
+# A tile that grew with its rows, at run time: with more elements it compiles for minutes, and from
+# 2^20 on not at all.
+MOST_ELEMENTS = 1 << 17
 # Some room is left below 2^31, for the block that reaches past the end.
 WIDE = 2**31 - 2**20
 ELEMENTS_PER_WARP = 512
@@ -125,6 +128,13 @@ class Tile:
         self.wide_inner = loop.domain.count(loop.domain.inner) >= WIDE
         self.columns = _product(at.columns, self.wide_columns)
         self.outer, self.inner = _product(at.outer, True), _product(at.inner, self.wide_inner)
+
+    @property
+    def longest(self) -> int:
+        """The most columns that the tile takes when it runs; 0 for any number."""
+        if self.shape.fits:
+            return MOST_ELEMENTS // self.shape.rows
+        return 0 if self.shape.kind == "flat" or self.wide_columns else WIDE
 
     @property
     def full(self) -> str:

@@ -3,6 +3,7 @@
 import re
 
 import pytest
+import torch
 
 from knowledge.emit import emit
 from knowledge.pattern import Parameter, Refusal, Step, load_pattern
@@ -10,7 +11,7 @@ from knowledge.program import Program
 from tests.knowledge.test_loops_movement import CASES as MOVED
 from tests.knowledge.test_loops_movement import LOOKUPS
 from tests.patterns.ops import OPS
-from tests.patterns.workshop import SITUATION, build, function, reference
+from tests.patterns.workshop import SITUATION, build, function, load, reference
 from tools.backends.triton.interpret import Candidate, Interpreted, NotInterpreted, interpret
 
 pytest.importorskip("triton")
@@ -201,6 +202,15 @@ def test_what_takes_subnormals_for_0_is_not_used_in_float32() -> None:
     double = in_triton(function("x", call, "torch.rand(64).double()"))
     assert "tl.sqrt(" in double
     assert "_rn" not in double
+
+
+def test_rows_much_longer_than_the_traced_ones_or_empty_are_refused() -> None:
+    module = load(in_triton(function("x", "torch.softmax(x, -1)", "torch.randn(64, 16)")))
+    for columns in (0, 2**11 + 1):
+        with pytest.raises(ValueError, match="rows of 1 to 2048 elements"):
+            module.ModelNew()(torch.randn(3, columns))
+    fixed = function("x, b", "torch.softmax(x + 16, -1)", "torch.randn(64, 16), torch.randn(16)")
+    assert "rows of 1 to" not in in_triton(fixed)
 
 
 def test_many_long_rows_make_one_flat_grid_and_large_products_are_of_64_bits() -> None:
