@@ -73,6 +73,9 @@ class Kernel(Frozen):
     )
     note: str = Field("", description="what it computes, in one line, for the reader of the module")
     moved_bytes: int = Field(0, description="each tensor it reads or writes, once")
+    programs: int = Field(
+        0, description="on a GPU: so many share the work at the traced sizes; 0 for enough of them"
+    )
     operations: int = Field(0, description="scalar operations, a transcendental function as many")
     flops: int = Field(0, description="multiply-adds of matrix products and the like, as two each")
     efficiency: float = Field(0.7, description="of the peak, that those multiply-adds reach")

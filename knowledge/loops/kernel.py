@@ -215,6 +215,7 @@ def make_kernel(
         complaints={store.ref.ref: store.complaint for store in loop.stores if store.complaint},
         note=_note(graph, nodes),
         moved_bytes=_read_bytes(graph, loop) + sum(written.spec.nbytes for written in writes),
+        programs=printed.programs,
         operations=operations_of(loop) + (row_overhead(loop) if language == "cpp" else 0),
     )
 

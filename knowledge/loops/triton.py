@@ -36,12 +36,14 @@ WIDTH = 96
 class Printed:
     """The text of one kernel: its jit functions and launcher, and definitions shared by several.
 
-    `longest` is the longest row that it takes; 0 for any.
+    `longest` is the longest row that it takes; 0 for any. `programs` is how many share the work at
+    the traced sizes; 0 where that was not counted.
     """
 
     source: str
     helpers: tuple[str, ...]
     longest: int = 0
+    programs: int = 0
 
 
 class TritonPrinter:
@@ -276,7 +278,7 @@ class TritonPrinter:
             *self._launcher(note, kernel, finish),
         ]
         text = "\n".join(source)
-        return Printed(text + "\n", helpers(text), self.tile.longest)
+        return Printed(text + "\n", helpers(text), self.tile.longest, self._programs())
 
     def _parameters(self, lines: list[str]) -> list[str]:
         """What a kernel's text reads and is therefore handed, in order."""
@@ -329,6 +331,17 @@ class TritonPrinter:
         arguments = [*self._parameters(kernel), *constants, f"num_warps={self.shape.warps}"]
         head = f"{self.name}_kernel[({grid},)]"
         return [*lines, *call_lines(head, arguments, "")]
+
+    def _programs(self) -> int:
+        """How many programs there are at the traced sizes."""
+        domain, shape = self.loop.domain, self.shape
+        rows, columns = domain.count(domain.outer), domain.count(domain.columns)
+        blocks = -(-columns // shape.block)
+        found = {
+            "flat": blocks,
+            "lanes": rows * -(-domain.count(domain.inner) // shape.rows),
+        }.get(shape.kind, rows * blocks if shape.spread else -(-rows // shape.rows))
+        return min(found, PROGRAMS) if self.plan.totals else found
 
     def _grid(self) -> str:
         """How many programs there are, as an expression."""
