@@ -307,7 +307,15 @@ class _Forward:
                 f"if not ({self.names.inside(condition)}):",
                 f"    {tensor}{_LAID} = {tensor}.contiguous()",
             ]
-        reads = [self._handed(kernel, ref, there) for ref in kernel.reads]
+        # A copy is made once of what is read in several ways.
+        handed = [self._handed(kernel, ref, there) for ref in kernel.reads]
+        again = [
+            ref for ref in dict.fromkeys(kernel.reads) if there and kernel.reads.count(ref) > 1
+        ]
+        laid = {self._handed(kernel, ref, there): f"{self.names.of(ref)}{_LAID}" for ref in again}
+        laid = {text: name for text, name in laid.items() if text.endswith(".contiguous()")}
+        lines += [f"{name} = {text}" for text, name in laid.items()]
+        reads = [laid.get(text, text) for text in handed]
         writes = [self.names.of(written.ref) for written in kernel.writes]
         sizes = [
             _STRIDE.sub(rf"\g<1>{_LAID}", text) if kernel.spaced else text

@@ -283,7 +283,7 @@ class TritonPrinter:
     def _parameters(self, lines: list[str]) -> list[str]:
         """What a kernel's text reads and is therefore handed, in order."""
         parts = [f"parts_{self.made.name_of(number)}" for number in self.plan.totals]
-        sizes = [group.name for group in self.at.all]
+        sizes = [*(group.name for group in self.at.all), *self.made.step_names]
         known = [*self.made.operand_names, *self.made.store_names, *parts, *sizes]
         text = "\n".join(lines)
         return [
@@ -301,7 +301,7 @@ class TritonPrinter:
         return ["@triton.jit", *head, *indented(lines), "", ""]
 
     def _launcher(self, note: str, kernel: list[str], finish: list[str]) -> list[str]:
-        sizes = [group.name for group in self.at.all]
+        sizes = [*(group.name for group in self.at.all), *self.made.step_names]
         given = [*self.made.operand_names, *self.made.store_names, *sizes]
         lines = [f'"""{note}."""']
         if kernel:

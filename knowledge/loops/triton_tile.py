@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from knowledge.loops.form import Loop
-from knowledge.loops.indices import Group, Indices
+from knowledge.loops.indices import Group, Indices, Spacing
 from knowledge.loops.plan import Plan
 
 Kind = Literal["flat", "row", "rows", "lanes"]
@@ -147,9 +147,14 @@ class Tile:
         """The shape of what there is once a row."""
         return {"rows": "(ROWS, 1)", "lanes": "(1, LANES)"}.get(self.shape.kind, "()")
 
-    def offset(self, atoms: tuple[int, ...], place: Place) -> str:
-        """Where the elements of a tensor lie that spans these atoms; "" for its first."""
+    def offset(self, atoms: tuple[int, ...], place: Place, spacing: Spacing | None = None) -> str:
+        """Where the elements of a tensor lie that spans these atoms; "" for its first.
+
+        With `spacing` it is read as it lies: that has what a step along a group is, where not 1.
+        """
         spanned = [group for group in self.at.all if group.atoms[0] in atoms]
+        if spacing:
+            return " + ".join(self._step(group, place, spacing) for group in spanned)
         parts = (
             (self.at.outer, "row", ""),
             (self.at.columns, place.column, place.suffix),
@@ -170,15 +175,27 @@ class Tile:
         spanned = [group for group in self.at.all if group.atoms[0] in atoms]
         terms = []
         for number, group in enumerate(spanned):
-            parts = (
-                (self.at.outer, "row", ""),
-                (self.at.columns, place.column, place.suffix),
-                (self.at.inner, "lane", ""),
-            )
-            whole, name, suffix = next(part for part in parts if group in part[0])
-            index = name if len(whole) == 1 else self._index(group) + suffix
-            terms.append(" * ".join([index, *(after.name for after in spanned[number + 1 :])]))
+            after = (one.name for one in spanned[number + 1 :])
+            terms.append(" * ".join([self._alone(group, place), *after]))
         return " + ".join(terms) or "0"
+
+    def _alone(self, group: Group, place: Place) -> str:
+        """The index along one group."""
+        parts = (
+            (self.at.outer, "row", ""),
+            (self.at.columns, place.column, place.suffix),
+            (self.at.inner, "lane", ""),
+        )
+        whole, name, suffix = next(part for part in parts if group in part[0])
+        return name if len(whole) == 1 else self._index(group) + suffix
+
+    def _step(self, group: Group, place: Place, spacing: Spacing) -> str:
+        index = self._alone(group, place)
+        if group.name not in spacing:
+            return index
+        # Rows are counted in 64 bits, and the steps of a large tensor may need them too.
+        wide = index if group in self.at.outer else f"tl.cast({index}, tl.int64)"
+        return f"{wide} * {spacing[group.name]}"
 
     def mask(self, atoms: tuple[int, ...], element: bool, place: Place) -> str:
         """The name of the mask for a tensor that spans these atoms; "" where there is none."""

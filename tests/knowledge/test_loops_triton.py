@@ -11,6 +11,7 @@ from knowledge.program import Program
 from tests.knowledge.test_loops_movement import CASES as MOVED
 from tests.knowledge.test_loops_movement import LOOKUPS
 from tests.patterns.ops import OPS
+from tests.patterns.test_row_loop import APART
 from tests.patterns.workshop import SITUATION, build, function, load, reference
 from tools.backends.triton.interpret import Candidate, Interpreted, NotInterpreted, interpret
 
@@ -211,6 +212,38 @@ def test_rows_much_longer_than_the_traced_ones_or_empty_are_refused() -> None:
             module.ModelNew()(torch.randn(3, columns))
     fixed = function("x, b", "torch.softmax(x + 16, -1)", "torch.randn(64, 16), torch.randn(16)")
     assert "rows of 1 to" not in in_triton(fixed)
+
+
+def test_parts_and_permuted_views_are_read_as_they_lie() -> None:
+    sources = {name: function("x", *APART[name]) for name in APART}
+    sources["permuted"] = function(
+        "x, c",
+        "x.view(2, 33, 8, 64).transpose(1, 2) * c + 1",
+        "torch.randn(2, 33, 512), torch.randn(33, 64)",
+    )
+    sources["softmax of permuted"] = function(
+        "x", "torch.softmax(x.view(2, 33, 8, 64).transpose(1, 2), -1)", "torch.randn(2, 33, 512)"
+    )
+    for name, source in sources.items():
+        assert "_laid.stride(" in in_triton(source), name
+    assert checked(sources, {}) == {}
+    turned = Candidate(
+        candidate=in_triton(sources["halves"]), reference=sources["halves"],
+        inputs="[torch.randn(512, 130).t()]",
+    )  # fmt: skip
+    assert interpret([turned]) == [Interpreted(complaints=())]
+
+
+def test_what_is_read_twice_is_copied_once_and_the_copy_counts() -> None:
+    call = "(lambda t: t * c + torch.cat((-t[..., 32:], t[..., :32]), -1))(q.transpose(1, 2))"
+    source = function("q, c", call, "torch.randn(2, 128, 8, 64), torch.randn(128, 64)")
+    text = in_triton(source)
+    assert text.count("transpose.contiguous()") == 1
+    program = Program.of(build(source, ()).graph, source, "triton")
+    (kernel,) = load_pattern("row_loop").apply(program, Step(pattern="row_loop")).kernels
+    whole = 2 * 128 * 8 * 64 * 4
+    assert kernel.moved_bytes >= 4 * whole
+    assert checked({"rotary": source}, {}) == {}
 
 
 def test_many_long_rows_make_one_flat_grid_and_large_products_are_of_64_bits() -> None:
