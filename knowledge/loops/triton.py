@@ -30,6 +30,8 @@ from knowledge.loops.values import Scope
 # enough that one block adds them up.
 PROGRAMS = 1024
 WIDTH = 96
+# So many terms each lane of a block adds in float32; more in float64.
+MOST_TERMS = 1024
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ class TritonPrinter:
         self.plan = Plan(loop, self.at, options)
         self.shape = self.chosen(wish)
         self.tile = self.tiled()
+        self.wide = options.accumulate == "double" or self._terms() > MOST_TERMS
         self.made = TritonValues(loop, self.tile, options.exp == "inline")
         self.updates: list[str] = []
         self.online = self.online_sums() if self.shape.looped else {}
@@ -135,9 +138,14 @@ class TritonPrinter:
         else:
             self.made.row.lines += [*self.updates, *finish]
 
+    def _terms(self) -> int:
+        """How many elements of a row one lane of a block adds up."""
+        columns = self.loop.domain.count(self.loop.domain.columns)
+        return columns // self.shape.block if self.shape.looped else 1
+
     def _kind(self, value: Value) -> ValueType:
         """The type in which a row is gathered."""
-        wide = value.type == "float" and value.fold in ("sum", "prod") and self.plan.wide
+        wide = value.type == "float" and value.fold in ("sum", "prod") and self.wide
         return "double" if wide else value.type
 
     def _masked(self, number: int, place: str, kind: ValueType) -> str:
@@ -171,10 +179,13 @@ class TritonPrinter:
     def _fold_online(self, maximum: int, total: int) -> list[str]:
         """Gather a maximum and the sum of exponentials below it, scaled anew as the maximum grows.
 
-        Milakov and Gimelshein, Online normalizer calculation for softmax, 2018. What equals the
-        maximum counts 1, which keeps a lane that holds -inf alone from becoming NaN.
+        Milakov and Gimelshein, Online normalizer calculation for softmax, 2018. There is one
+        maximum a row, and so one exponential an element; what equals it counts 1, which keeps a
+        row that has begun with -inf alone from becoming NaN. Blocks are added in double, as few
+        numbers a row.
         """
-        value, kind = self.values[total], self._kind(self.values[total])
+        value = self.values[total]
+        kind: ValueType = "double" if value.type == "float" else value.type
         top, name = self.made.name_of(maximum), self.made.name_of(total)
         exp = "tl.exp" if self.made.hardware else "libdevice.exp"
         masked = self._masked(maximum, "element", self.values[maximum].type)
@@ -182,23 +193,22 @@ class TritonPrinter:
         self.made.row.made |= {maximum: top, total: name}
         start = start_of("max", self.values[maximum].type)
         self.made.row.lines += [
-            f"{top}_all = {filled(start, self.values[maximum].type, self.tile.full)}",
-            f"{name}_all = {filled(0, kind, self.tile.full)}",
+            f"{top}_all = {filled(start, self.values[maximum].type, self.tile.side)}",
+            f"{name}_all = {filled(0, kind, self.tile.side)}",
         ]
-        inside = self.tile.whole_mask(element=True)
+        inside, keep = self.tile.whole_mask(element=True), not self.tile.flat
+        highest = reduced("max", masked, self.tile.axis, keep)
+        part = f"tl.where({inside}, {name}_part, 0.0)"
         self.updates += [
-            f"{top}_new = nan_max({top}_all, {masked})",
+            f"{top}_new = nan_max({top}_all, {highest})",
             f"{name}_part = tl.where({element} == {top}_new, 1.0, {exp}({element} - {top}_new))",
             f"{name}_all *= tl.where({top}_all == {top}_new, 1.0, {exp}({top}_all - {top}_new))",
-            f"{name}_all += tl.where({inside}, {name}_part, 0.0)",
+            f"{name}_all += {reduced('sum', part, self.tile.axis, keep)}",
             f"{top}_all = {top}_new",
         ]
-        keep, narrow = not self.tile.flat, f".to({TYPES[value.type]})" if kind != value.type else ""
-        scaled = f"{name}_all * {exp}({top}_all - {top})"
-        return [
-            f"{top} = {reduced('max', f'{top}_all', self.tile.axis, keep)}",
-            f"{name} = {reduced('sum', scaled, self.tile.axis, keep)}{narrow}",
-        ]
+        # As in torch, where infinity less itself is among the exponents.
+        whole = f'tl.where(tl.abs({top}) < float("inf"), {name}_all, float("nan"))'
+        return [f"{top} = {top}_all", f"{name} = {whole}.to({TYPES[value.type]})"]
 
     def _total_type(self, number: int) -> ValueType:
         """The type in which the programs' parts are put together."""

@@ -50,6 +50,12 @@ CASES = {
         "torch.arange(40000) >= torch.tensor([[0], [39000], [0], [0]]), -float('inf')).where("
         "torch.arange(40000) != torch.tensor([[-1], [-1], [39999], [-1]]), float('inf'))",
     ),
+    "long_sums": (
+        "x",
+        "(x.sum(-1), torch.softmax(x, -1), F.layer_norm(x, (40000,)), torch.logsumexp(x, 0))",
+        "torch.randn(3, 40000) + 2",
+    ),
+    "many_long_neighbours": ("x", "torch.softmax(x, 1)", "torch.randn(1, 9000, 3)"),
     "spread_columns": (
         "x, b",
         "torch.tanh(x + b[:, None])",
@@ -244,6 +250,15 @@ def test_what_is_read_twice_is_copied_once_and_the_copy_counts() -> None:
     whole = 2 * 128 * 8 * 64 * 4
     assert kernel.moved_bytes >= 4 * whole
     assert checked({"rotary": source}, {}) == {}
+
+
+def test_long_rows_are_summed_in_float_by_lanes_and_take_one_exponential_an_element() -> None:
+    sums = in_triton(function("x", "x.sum(-1)", "torch.ones(2, 40000)"))
+    assert "float64" not in sums
+    longer = in_triton(function("x", "x.sum(-1)", "torch.ones(1, 1).expand(2, 5_000_000)"))
+    assert "float64" in longer
+    softmax = in_triton(function("x", "torch.softmax(x, -1)", "torch.ones(2, 40000)"))
+    assert '_all = tl.full((), float("-inf"), tl.float32)' in softmax
 
 
 def test_many_long_rows_make_one_flat_grid_and_large_products_are_of_64_bits() -> None:
