@@ -117,13 +117,23 @@ def prepare(
     say: Callable[[str], object] = lambda _: None,
     width: int = WIDTH,
 ) -> Preparation:
-    """All problems of the suite, or those of these names."""
+    """All problems of the suite, or those of these names; what breaks the planner has failed."""
     made = []
     for entry in entries():
         if not names or entry["name"] in names:
-            made.append(prepare_one(entry, device, SUITE.parent, width))
+            made.append(_prepared(entry, device, width))
             say(f"{entry['name']}: {len(made[-1].candidates)} candidates {made[-1].failed}")
     return Preparation(device=device.name, stamp=stamp(), problems=tuple(made))
+
+
+def _prepared(entry: dict[str, str], device: Device, width: int) -> Prepared:
+    try:
+        return prepare_one(entry, device, SUITE.parent, width)
+    except Exception as error:  # noqa: BLE001 - the other problems must be measured all the same
+        failed = f"{type(error).__name__}: {error}"[:400]
+        return Prepared(
+            name=entry["name"], family=entry["family"], reference=entry["reference"], failed=failed
+        )
 
 
 def compile_all(preparation: Preparation, device: Device) -> Preparation:

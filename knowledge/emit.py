@@ -101,9 +101,20 @@ def definitions(program: Program) -> list[str]:
     return [
         *([(_HUGE_PAGES % LARGE_OUTPUT_BYTES).strip()] if huge else []),
         *_constants(program),
+        *([emit_triton.CONSTANTS.strip()] if _sends_constants(program) else []),
         *emit_triton.shared(program),
         *_kernel_sources(program),
     ]
+
+
+def _sends_constants(program: Program) -> bool:
+    """Whether constants of the module are read on a GPU."""
+    constants = {node.name: node for node in program.graph.nodes if node.kind == "constant"}
+    read = {ref.ref for kernel in program.kernels for ref in kernel.reads}
+    called = {ref.ref for node in program.library_calls for ref in node.refs}
+    return program.backend != "cpp" and any(
+        name in read or (name in called and node.spec.shape) for name, node in constants.items()
+    )
 
 
 def emit_as_given(source: str, compiled: bool = False, mode: str | None = None) -> str:

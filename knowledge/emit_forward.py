@@ -3,6 +3,7 @@
 import keyword
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from knowledge import emit_cuda, emit_triton
@@ -159,10 +160,15 @@ class _Forward:
             )
         ]
 
+    @cached_property
+    def _free(self) -> tuple[bool, bool]:
+        """Whether the first dimension of inputs may vary, and whether all may."""
+        return freedom(self.program)
+
     def _guards(self) -> list[str]:
         """What every input must be: dtype, rank, and the sizes taken for granted."""
         lines: list[str] = []
-        free_batch, free_all = freedom(self.program)
+        free_batch, free_all = self._free
         for node in self.program.graph.inputs:
             name, spec = self.names.of(Ref(ref=node.name)), node.spec
             shape = "any shape" if free_all else list(spec.shape)
@@ -192,6 +198,8 @@ class _Forward:
         used = {ref.ref for node in self.program.library_calls for ref in node.refs}
         used |= {ref.ref for kernel in self.program.kernels for ref in kernel.reads}
         used |= {ref.ref for ref in self.program.graph.outputs}
+        if self._on_gpu and (entering := emit_triton.entering(self.program.graph)) is not None:
+            used.add(entering.ref)
         return [
             f"{self.names.of(Ref(ref=node.name))} = self{_path(node.target)}"
             for node in self.program.graph.nodes
@@ -201,11 +209,18 @@ class _Forward:
     def _call(self, node: Node) -> list[str]:
         if not _TARGET.fullmatch(node.target):
             raise Unemittable(f"the call {node.target} has no plain form")
+        there = self._there()
         args = self._sizes_of_batch(node)
-        given = [self._argument(value) for value in args]
+        given = [self._argument(value, there) for value in args]
+        if there and node.target == "aten.to.device":
+            given[1] = there
         if "as_strided" in node.target:
             given[0] = self._in_its_order(node.args[0])
-        given += [f"{key}={self._argument(value)}" for key, value in node.kwargs.items()]
+        for key, value in node.kwargs.items():
+            # The graph has the device that it was traced on, which need not be the one it runs on.
+            device = there if key == "device" and value is not None else ""
+            if not (there and key == "pin_memory"):
+                given.append(f"{key}={device or self._argument(value, there)}")
         # A kernel's result is dense where the library's, as traced, may not be: what is a view of
         # the one may have to be a copy of the other.
         target = node.target.replace("aten.view.default", "aten.reshape.default")
@@ -219,6 +234,15 @@ class _Forward:
             for index in range(len(node.result))
         ]
         return [f"{', '.join(targets)}{',' if len(targets) == 1 else ''} = {call}"]
+
+    @property
+    def _on_gpu(self) -> bool:
+        return self.program.backend != "cpp"
+
+    def _there(self) -> str:
+        """The device of a program on a GPU, as an expression; "" on the CPU."""
+        found = emit_triton.entering(self.program.graph) if self._on_gpu else None
+        return f"{self.names.of(found)}.device" if found is not None else ""
 
     def _in_its_order(self, source: Any) -> str:
         """A tensor laid out as it was traced, for who counts through its memory."""
@@ -252,20 +276,22 @@ class _Forward:
             return node.args
         return (source, [_Code(f"{self.names.of(source)}.shape[0]"), *sizes[1:]], *node.args[2:])
 
-    def _argument(self, value: Any) -> str:
+    def _argument(self, value: Any, there: str = "") -> str:
         if isinstance(value, _Code):
             return value.text
         if isinstance(value, Ref):
-            return self.names.of(value)
+            # A single number on the CPU goes with tensors on any device.
+            node = self.program.graph.by_name[value.ref]
+            return self._read(value, there if node.kind == "constant" and node.spec.shape else "")
         if isinstance(value, list):
-            return f"[{', '.join(self._argument(item) for item in value)}]"
+            return f"[{', '.join(self._argument(item, there) for item in value)}]"
         if isinstance(value, str) and value.startswith("torch."):
             return value
         return literal(value)
 
     def _kernel(self, kernel: Kernel) -> list[str]:
         lines: list[str] = []
-        for check in kernel.checks:
+        for check in (*kernel.checks, *(kernel.limits if self._free[1] else ())):
             left, right = self.names.inside(check.left), self.names.inside(check.right)
             refuse = self.otherwise or f'raise ValueError("{check.sentence}")'
             lines += [f"if {left} != {right}:", f"    {refuse}"]
@@ -281,7 +307,15 @@ class _Forward:
                 f"if not ({self.names.inside(condition)}):",
                 f"    {tensor}{_LAID} = {tensor}.contiguous()",
             ]
-        reads = [self._handed(kernel, ref, there) for ref in kernel.reads]
+        # A copy is made once of what is read in several ways.
+        handed = [self._handed(kernel, ref, there) for ref in kernel.reads]
+        again = [
+            ref for ref in dict.fromkeys(kernel.reads) if there and kernel.reads.count(ref) > 1
+        ]
+        laid = {self._handed(kernel, ref, there): f"{self.names.of(ref)}{_LAID}" for ref in again}
+        laid = {text: name for text, name in laid.items() if text.endswith(".contiguous()")}
+        lines += [f"{name} = {text}" for text, name in laid.items()]
+        reads = [laid.get(text, text) for text in handed]
         writes = [self.names.of(written.ref) for written in kernel.writes]
         sizes = [
             _STRIDE.sub(rf"\g<1>{_LAID}", text) if kernel.spaced else text
@@ -302,9 +336,10 @@ class _Forward:
         return self._read(ref, there) + ("" if ref in kernel.strided else ".contiguous()")
 
     def _read(self, ref: Ref, there: str) -> str:
-        """A tensor that a kernel reads; constants of the module come to where it runs."""
+        """A tensor that is read; constants of the module come to where it is."""
         constant = self.program.graph.by_name[ref.ref].kind == "constant"
-        return f"{self.names.of(ref)}.to({there})" if there and constant else self.names.of(ref)
+        name = self.names.of(ref)
+        return f"_on_device({name}, {there})" if there and constant else name
 
     def _allocated(self, written: Written, there: str) -> str:
         shape = self.names.inside(written.shape)

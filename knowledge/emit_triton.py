@@ -4,7 +4,20 @@ from knowledge.opgraph import OpGraph, Ref
 from knowledge.program import Kernel, Program
 from knowledge.reference_source import Unemittable
 
-NAMES = ("triton", "tl", "libdevice")
+NAMES = ("triton", "tl", "libdevice", "_on_device")
+
+# By the constant's identity, as modules of several parts may give the constants other names.
+CONSTANTS = '''
+_ON_DEVICES = {}
+
+
+def _on_device(constant, device):
+    """A constant of this module on a device, to which it is copied at the first call alone."""
+    key = (id(constant), device)
+    if key not in _ON_DEVICES:
+        _ON_DEVICES[key] = constant.to(device)
+    return _ON_DEVICES[key]
+'''
 
 
 def imports(text: str) -> list[str]:
@@ -22,15 +35,20 @@ def shared(program: Program) -> list[str]:
     return list(dict.fromkeys(text for kernel in program.kernels for text in kernel.helpers))
 
 
+def entering(graph: OpGraph) -> Ref | None:
+    """The tensor that says on which device a program runs: an input, else what the module holds."""
+    nodes = [*graph.inputs, *(n for n in graph.nodes if n.kind in ("parameter", "buffer"))]
+    return Ref(ref=nodes[0].name) if nodes else None
+
+
 def device_of(graph: OpGraph, kernel: Kernel) -> Ref:
     """The tensor on whose device a kernel runs: one that it reads, else the first to enter.
 
     Raises:
         Unemittable: nothing enters the graph that has a device.
     """
-    entered = [node.name for node in graph.nodes if node.kind in ("input", "parameter", "buffer")]
-    refs = [ref for ref in kernel.reads if graph.by_name[ref.ref].kind != "constant"]
-    refs += [Ref(ref=name) for name in entered]
-    if not refs:
+    read = [ref for ref in kernel.reads if graph.by_name[ref.ref].kind != "constant"]
+    found = read[0] if read else entering(graph)
+    if found is None:
         raise Unemittable("no tensor says on which device the kernel runs")
-    return refs[0]
+    return found

@@ -29,7 +29,8 @@ def freedom(program: Program) -> tuple[bool, bool]:
     """Whether the first dimension of inputs may vary, and whether all sizes may.
 
     A number in the graph that equals a size (or its root, or its inverse) may have been computed
-    from it, and then holds for that size only; so may a multiple of the batch, as a count of rows.
+    from it, and then holds for that size only; so may a multiple of the batch, as a count of rows,
+    and the sizes of a tensor that is made of nothing (`torch.zeros(x.shape[0], 8)`).
     """
     graph = program.graph
     if program.precautions.traced_shapes:
@@ -39,13 +40,16 @@ def freedom(program: Program) -> tuple[bool, bool]:
     shapes = [node.spec.shape for node in graph.inputs if node.spec.shape]
     batches = [shape[0] for shape in shapes if shape[0] > 1]
     sizes, factors = _numbers(program)
-    if _suspects(batches) & (sizes | factors):
+    made = _made_sizes(program)
+    counts = {prod(shape[:first]) for shape in shapes for first in range(1, len(shape) + 1)
+              if shape[0] > 1 or first == 1}  # fmt: skip
+    if _suspects(batches) & (sizes | factors | made) or counts & made:
         return False, False
     if any(_counts(factor, batch) for factor in factors for batch in batches):
         return False, False
     every = [size for shape in shapes for size in shape]
     every += [prod(shape[-last:]) for shape in shapes for last in range(2, len(shape))]
-    clash = bool(_suspects(every) & (sizes | factors | _windows(program)))
+    clash = bool(_suspects(every) & (sizes | factors | made | _windows(program)))
     fixed = {"parameter", "buffer", "constant"} & {node.kind for node in graph.nodes}
     return True, not (clash or fixed or program.library_calls or _averages_cells(program))
 
@@ -54,6 +58,20 @@ def _windows(program: Program) -> set[float]:
     """Numbers of windows and shifts, which may have been computed from the sizes of an image."""
     calls = [node for node in program.graph.calls if node.target.startswith(_WINDOWED)]
     return {number for node in calls for number in _flat(list(node.args[1:]))}
+
+
+def _made_sizes(program: Program) -> set[float]:
+    """Numbers that tensors are made of, where a call reads none: their sizes, above all.
+
+    In the library's calls and in kernels alike: a kernel may take one size from a tensor, and the
+    batch as it was traced.
+    """
+    calls = [node for node in program.graph.calls if not node.refs]
+    return {
+        number
+        for node in calls
+        for number in _flat([*node.args, *node.kwargs.values()])
+    }  # fmt: skip
 
 
 def _averages_cells(program: Program) -> bool:

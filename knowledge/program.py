@@ -13,10 +13,6 @@ from pydantic import Field
 
 from knowledge.opgraph import Frozen, Node, OpGraph, Ref, TensorSpec
 
-# The tracer's own notes on types; the emitted module checks its inputs instead.
-ASSERTIONS = ("aten._assert_tensor_metadata", "aten.sym_constrain", "aten._assert_scalar")
-
-
 Backend = Literal["cpp", "triton", "cuda"]
 
 
@@ -69,11 +65,17 @@ class Kernel(Frozen):
     )
     sizes: tuple[Size, ...] = ()
     checks: tuple[Check, ...] = ()
+    limits: tuple[Check, ...] = Field(
+        (), description="checks of sizes that hold at the traced ones, for whoever takes others"
+    )
     complaints: dict[str, str] = Field(
         {}, description="by what it writes: where that is above 0, an IndexError of this sentence"
     )
     note: str = Field("", description="what it computes, in one line, for the reader of the module")
     moved_bytes: int = Field(0, description="each tensor it reads or writes, once")
+    programs: int = Field(
+        0, description="on a GPU: so many share the work at the traced sizes; 0 for enough of them"
+    )
     operations: int = Field(0, description="scalar operations, a transcendental function as many")
     flops: int = Field(0, description="multiply-adds of matrix products and the like, as two each")
     efficiency: float = Field(0.7, description="of the peak, that those multiply-adds reach")
@@ -154,11 +156,7 @@ class Program(Frozen):
     @cached_property
     def library_calls(self) -> tuple[Node, ...]:
         """The calls that no kernel computes, in execution order."""
-        return tuple(
-            node
-            for node in self.graph.calls
-            if node.name not in self.kernel_of and not node.target.startswith(ASSERTIONS)
-        )
+        return tuple(node for node in self.graph.calls if node.name not in self.kernel_of)
 
     def schedule(self) -> Iterator[Node | Kernel]:
         """Library calls and kernels in an order in which everything is computed before it is read.
@@ -193,9 +191,8 @@ class Program(Frozen):
         found: dict[int, Node | Kernel] = {}
         for node in self.graph.calls:
             unit = self.kernel_of.get(node.name, node)
-            if not node.target.startswith(ASSERTIONS):
-                # By identity: comparing kernels field by field takes longer than all the rest.
-                found.setdefault(id(unit), unit)
+            # By identity: comparing kernels field by field takes longer than all the rest.
+            found.setdefault(id(unit), unit)
         return list(found.values())
 
 

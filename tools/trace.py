@@ -31,6 +31,9 @@ from tools.reference import plain_tensors
 from tools.selection import Selections
 
 EMBEDDED_CONSTANT_ELEMENTS = 4096
+# The exporter's own notes on types and sizes, one before every `.float()`: they make nothing, and
+# would count as readers of what they look at. The emitted module checks its inputs instead.
+NOTES = ("aten._assert_tensor_metadata", "aten.sym_constrain", "aten._assert_scalar")
 
 
 class Untraceable(Exception):
@@ -196,14 +199,14 @@ def _convert(
                 Node(name=fx.name, kind=kind, target=target, result=_result(fx.meta["val"]),
                      data=_constant_data(program, target) if kind == "constant" else None)
             )  # fmt: skip
-        elif fx.op == "call_function":
+        elif fx.op == "call_function" and not str(fx.target).startswith(NOTES):
             nodes.append(
                 Node(name=fx.name, kind="call", target=str(fx.target),
                      args=tuple(_argument(a) for a in fx.args),
                      kwargs={k: _argument(v) for k, v in fx.kwargs.items()},
                      result=_result(fx.meta.get("val"), str(fx.target)))
             )  # fmt: skip
-        elif fx.op != "output":
+        elif fx.op not in ("call_function", "output"):
             raise Untraceable(
                 f"the graph holds a {fx.op} node ({fx.name}), which has no plain form"
             )

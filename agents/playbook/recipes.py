@@ -77,21 +77,24 @@ class _Open:
 def situation_of(brief: Brief) -> Situation:
     """The figures that patterns reckon with, from what `prepare` measured."""
     huge = brief.task.pages == "huge"
-    measured = situation_from(
-        brief.facts, brief.baselines, brief.roofline, brief.device.cores, huge
-    )
     language = language_of(brief.task, brief.device, "task")
+    measured = situation_from(
+        brief.facts, brief.baselines, brief.roofline, brief.device.cores, huge, language
+    )
     if brief.device.kind == "cpu":
         return measured
     peaks = {name: one.value * 1e3 for name, one in brief.device.figures.items()}
     tensor = {name: peaks[name] for name in TENSOR_CORES if name in peaks}
-    return measured.model_copy(
-        update={"language": language, "peak_gflops": peaks["fp32"], "tensor_gflops": tensor}
-    )
+    return measured.model_copy(update={"peak_gflops": peaks["fp32"], "tensor_gflops": tensor})
 
 
 def situation_from(
-    facts: ReferenceFacts, baselines: Baselines, roofline: Roofline, cores: int, huge_pages: bool
+    facts: ReferenceFacts,
+    baselines: Baselines,
+    roofline: Roofline,
+    cores: int,
+    huge_pages: bool,
+    language: Backend = "cpp",
 ) -> Situation:
     """The figures that patterns reckon with.
 
@@ -111,6 +114,7 @@ def situation_from(
         fault_us=roofline.fault_us,
         cores=cores,
         huge_pages=huge_pages,
+        language=language,
         call_ms=calls,
         product_share=min(1.0, own / roofline.peak_gflops),
     )

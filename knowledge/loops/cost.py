@@ -12,6 +12,10 @@ from knowledge.program import Kernel, Program
 RETURNED_FROM = 32 << 20
 PAGE = 4096
 CALL_MS = 0.005
+# What Triton does for a launch in Python takes about so many of the library's calls.
+LAUNCH_CALLS = 4
+# So many programs a multiprocessor keep enough loads under way to reach its share of the bandwidth.
+LEAST_PROGRAMS = 2
 # A step of a recurrent net is about so many of the library's calls, one waiting for the other.
 STEP_CALLS = 8
 # A unit of an LSTM takes five exponentials and quotients a step: in operations of the peak.
@@ -44,6 +48,7 @@ class Machine:
     call_ms: dict[str, float] = field(default_factory=dict)
     tensor_gflops: dict[str, float] = field(default_factory=dict)
     product_share: float = 1.0
+    multiprocessors: int = 0
 
     @staticmethod
     def of(situation: Situation) -> "Machine":
@@ -51,8 +56,18 @@ class Machine:
         return Machine(
             situation.bandwidth_gbps, situation.peak_gflops, situation.fault_us,
             situation.huge_pages, situation.call_ms, situation.tensor_gflops,
-            situation.product_share,
+            situation.product_share, situation.cores if situation.language != "cpp" else 0,
         )  # fmt: skip
+
+    def shared_by(self, programs: int) -> "Machine":
+        """What so few programs can reach of it; all of it where their number is 0, or on a CPU."""
+        if not (programs and self.multiprocessors):
+            return self
+        busy = min(1.0, programs / self.multiprocessors)
+        loading = min(1.0, programs / (LEAST_PROGRAMS * self.multiprocessors))
+        return replace(
+            self, bandwidth_gbps=self.bandwidth_gbps * loading, peak_gflops=self.peak_gflops * busy
+        )
 
     def gflops(self, arithmetic: str) -> float:
         """The peak of multiply-adds in an arithmetic such as bf16, or tf32x3: in three passes.
@@ -241,9 +256,10 @@ def call_cost(graph: OpGraph, node: Node) -> Cost:
 def kernel_cost(kernel: Kernel, huge_pages: bool) -> Cost:
     """One kernel of our own: each operand once, each result once."""
     fresh = sum(w.spec.nbytes for w in kernel.writes if w.spec.nbytes >= RETURNED_FROM)
+    calls = LAUNCH_CALLS if kernel.language == "triton" else 1
     return Cost(
         kernel.moved_bytes, round(kernel.flops / kernel.efficiency), kernel.operations,
-        0 if huge_pages else fresh, 1, fresh if huge_pages else 0,
+        0 if huge_pages else fresh, calls, fresh if huge_pages else 0,
     )  # fmt: skip
 
 
@@ -265,7 +281,8 @@ def program_ms(program: Program, machine: Machine) -> float:
 def kernel_ms(kernel: Kernel, huge_pages: bool, machine: Machine) -> float:
     """One kernel of our own, its products in the arithmetic that it does them in."""
     cost = kernel_cost(kernel, huge_pages)
-    return _in_arithmetic(cost, kernel.arithmetic, machine).milliseconds(machine)
+    cost = _in_arithmetic(cost, kernel.arithmetic, machine)
+    return cost.milliseconds(machine.shared_by(kernel.programs))
 
 
 def _in_arithmetic(cost: Cost, arithmetic: str, machine: Machine) -> Cost:
@@ -290,7 +307,25 @@ def library_ms(graph: OpGraph, node: Node, machine: Machine) -> float:
     cost = _in_arithmetic(call_cost(graph, node), HALVES.get(dtype, ""), machine)
     if dtype == "float32" and _operator(node) in PRODUCTS:
         cost = replace(cost, flops=round(cost.flops / machine.product_share))
-    return cost.milliseconds(machine)
+    return cost.milliseconds(machine.shared_by(_blocks(graph, node)))
+
+
+def _blocks(graph: OpGraph, node: Node) -> int:
+    """How many blocks share a call on a GPU, where the library gives each row to one; else 0.
+
+    It splits the rows of sums and maxima.
+    """
+    name, spec = _operator(node), graph.spec_of(node.refs[0]) if node.refs else None
+    given = node.args[1] if len(node.args) > 1 else None
+    if spec is None or not spec.numel:
+        return 0
+    if name in ("softmax", "log_softmax", "_softmax", "_log_softmax") and isinstance(given, int):
+        return spec.numel // (spec.shape or (1,))[given]
+    if name == "layer_norm" and isinstance(given, list):
+        return spec.numel // prod(spec.shape[-len(given) :])
+    if name == "group_norm" and isinstance(given, int):
+        return spec.shape[0] * given
+    return 0
 
 
 def gains(program: Program, kernel: Kernel, anchors: tuple[str, ...], machine: Machine) -> bool:

@@ -6,6 +6,8 @@ grow; what could not be expressed that way is checked instead.
 
 import itertools
 import re
+from collections.abc import Callable
+from dataclasses import replace
 
 from knowledge.emit_cuda import module_text
 from knowledge.loops.cpp import print_cpp
@@ -172,11 +174,12 @@ def make_kernel(
     It is printed in C++, or in Triton or CUDA where the kind of wish says so.
     """
     nodes = island.nodes
-    loop = island.loop if wish is None else island.loop.dense
+    # CUDA C++ reads dense tensors alone.
+    loop = island.loop.dense if isinstance(wish, CudaWish) else island.loop
     refs = [operand.ref for operand in loop.operands]
     if len(set(refs)) < len(refs):
         # A tensor that is read in two ways is made dense for both.
-        loop = loop.dense
+        loop = loop.dense if wish is None else _dense_where(loop, lambda ref: refs.count(ref) > 1)
     if wish is None:
         loop = with_short_rows(loop)
     language, printed = _printed(loop, name, _note(graph, nodes), options, wish)
@@ -206,6 +209,7 @@ def make_kernel(
         writes=writes,
         sizes=sizes,
         checks=checks,
+        limits=_limits(shapes, printed.longest),
         spaced={
             variable(operand.ref): shapes.lies_so(operand)
             for operand in loop.operands
@@ -213,9 +217,21 @@ def make_kernel(
         },
         complaints={store.ref.ref: store.complaint for store in loop.stores if store.complaint},
         note=_note(graph, nodes),
-        moved_bytes=_read_bytes(graph, loop) + sum(written.spec.nbytes for written in writes),
+        moved_bytes=_read_bytes(graph, loop)
+        + sum(written.spec.nbytes for written in writes)
+        + (_copied_bytes(graph, loop) if wish is not None else 0),
+        programs=printed.programs,
         operations=operations_of(loop) + (row_overhead(loop) if language == "cpp" else 0),
     )
+
+
+def _limits(shapes: Shapes, longest: int) -> tuple[Check, ...]:
+    """That rows have elements, and no more than a kernel takes; nothing where it takes any."""
+    if not longest:
+        return ()
+    columns = shapes.product(shapes.loop.domain.columns)
+    sentence = f"this kernel takes rows of 1 to {longest} elements"
+    return (Check(left=f"(0 < {columns} <= {longest})", right="True", sentence=sentence),)
 
 
 def _spec(graph: OpGraph, store: Store) -> TensorSpec:
@@ -235,6 +251,25 @@ def _read_bytes(graph: OpGraph, loop: Loop) -> int:
             ref = loop.operands[value.operand].ref
             found[ref] = min(spec.nbytes, found.get(ref, 0) + count * each)
     return sum(found.values())
+
+
+def _copied_bytes(graph: OpGraph, loop: Loop) -> int:
+    """Bytes of the copies that are made of what does not lie densely, and is not read as it lies.
+
+    Each is read and written once before the loop reads it.
+    """
+    refs = {operand.ref for operand in loop.operands if not operand.strides}
+    specs = [graph.spec_of(ref) for ref in refs]
+    return sum(2 * spec.nbytes for spec in specs if not spec.contiguous)
+
+
+def _dense_where(loop: Loop, chosen: Callable[[Ref], bool]) -> Loop:
+    """The loop with some tensors made dense first."""
+    operands = (
+        replace(operand, strides=()) if chosen(operand.ref) else operand
+        for operand in loop.operands
+    )
+    return replace(loop, operands=tuple(operands))
 
 
 def _printed(

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 
 from knowledge.loops.form import Loop, Refused, Store, Value, ValueType
-from knowledge.loops.indices import Indices
+from knowledge.loops.indices import Group, Indices
 from knowledge.loops.plan import Options, Plan
 from knowledge.loops.spelling import indented
 from knowledge.loops.triton_mathematics import (
@@ -30,14 +30,22 @@ from knowledge.loops.values import Scope
 # enough that one block adds them up.
 PROGRAMS = 1024
 WIDTH = 96
+# So many terms each lane of a block adds in float32; more in float64.
+MOST_TERMS = 1024
 
 
 @dataclass(frozen=True)
 class Printed:
-    """The text of one kernel: its jit functions and launcher, and definitions shared by several."""
+    """The text of one kernel: its jit functions and launcher, and definitions shared by several.
+
+    `longest` is the longest row that it takes; 0 for any. `programs` is how many share the work at
+    the traced sizes; 0 where that was not counted.
+    """
 
     source: str
     helpers: tuple[str, ...]
+    longest: int = 0
+    programs: int = 0
 
 
 class TritonPrinter:
@@ -49,6 +57,7 @@ class TritonPrinter:
         self.plan = Plan(loop, self.at, options)
         self.shape = self.chosen(wish)
         self.tile = self.tiled()
+        self.wide = options.accumulate == "double" or self._terms() > MOST_TERMS
         self.made = TritonValues(loop, self.tile, options.exp == "inline")
         self.updates: list[str] = []
         self.online = self.online_sums() if self.shape.looped else {}
@@ -129,9 +138,14 @@ class TritonPrinter:
         else:
             self.made.row.lines += [*self.updates, *finish]
 
+    def _terms(self) -> int:
+        """How many elements of a row one lane of a block adds up."""
+        columns = self.loop.domain.count(self.loop.domain.columns)
+        return columns // self.shape.block if self.shape.looped else 1
+
     def _kind(self, value: Value) -> ValueType:
         """The type in which a row is gathered."""
-        wide = value.type == "float" and value.fold in ("sum", "prod") and self.plan.wide
+        wide = value.type == "float" and value.fold in ("sum", "prod") and self.wide
         return "double" if wide else value.type
 
     def _masked(self, number: int, place: str, kind: ValueType) -> str:
@@ -165,10 +179,13 @@ class TritonPrinter:
     def _fold_online(self, maximum: int, total: int) -> list[str]:
         """Gather a maximum and the sum of exponentials below it, scaled anew as the maximum grows.
 
-        Milakov and Gimelshein, Online normalizer calculation for softmax, 2018. What equals the
-        maximum counts 1, which keeps a lane that holds -inf alone from becoming NaN.
+        Milakov and Gimelshein, Online normalizer calculation for softmax, 2018. There is one
+        maximum a row, and so one exponential an element; what equals it counts 1, which keeps a
+        row that has begun with -inf alone from becoming NaN. Blocks are added in double, as few
+        numbers a row.
         """
-        value, kind = self.values[total], self._kind(self.values[total])
+        value = self.values[total]
+        kind: ValueType = "double" if value.type == "float" else value.type
         top, name = self.made.name_of(maximum), self.made.name_of(total)
         exp = "tl.exp" if self.made.hardware else "libdevice.exp"
         masked = self._masked(maximum, "element", self.values[maximum].type)
@@ -176,23 +193,22 @@ class TritonPrinter:
         self.made.row.made |= {maximum: top, total: name}
         start = start_of("max", self.values[maximum].type)
         self.made.row.lines += [
-            f"{top}_all = {filled(start, self.values[maximum].type, self.tile.full)}",
-            f"{name}_all = {filled(0, kind, self.tile.full)}",
+            f"{top}_all = {filled(start, self.values[maximum].type, self.tile.side)}",
+            f"{name}_all = {filled(0, kind, self.tile.side)}",
         ]
-        inside = self.tile.whole_mask(element=True)
+        inside, keep = self.tile.whole_mask(element=True), not self.tile.flat
+        highest = reduced("max", masked, self.tile.axis, keep)
+        part = f"tl.where({inside}, {name}_part, 0.0)"
         self.updates += [
-            f"{top}_new = nan_max({top}_all, {masked})",
+            f"{top}_new = nan_max({top}_all, {highest})",
             f"{name}_part = tl.where({element} == {top}_new, 1.0, {exp}({element} - {top}_new))",
             f"{name}_all *= tl.where({top}_all == {top}_new, 1.0, {exp}({top}_all - {top}_new))",
-            f"{name}_all += tl.where({inside}, {name}_part, 0.0)",
+            f"{name}_all += {reduced('sum', part, self.tile.axis, keep)}",
             f"{top}_all = {top}_new",
         ]
-        keep, narrow = not self.tile.flat, f".to({TYPES[value.type]})" if kind != value.type else ""
-        scaled = f"{name}_all * {exp}({top}_all - {top})"
-        return [
-            f"{top} = {reduced('max', f'{top}_all', self.tile.axis, keep)}",
-            f"{name} = {reduced('sum', scaled, self.tile.axis, keep)}{narrow}",
-        ]
+        # As in torch, where infinity less itself is among the exponents.
+        whole = f'tl.where(tl.abs({top}) < float("inf"), {name}_all, float("nan"))'
+        return [f"{top} = {top}_all", f"{name} = {whole}.to({TYPES[value.type]})"]
 
     def _total_type(self, number: int) -> ValueType:
         """The type in which the programs' parts are put together."""
@@ -272,12 +288,12 @@ class TritonPrinter:
             *self._launcher(note, kernel, finish),
         ]
         text = "\n".join(source)
-        return Printed(text + "\n", helpers(text))
+        return Printed(text + "\n", helpers(text), self.tile.longest, self._programs())
 
     def _parameters(self, lines: list[str]) -> list[str]:
         """What a kernel's text reads and is therefore handed, in order."""
         parts = [f"parts_{self.made.name_of(number)}" for number in self.plan.totals]
-        sizes = [group.name for group in self.at.all]
+        sizes = [*(group.name for group in self.at.all), *self.made.step_names]
         known = [*self.made.operand_names, *self.made.store_names, *parts, *sizes]
         text = "\n".join(lines)
         return [
@@ -295,7 +311,7 @@ class TritonPrinter:
         return ["@triton.jit", *head, *indented(lines), "", ""]
 
     def _launcher(self, note: str, kernel: list[str], finish: list[str]) -> list[str]:
-        sizes = [group.name for group in self.at.all]
+        sizes = [*(group.name for group in self.at.all), *self.made.step_names]
         given = [*self.made.operand_names, *self.made.store_names, *sizes]
         lines = [f'"""{note}."""']
         if kernel:
@@ -309,34 +325,49 @@ class TritonPrinter:
     def _launch(self, kernel: list[str]) -> list[str]:
         grid, lines = self._grid(), []
         if self.plan.totals:
-            lines += [f"tasks = {grid[0]}", f"programs = min(tasks, {PROGRAMS})"]
+            lines += [f"tasks = {grid}", f"programs = min(tasks, {PROGRAMS})"]
             device = f"{self.made.store_names[0]}.device"
             for number in self.plan.totals:
                 kind = TYPES[self._total_type(number)].replace("tl.", "torch.")
                 name = f"parts_{self.made.name_of(number)}"
                 lines.append(f"{name} = torch.empty(programs, dtype={kind}, device={device})")
-            grid = ["programs"]
+            grid = "programs"
         block = str(self.shape.block)
         if self.shape.fits:
-            block = f"triton.next_power_of_2({self.tile.columns})"
+            block = f"triton.next_power_of_2({_times(self.at.columns)})"
         meta = {"BLOCK": block, "ROWS": str(self.shape.rows), "LANES": str(self.shape.rows)}
         text = "\n".join(kernel)
         constants = [f"{k}={v}" for k, v in meta.items() if re.search(rf"\b{k}\b", text)]
         arguments = [*self._parameters(kernel), *constants, f"num_warps={self.shape.warps}"]
-        head = f"{self.name}_kernel[({', '.join(grid)}{',' if len(grid) == 1 else ''})]"
+        head = f"{self.name}_kernel[({grid},)]"
         return [*lines, *call_lines(head, arguments, "")]
 
-    def _grid(self) -> list[str]:
-        rows = " * ".join(group.name for group in self.at.outer) or "1"
+    def _programs(self) -> int:
+        """How many programs there are at the traced sizes."""
+        domain, shape = self.loop.domain, self.shape
+        rows, columns = domain.count(domain.outer), domain.count(domain.columns)
+        blocks = -(-columns // shape.block)
+        found = {
+            "flat": blocks,
+            "lanes": rows * -(-domain.count(domain.inner) // shape.rows),
+        }.get(shape.kind, rows * blocks if shape.spread else -(-rows // shape.rows))
+        return min(found, PROGRAMS) if self.plan.totals else found
+
+    def _grid(self) -> str:
+        """How many programs there are, as an expression."""
+        rows, columns = _times(self.at.outer), _times(self.at.columns)
         if self.shape.kind == "flat":
-            return [f"triton.cdiv({self.tile.columns}, {self.shape.block})"]
+            return f"triton.cdiv({columns}, {self.shape.block})"
         if self.shape.kind == "lanes":
-            inner = " * ".join(group.name for group in self.at.inner)
-            return [f"{rows} * triton.cdiv({inner}, {self.shape.rows})"]
-        programs = rows if self.shape.rows == 1 else f"triton.cdiv({rows}, {self.shape.rows})"
+            return f"{rows} * triton.cdiv({_times(self.at.inner)}, {self.shape.rows})"
         if self.shape.spread:
-            return [programs, f"triton.cdiv({self.tile.columns}, {self.shape.block})"]
-        return [programs]
+            return f"{rows} * triton.cdiv({columns}, {self.shape.block})"
+        return rows if self.shape.rows == 1 else f"triton.cdiv({rows}, {self.shape.rows})"
+
+
+def _times(groups: tuple[Group, ...]) -> str:
+    """A product of sizes where kernels are launched: Python's numbers have any length."""
+    return " * ".join(group.name for group in groups) or "1"
 
 
 def start_text(value: Value, kind: ValueType) -> str:

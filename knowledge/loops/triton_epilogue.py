@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from math import prod
 
 from knowledge.loops.form import Loop, Operand, Refused
-from knowledge.loops.indices import Indices
+from knowledge.loops.indices import Indices, Spacing
 from knowledge.loops.islands import downstream, find_islands
 from knowledge.loops.kernel import Shapes, operations_of
 from knowledge.loops.lower import lower, read_outside
@@ -70,8 +70,8 @@ class _AnchorTile(Tile):
             raise Refused("an operand spans a part of a dimension")
         return tuple(found)
 
-    def offset(self, atoms: tuple[int, ...], place: Place) -> str:
-        """Where the elements of a tensor lie that spans these atoms; "" for its first."""
+    def offset(self, atoms: tuple[int, ...], place: Place, spacing: Spacing | None = None) -> str:
+        """Where the elements of a dense tensor lie that spans these atoms; "" for its first."""
         if atoms == self.loop.domain.everything:
             return self.grid.index[tuple(range(len(self.grid.sizes)))]
         return self.grid.offset(self.dims(atoms))

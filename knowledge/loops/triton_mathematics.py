@@ -1,8 +1,10 @@
 """How Triton spells values: types, literals, the scalar operators, and reductions that keep NaN.
 
 `libdevice` is NVIDIA's device library of mathematics: exp, tanh and their kin within 2 units in the
-last place (CUDA C++ Programming Guide, mathematical functions). Division is Triton's `/`, also
-within 2 units; everything else is correctly rounded or exact.
+last place (CUDA C++ Programming Guide, mathematical functions). Triton links it so that subnormal
+numbers are 0, as they are to `tl.sqrt`, `tl.rsqrt`, `tl.floor` and `tl.ceil` in float32: where the
+result would then be far off, the numbers are scaled first, or another instruction is taken.
+Division is Triton's `/`, also within 2 units; square roots are correctly rounded.
 """
 
 import re
@@ -61,23 +63,35 @@ _CALLS: dict[str, str] = {
     "isnan": "{0} != {0}",
     "isinf": 'tl.abs({0}) == float("inf")',
     "isfinite": 'tl.abs({0}) < float("inf")',
-    "sqrt": "tl.sqrt({0})",
-    "rsqrt": "tl.rsqrt({0})",
-    "floor": "tl.floor({0})",
-    "ceil": "tl.ceil({0})",
+    "sqrt": "tl.sqrt_rn({0})",
+    "rsqrt": "1.0 / tl.sqrt_rn({0})",
+    "floor": "floor_of({0})",
+    "ceil": "ceil_of({0})",
     "round": "libdevice.rint({0})",
     "log": "tl.log({0})",
     "erf": "tl.erf({0})",
     "sigmoid": "1.0 / (1.0 + libdevice.exp(-{0}))",
     "log1p_unit": "libdevice.log1p({0})",
+    "pow": "power_of({0}, {1})",
+    "power": "power_of({0}, {1})",
+    "atan2": "angle_of({0}, {1})",
+    "fmod": "rest_of({0}, {1})",
+    "fmod_by": "rest_of({0}, {1})",
+    "hypot": "libdevice.hypot({0}, {1})",
+    "copysign": "libdevice.copysign({0}, {1})",
+    **{name: f"libdevice.{name}({{0}})" for name in _LIBDEVICE},
+}
+# In float64 nothing is taken for 0.
+_DOUBLE: dict[str, str] = {
+    "sqrt": "tl.sqrt({0})",
+    "rsqrt": "1.0 / tl.sqrt({0})",
+    "floor": "tl.floor({0})",
+    "ceil": "tl.ceil({0})",
     "pow": "libdevice.pow({0}, {1})",
     "power": "libdevice.pow({0}, {1})",
     "atan2": "libdevice.atan2({0}, {1})",
     "fmod": "libdevice.fmod({0}, {1})",
     "fmod_by": "libdevice.fmod({0}, {1})",
-    "hypot": "libdevice.hypot({0}, {1})",
-    "copysign": "libdevice.copysign({0}, {1})",
-    **{name: f"libdevice.{name}({{0}})" for name in _LIBDEVICE},
 }
 # One multiplication and the hardware's 2^x: the error grows with the argument, to some 40 units in
 # the last place where the result nears the largest float.
@@ -105,6 +119,35 @@ def log_add(top, total, other_top, other_total):
     left = tl.where(top == new, 1.0, tl.exp(top - new))
     right = tl.where(other_top == new, 1.0, tl.exp(other_top - new))
     return new, total * left + other_total * right''',
+    "floor_of": '''@triton.jit
+def floor_of(x):
+    """The largest whole number up to x: -1 just below 0, where tl.floor takes x for 0."""
+    whole = libdevice.trunc(x)
+    return whole - (x < whole).to(tl.float32)''',
+    "ceil_of": '''@triton.jit
+def ceil_of(x):
+    """The smallest whole number from x on: 1 just above 0, where tl.ceil takes x for 0."""
+    whole = libdevice.trunc(x)
+    return whole + (x > whole).to(tl.float32)''',
+    "power_of": '''@triton.jit
+def power_of(a, b):
+    """a to the power b; a subnormal a, which libdevice takes for 0, times 2^64 and then back."""
+    small = (tl.abs(a) < 1.1754944e-38) & (a != 0.0)
+    found = libdevice.pow(tl.where(small, a * 18446744073709551616.0, a), b)
+    return tl.where(small, found * libdevice.exp2(-64.0 * b), found)''',
+    "angle_of": '''@triton.jit
+def angle_of(y, x):
+    """atan2 of two numbers: both times 2^64 where libdevice might take one for 0."""
+    small = (tl.abs(y) < 1e-18) & (tl.abs(x) < 1e-18)
+    scale = tl.where(small, 18446744073709551616.0, 1.0)
+    return libdevice.atan2(y * scale, x * scale)''',
+    "rest_of": '''@triton.jit
+def rest_of(a, b):
+    """fmod of two numbers: both times 2^64 where libdevice would take b for 0."""
+    small = (tl.abs(b) < 1.1754944e-38) & (tl.abs(a) < 1e18)
+    scale = tl.where(small, 18446744073709551616.0, 1.0)
+    found = libdevice.fmod(a * scale, b * scale)
+    return tl.where(small, found / scale, found)''',
     "floor_divide": '''@triton.jit
 def floor_divide(a, b):
     """The quotient rounded down; Triton's own is rounded to zero."""
@@ -140,13 +183,16 @@ def expression(value: Value, args: list[str], hardware: bool) -> str:
     """A scalar operator on arguments that are names or, where `takes_numbers`, literals.
 
     Raises:
-        Refused: arithmetic on bools, which Triton does in one bit.
+        Refused: arithmetic on bools, which Triton does in one bit, or an operator that has no form.
     """
     if value.op == "cast":
         return f"{args[0]} != 0" if value.type == "bool" else f"{args[0]}.to({TYPES[value.type]})"
     if value.type == "bool" and value.op in ("add", "sub", "mul", "neg", "maximum", "minimum"):
         raise Refused(f"{value.op} of truth values has no form in Triton")
-    table = {**_INFIX, **_CALLS, **(_HARDWARE if hardware else {})}
+    double = _DOUBLE if value.type == "double" else {}
+    table = {**_INFIX, **_CALLS, **double, **(_HARDWARE if hardware else {})}
+    if value.op not in table:
+        raise Refused(f"{value.op} has no form in Triton")
     return table[value.op].format(*args, type=TYPES[value.type])
 
 

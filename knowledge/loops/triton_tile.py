@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from knowledge.loops.form import Loop
-from knowledge.loops.indices import Group, Indices
+from knowledge.loops.indices import Group, Indices, Spacing
 from knowledge.loops.plan import Plan
 
 Kind = Literal["flat", "row", "rows", "lanes"]
@@ -27,6 +27,11 @@ LOOP_BLOCK = 4096
 SPREAD_FROM = 2048
 LANES = 64
 LANES_TILE = 8192
+# A tile that grew with its rows, at run time: with more elements it compiles for minutes, and from
+# 2^20 on not at all.
+MOST_ELEMENTS = 1 << 17
+# Some room is left below 2^31, for the block that reaches past the end.
+WIDE = 2**31 - 2**20
 ELEMENTS_PER_WARP = 512
 
 
@@ -118,7 +123,18 @@ class Tile:
         self.loop, self.at, self.shape = loop, at, shape
         self.flat = shape.kind in ("flat", "row")
         self.axis = 1 if shape.kind == "rows" else 0
-        self.columns = _product(at.columns)
+        # Whether positions along columns, or along lanes, fit into 32 bits at the traced sizes.
+        self.wide_columns = loop.domain.count(loop.domain.columns) >= WIDE
+        self.wide_inner = loop.domain.count(loop.domain.inner) >= WIDE
+        self.columns = _product(at.columns, self.wide_columns)
+        self.outer, self.inner = _product(at.outer, True), _product(at.inner, self.wide_inner)
+
+    @property
+    def longest(self) -> int:
+        """The most columns that the tile takes when it runs; 0 for any number."""
+        if self.shape.fits:
+            return MOST_ELEMENTS // self.shape.rows
+        return 0 if self.shape.kind == "flat" or self.wide_columns else WIDE
 
     @property
     def full(self) -> str:
@@ -131,9 +147,14 @@ class Tile:
         """The shape of what there is once a row."""
         return {"rows": "(ROWS, 1)", "lanes": "(1, LANES)"}.get(self.shape.kind, "()")
 
-    def offset(self, atoms: tuple[int, ...], place: Place) -> str:
-        """Where the elements of a tensor lie that spans these atoms; "" for its first."""
+    def offset(self, atoms: tuple[int, ...], place: Place, spacing: Spacing | None = None) -> str:
+        """Where the elements of a tensor lie that spans these atoms; "" for its first.
+
+        With `spacing` it is read as it lies: that has what a step along a group is, where not 1.
+        """
         spanned = [group for group in self.at.all if group.atoms[0] in atoms]
+        if spacing:
+            return " + ".join(self._step(group, place, spacing) for group in spanned)
         parts = (
             (self.at.outer, "row", ""),
             (self.at.columns, place.column, place.suffix),
@@ -154,15 +175,27 @@ class Tile:
         spanned = [group for group in self.at.all if group.atoms[0] in atoms]
         terms = []
         for number, group in enumerate(spanned):
-            parts = (
-                (self.at.outer, "row", ""),
-                (self.at.columns, place.column, place.suffix),
-                (self.at.inner, "lane", ""),
-            )
-            whole, name, suffix = next(part for part in parts if group in part[0])
-            index = name if len(whole) == 1 else self._index(group) + suffix
-            terms.append(" * ".join([index, *(after.name for after in spanned[number + 1 :])]))
+            after = (one.name for one in spanned[number + 1 :])
+            terms.append(" * ".join([self._alone(group, place), *after]))
         return " + ".join(terms) or "0"
+
+    def _alone(self, group: Group, place: Place) -> str:
+        """The index along one group."""
+        parts = (
+            (self.at.outer, "row", ""),
+            (self.at.columns, place.column, place.suffix),
+            (self.at.inner, "lane", ""),
+        )
+        whole, name, suffix = next(part for part in parts if group in part[0])
+        return name if len(whole) == 1 else self._index(group) + suffix
+
+    def _step(self, group: Group, place: Place, spacing: Spacing) -> str:
+        index = self._alone(group, place)
+        if group.name not in spacing:
+            return index
+        # Rows are counted in 64 bits, and the steps of a large tensor may need them too.
+        wide = index if group in self.at.outer else f"tl.cast({index}, tl.int64)"
+        return f"{wide} * {spacing[group.name]}"
 
     def mask(self, atoms: tuple[int, ...], element: bool, place: Place) -> str:
         """The name of the mask for a tensor that spans these atoms; "" where there is none."""
@@ -181,21 +214,26 @@ class Tile:
     def row_lines(self, task: str, text: str) -> list[str]:
         """Lines that find the rows of a task, as far as `text` needs them."""
         found: list[tuple[str, str]] = []
-        if self.shape.kind == "row":
+        if self.shape.spread:
+            # One flat grid: no other dimension of it takes more than 65,535.
+            found += [
+                ("across", f"tl.cdiv({self.columns}, BLOCK)"),
+                ("row", f"({task} // across).to(tl.int64)"),
+            ]
+        elif self.shape.kind == "row":
             found.append(("row", f"{task}.to(tl.int64)"))
         elif self.shape.kind == "rows":
             index = f"{task}.to(tl.int64) * ROWS + tl.arange(0, ROWS)[:, None]"
-            found += [("row", index), ("in_row", f"row < {_product(self.at.outer)}")]
+            found += [("row", index), ("in_row", f"row < {self.outer}")]
         elif self.shape.kind == "lanes":
-            inner = _product(self.at.inner)
             found += [
-                ("strips", f"tl.cdiv({inner}, LANES)"),
+                ("strips", f"tl.cdiv({self.inner}, LANES)"),
                 ("row", f"({task} // strips).to(tl.int64)"),
                 ("lane", f"{task} % strips * LANES + tl.arange(0, LANES)[None, :]"),
-                ("in_row", f"lane < {inner}"),
+                ("in_row", f"lane < {self.inner}"),
             ]
-        found += self._unravelled(self.at.outer, "row")
-        found += self._unravelled(self.at.inner, "lane")
+        found += self._unravelled(self.at.outer, "row", wide=True)
+        found += self._unravelled(self.at.inner, "lane", wide=self.wide_inner)
         return needed(found, text)
 
     def column_lines(self, task: str, text: str) -> list[str]:
@@ -205,21 +243,26 @@ class Tile:
         if self.shape.kind == "flat":
             first = f"{task}.to(tl.int64) * BLOCK + "
         elif self.shape.spread:
-            first = "tl.program_id(1) * BLOCK + "
+            first = f"{task} % across * BLOCK + "
         elif self.shape.looped:
             first = "start + "
         col = f"{first}tl.arange(0, BLOCK){side}"
         # Among lanes a column is multiplied by a stride, and the product may not fit into 32 bits.
-        found = [("col", f"({col}).to(tl.int64)" if self.shape.kind == "lanes" else col)]
+        wide = self.shape.kind == "lanes" or (self.wide_columns and not self.flat)
+        if self.wide_columns and self.shape.spread:
+            col = f"({task} % across).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)"
+        found = [("col", f"({col}).to(tl.int64)" if wide else col)]
         if self.flat:
             found.append(("inside", f"col < {self.columns}"))
         else:
             found += [("in_col", f"col < {self.columns}"), ("inside", "in_row & in_col")]
-        return needed([*found, *self._unravelled(self.at.columns, "col")], text)
+        found += self._unravelled(self.at.columns, "col", wide=self.wide_columns)
+        return needed(found, text)
 
     def label_lines(self, place: Place, text: str) -> list[str]:
         """Lines that split a column of its own into the indices that `text` needs."""
-        found = self._unravelled(self.at.columns, place.column, place.suffix)
+        wide = self.wide_columns
+        found = self._unravelled(self.at.columns, place.column, place.suffix, wide)
         return needed(found, text)
 
     def _index(self, group: Group) -> str:
@@ -228,13 +271,13 @@ class Tile:
         )
 
     def _unravelled(
-        self, groups: tuple[Group, ...], flat: str, suffix: str = ""
+        self, groups: tuple[Group, ...], flat: str, suffix: str = "", wide: bool = False
     ) -> list[tuple[str, str]]:
         if len(groups) < 2:
             return []
         found = []
         for position, group in enumerate(groups):
-            after = _product(groups[position + 1 :])
+            after = _product(groups[position + 1 :], wide)
             divisor = f"({after})" if " " in after else after
             divided = f"{flat} // {divisor}" if after != "1" else flat
             wrapped = f"{divided} % {group.name}" if position else divided
@@ -242,8 +285,12 @@ class Tile:
         return found
 
 
-def _product(groups: tuple[Group, ...]) -> str:
-    return " * ".join(group.name for group in groups) or "1"
+def _product(groups: tuple[Group, ...], wide: bool) -> str:
+    """A product of sizes, which come as 32 bits: in 64 where `wide` says so."""
+    names = [group.name for group in groups]
+    if wide and len(names) > 1:
+        names[0] = f"tl.cast({names[0]}, tl.int64)"
+    return " * ".join(names) or "1"
 
 
 def needed(definitions: list[tuple[str, str]], text: str) -> list[str]:

@@ -1,6 +1,7 @@
 """Values as Triton statements: made on demand, in the scope they belong to, once."""
 
 from knowledge.loops.form import Loop, Value
+from knowledge.loops.indices import steps_of
 from knowledge.loops.spelling import label_of
 from knowledge.loops.triton_mathematics import (
     TYPES,
@@ -22,7 +23,7 @@ _TAKEN = {
     "deep", "deep_at", "height", "width", "depth", "matrix", "tile", "tiles", "band", "wide",
     "high", "tall", "first", "last", "begin", "end", "span", "here", "at", "partial", "everything",
     "columns", "result", "total", "ahead", "left_at", "right_at", "left_tile", "right_tile", "n0",
-    "n1", "n2", "n3",
+    "n1", "n2", "n3", "log_add", "floor_of", "ceil_of", "power_of", "angle_of", "rest_of",
 }  # fmt: skip
 
 
@@ -57,6 +58,20 @@ class TritonValues:
         self.place = Place()
         self.operand_names = names_of([variable(operand.ref) for operand in loop.operands], "")
         self.store_names = names_of([variable(store.ref) for store in loop.stores], "out_")
+        # By operand: what one step along a group is, where it is read as it lies.
+        taken = {*self.operand_names, *self.store_names}
+        self.spacings: list[dict[str, str]] = []
+        for operand, name in zip(loop.operands, self.operand_names, strict=True):
+            steps = {group.name: f"{name}_{group.name}" for group in steps_of(loop, operand)}
+            while taken & set(steps.values()):
+                steps = {group: f"{step}_" for group, step in steps.items()}
+            taken |= set(steps.values())
+            self.spacings.append(steps)
+
+    @property
+    def step_names(self) -> list[str]:
+        """The parameters for steps, in the order in which a kernel is handed them."""
+        return [step for spacing in self.spacings for step in spacing.values()]
 
     def name_of(self, number: int) -> str:
         """The name of a value."""
@@ -98,8 +113,10 @@ class TritonValues:
             whole = " * ".join([f"tl.full((), {(groups or ['1'])[0]}, tl.int64)", *groups[1:]])
             whole = f"({whole})" if groups[1:] else whole
             return whole if value.type == "int64_t" else f"{whole}.to({TYPES[value.type]})"
-        if value.op == "position" and value.atoms:
-            index = self.tile.position(value.atoms, self.place if place == "element" else Place())
+        if value.op == "position":
+            here = self.place if place == "element" else Place()
+            # Without atoms it is the column in the row, along which all its groups are one.
+            index = self.tile.position(value.atoms, here) if value.atoms else here.column
             return f"tl.cast({index}, tl.int64)"
         if value.op == "load":
             return self._load_at(value, place) if value.args else self._load(value)
@@ -124,7 +141,8 @@ class TritonValues:
         mask = ""
         if value.stage != "unit":
             mask = self.tile.mask(operand.atoms, element, place)
-        return self._loaded(value, self.tile.offset(operand.atoms, place), mask)
+        offset = self.tile.offset(operand.atoms, place, self.spacings[value.operand])
+        return self._loaded(value, offset, mask)
 
     def _loaded(self, value: Value, offset: str, mask: str) -> str:
         operand, name = self.loop.operands[value.operand], self.operand_names[value.operand]

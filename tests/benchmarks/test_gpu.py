@@ -183,6 +183,26 @@ def test_candidates_are_written_without_a_gpu_and_without_the_memory_of_the_prob
             assert "class ModelNew" in one.source
 
 
+def test_a_problem_that_breaks_the_planner_has_failed_and_the_others_have_not(monkeypatch):
+    sound = gpu_prepare.prepare_one
+
+    def breaking(entry, *given):
+        if entry["name"] == FEW[0]:
+            raise KeyError("position")
+        return sound(entry, *given)
+
+    monkeypatch.setattr(gpu_prepare, "prepare_one", breaking)
+    broken, right = gpu_prepare.prepare(H200, FEW[:2]).problems
+    assert broken.failed == "KeyError: 'position'"
+    assert not broken.candidates
+    assert right.candidates
+
+
+def test_the_place_of_an_extreme_has_a_kernel_of_its_own():
+    (problem,) = gpu_prepare.prepare(H200, ("vocabulary_choice",)).problems
+    assert problem.candidates[0].backend == "triton"
+
+
 def test_what_was_prepared_is_read_again_until_something_changes(preparation, tmp_path):
     path = tmp_path / "deep" / "prepared.json"
     gpu_prepare.write(preparation, path)

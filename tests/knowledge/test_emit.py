@@ -1,5 +1,6 @@
 """The emitted module: what it keeps of the reference, what it refuses, what can't be emitted."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -206,6 +207,35 @@ def test_a_batch_size_that_the_graph_took_for_a_constant_is_insisted_on() -> Non
     with pytest.raises(ValueError, match=r"made for float32 of shape \[6, 5\]"):
         built.candidate()(torch.randn(3, 5))
     assert complaints(built) == []
+
+
+def test_a_batch_size_of_which_a_tensor_is_made_is_insisted_on() -> None:
+    call = "torch.sigmoid(torch.zeros(x.shape[0], 8).scatter_add(1, i, x))"
+    built = build(function("i, x", call, "torch.randint(0, 8, (64, 4)), torch.randn(64, 4)"), ())
+    with pytest.raises(ValueError, match=r"made for float32 of shape \[64, 4\]"):
+        built.candidate()(built.inputs[0], torch.randn(10, 4))
+    with pytest.raises(ValueError, match=r"made for int64 of shape \[64, 4\]"):
+        built.candidate()(built.inputs[0][:10], built.inputs[1][:10])
+    positions = build(function("x", "x + torch.arange(33)", "torch.randn(6, 33)"), ())
+    assert complaints(positions, [torch.randn(10, 33)]) == []
+
+
+def test_what_is_made_or_kept_for_a_gpu_is_where_the_first_input_is() -> None:
+    call = "torch.cumsum(x[:, torch.tensor([2, 0, 1])] + torch.arange(3) * x.flip(1).sum(), 1)"
+    source = function("x", call, "torch.randn(7, 3)")
+    graph = build(source, ()).graph
+    text = emit(Program.of(graph, source, "triton"))
+    assert "torch.ops.aten.arange.default(3, device=x.device)" in text
+    assert re.search(r"_on_device\(_C_LIFTED\w*, x\.device\)", text)
+    assert "cpu" not in text
+    assert "pin_memory" not in text
+    values = torch.randn(5, 3)
+    module = load(text)
+    expected = load(source).Model()(values)
+    for _ in range(2):
+        assert torch.equal(module.ModelNew()(values), expected)
+    assert len(module._ON_DEVICES) == 1
+    assert "_on_device" not in emit(Program.of(graph, source, "cpp"))
 
 
 def test_a_count_of_rows_that_algebra_put_in_is_insisted_on() -> None:

@@ -1,6 +1,9 @@
 """Loops printed as Triton: in the interpreter against float64, and what the printer decides."""
 
+import re
+
 import pytest
+import torch
 
 from knowledge.emit import emit
 from knowledge.pattern import Parameter, Refusal, Step, load_pattern
@@ -8,7 +11,8 @@ from knowledge.program import Program
 from tests.knowledge.test_loops_movement import CASES as MOVED
 from tests.knowledge.test_loops_movement import LOOKUPS
 from tests.patterns.ops import OPS
-from tests.patterns.workshop import SITUATION, build, function, reference
+from tests.patterns.test_row_loop import APART
+from tests.patterns.workshop import SITUATION, build, function, load, reference
 from tools.backends.triton.interpret import Candidate, Interpreted, NotInterpreted, interpret
 
 pytest.importorskip("triton")
@@ -20,7 +24,7 @@ TELLING = (
     "listout", "noncontig", "bf16", "f16", "f64", "int", "boolmask", "bcast_outer", "bigrow",
     "flatbig", "varnorm",
 )  # fmt: skip
-NOTHING_TO_FUSE = ("lstm", "gru", "argmax", "diag")
+NOTHING_TO_FUSE = ("lstm", "gru", "diag")
 CASES = {
     "softmax_of_nan_and_infinity": (
         "x",
@@ -46,6 +50,12 @@ CASES = {
         "torch.arange(40000) >= torch.tensor([[0], [39000], [0], [0]]), -float('inf')).where("
         "torch.arange(40000) != torch.tensor([[-1], [-1], [39999], [-1]]), float('inf'))",
     ),
+    "long_sums": (
+        "x",
+        "(x.sum(-1), torch.softmax(x, -1), F.layer_norm(x, (40000,)), torch.logsumexp(x, 0))",
+        "torch.randn(3, 40000) + 2",
+    ),
+    "many_long_neighbours": ("x", "torch.softmax(x, 1)", "torch.randn(1, 9000, 3)"),
     "spread_columns": (
         "x, b",
         "torch.tanh(x + b[:, None])",
@@ -69,6 +79,34 @@ CASES = {
         "(x + x // 2, x.sum(-1), (x * 2).amax(-1))",
         "torch.randint(-9, 9, (33, 9), dtype=torch.int32)",
     ),
+    "functions_of_subnormals": (
+        "x, y",
+        "torch.sqrt(x.abs()) + torch.atan2(x, y) + torch.pow(x.abs(), 0.3) + torch.rsqrt(y.abs())"
+        " * 1e-20 + torch.floor(x) + torch.ceil(y) + torch.pow(x.abs(), y)",
+        "torch.randn(999) * 1e-39, torch.randn(999) * 1e-39",
+    ),
+    "rests": (
+        "x, y",
+        "(torch.fmod(x, y), torch.fmod(x * 1e-39, y * 1e-39) * 1e30, torch.pow(x, 3.5))",
+        "torch.randn(999) * 9, torch.randn(999)",
+    ),
+    "places_of_extremes": (
+        "x",
+        "(x.argmax(-1), x.argmin(1), x.argmax(0), x.argmax(), x.max(-1)[1], x.min(0)[1])",
+        "torch.randint(-9, 9, (33, 70)).float()",
+    ),
+    "places_in_long_rows": (
+        "x",
+        "(x.argmax(-1), x.max(0)[1], x.argmin())",
+        "torch.randn(3, 40000).where(torch.arange(40000) != torch.tensor([[7], [39999], [-1]]),"
+        " float('nan'))",
+    ),
+    "places_among_neighbours": (
+        "x",
+        "(x.argmax(1), x.argmin(1, keepdim=True))",
+        "torch.randn(2, 700, 30).round()",
+    ),
+    "places_over_two_dimensions": ("x", "x.flatten(1).argmax(-1)", "torch.randn(5, 6, 7)"),
     "mean_of_rows": ("x", "torch.logsumexp(x, 1).mean()", "torch.randn(2000, 40)"),
     "one_number": ("x", "torch.relu(x) * 2", "torch.tensor(3.0)"),
     **{
@@ -159,6 +197,80 @@ def test_sizes_may_differ_from_the_traced_ones_and_a_label_out_of_range_gives_na
     ]
     assert interpret(given) == [Interpreted(complaints=())] * len(given)
     assert "tl.where(has" in in_triton(labels)
+
+
+def test_what_takes_subnormals_for_0_is_not_used_in_float32() -> None:
+    call = "torch.sqrt(x) + torch.rsqrt(x) + torch.floor(x) + torch.pow(x, x) + torch.atan2(x, x)"
+    single = in_triton(function("x", call, "torch.rand(64)"))
+    for flushing in ("tl.sqrt(", "tl.rsqrt(", "tl.floor("):
+        assert flushing not in single
+    assert "tl.sqrt_rn(" in single
+    assert single.count("libdevice.pow(") == single.count("libdevice.atan2(") == 1
+    double = in_triton(function("x", call, "torch.rand(64).double()"))
+    assert "tl.sqrt(" in double
+    assert "_rn" not in double
+
+
+def test_rows_much_longer_than_the_traced_ones_or_empty_are_refused() -> None:
+    module = load(in_triton(function("x", "torch.softmax(x, -1)", "torch.randn(64, 16)")))
+    for columns in (0, 2**11 + 1):
+        with pytest.raises(ValueError, match="rows of 1 to 2048 elements"):
+            module.ModelNew()(torch.randn(3, columns))
+    fixed = function("x, b", "torch.softmax(x + 16, -1)", "torch.randn(64, 16), torch.randn(16)")
+    assert "rows of 1 to" not in in_triton(fixed)
+
+
+def test_parts_and_permuted_views_are_read_as_they_lie() -> None:
+    sources = {name: function("x", *APART[name]) for name in APART}
+    sources["permuted"] = function(
+        "x, c",
+        "x.view(2, 33, 8, 64).transpose(1, 2) * c + 1",
+        "torch.randn(2, 33, 512), torch.randn(33, 64)",
+    )
+    sources["softmax of permuted"] = function(
+        "x", "torch.softmax(x.view(2, 33, 8, 64).transpose(1, 2), -1)", "torch.randn(2, 33, 512)"
+    )
+    for name, source in sources.items():
+        assert "_laid.stride(" in in_triton(source), name
+    assert checked(sources, {}) == {}
+    turned = Candidate(
+        candidate=in_triton(sources["halves"]), reference=sources["halves"],
+        inputs="[torch.randn(512, 130).t()]",
+    )  # fmt: skip
+    assert interpret([turned]) == [Interpreted(complaints=())]
+
+
+def test_what_is_read_twice_is_copied_once_and_the_copy_counts() -> None:
+    call = "(lambda t: t * c + torch.cat((-t[..., 32:], t[..., :32]), -1))(q.transpose(1, 2))"
+    source = function("q, c", call, "torch.randn(2, 128, 8, 64), torch.randn(128, 64)")
+    text = in_triton(source)
+    assert text.count("transpose.contiguous()") == 1
+    program = Program.of(build(source, ()).graph, source, "triton")
+    (kernel,) = load_pattern("row_loop").apply(program, Step(pattern="row_loop")).kernels
+    whole = 2 * 128 * 8 * 64 * 4
+    assert kernel.moved_bytes >= 4 * whole
+    assert checked({"rotary": source}, {}) == {}
+
+
+def test_long_rows_are_summed_in_float_by_lanes_and_take_one_exponential_an_element() -> None:
+    sums = in_triton(function("x", "x.sum(-1)", "torch.ones(2, 40000)"))
+    assert "float64" not in sums
+    longer = in_triton(function("x", "x.sum(-1)", "torch.ones(1, 1).expand(2, 5_000_000)"))
+    assert "float64" in longer
+    softmax = in_triton(function("x", "torch.softmax(x, -1)", "torch.ones(2, 40000)"))
+    assert '_all = tl.full((), float("-inf"), tl.float32)' in softmax
+
+
+def test_many_long_rows_make_one_flat_grid_and_large_products_are_of_64_bits() -> None:
+    spread = in_triton(
+        function("x, b", "torch.tanh(x + b[:, None])", "torch.ones(3, 5000), torch.ones(3)")
+    )
+    assert "_kernel[(rows * triton.cdiv(cols, 1024),)]" in spread
+    assert "tl.program_id(1)" not in spread
+    call = "torch.tanh(x + a[:, :, None, :] * b[:, None, :, None])"
+    sizes = "torch.ones({0}, {0}, {0}, {0}), torch.ones({0}, {0}, {0}), torch.ones({0}, {0})"
+    rows = in_triton(function("x, a, b", call, sizes.format(4)))
+    assert re.search(r"row < tl\.cast\(rows0, tl\.int64\) \* rows1", rows)
 
 
 def test_a_module_with_several_kernels_has_each_import_and_helper_once() -> None:

@@ -5,7 +5,7 @@ from math import prod
 import pytest
 
 from knowledge.pattern import Parameter
-from tests.patterns.triton_workshop import complaints
+from tests.patterns.triton_workshop import complaints, in_triton
 from tests.patterns.workshop import function, reference
 
 pytest.importorskip("triton")
@@ -28,6 +28,9 @@ WINDOWS = {
     "3d": (3, 1, (5, 6, 7), 8, 3, (3, 3, 3), "padding=1, stride=(1, 2, 1)"),
     "3d_channels": (3, 1, (4, 5, 6), 16, 16, (2, 3, 1), "padding=(1, 0, 0)"),
 }
+MANY_GROUPS = function(
+    "x, w", "F.conv2d(x, w, groups=65536)", "torch.ones(1, 65536, 2, 2), torch.ones(65536, 1, 1, 1)"
+)
 # A form and a kind of index each; `slow` runs the rest.
 TELLING = ("by_channels_uneven", "plain_strided", "stride_3", "grouped", "depthwise", "3d")
 SETTINGS: tuple[dict[str, Parameter], ...] = (
@@ -96,3 +99,10 @@ def test_every_tunable_keeps_the_result(settings: dict[str, Parameter]) -> None:
 
 def test_what_follows_is_done_on_the_tile() -> None:
     assert complaints({name: followed(name) for name in TAILS}, NAME) == {}
+
+
+def test_more_groups_than_a_grid_has_across_are_counted_along_it() -> None:
+    text = in_triton(MANY_GROUPS, NAME)
+    assert "group = tl.program_id(0) % 65536" in text
+    assert "tl.program_id(1)" not in text
+    assert "* 65536,)](" in text

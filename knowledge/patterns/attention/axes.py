@@ -10,7 +10,6 @@ from math import prod
 
 from knowledge.opgraph import Node, OpGraph, Ref
 from knowledge.patterns.algebra.edit import operator
-from knowledge.program import ASSERTIONS
 from knowledge.tiles import HALVES
 
 # The axes that a dimension spans, outermost first; none where its one element is broadcast.
@@ -141,16 +140,11 @@ def renamed(labels: Labels, meaning: dict[str, Label]) -> Labels:
     )
 
 
-def readers(graph: OpGraph, name: str) -> list[Node]:
-    """The calls that read a value, but for the tracer's own notes on it."""
-    return [user for user in graph.users[name] if not user.target.startswith(ASSERTIONS)]
-
-
 def read_once(graph: OpGraph, ref: Ref) -> bool:
     """Whether one call alone reads a value: what only that call needs is not made without it."""
     kept = {out.ref for out in graph.outputs}
     kept |= {text.partition("[")[0] for text in graph.mutations.values()}
-    return ref.index is None and len(readers(graph, ref.ref)) == 1 and ref.ref not in kept
+    return ref.index is None and len(graph.users[ref.ref]) == 1 and ref.ref not in kept
 
 
 def settled(graph: OpGraph, laid: Laid) -> Laid:

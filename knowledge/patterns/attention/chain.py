@@ -17,7 +17,6 @@ from knowledge.patterns.attention.axes import (
     moved,
     moves,
     read_once,
-    readers,
     settled,
 )
 from knowledge.patterns.attention.code import Form, Mask
@@ -64,7 +63,7 @@ def way_down(graph: OpGraph, softmax: Node) -> list[Node] | None:
     """The calls after a softmax up to the product with the values; None if there is none."""
     node, between = softmax, list[Node]()
     while True:
-        users = readers(graph, node.name)
+        users = graph.users[node.name]
         product = next((user for user in users if operator(user) in PRODUCTS), None)
         if product is not None:
             return [*between, product]

@@ -22,7 +22,6 @@ from knowledge.patterns.attention.axes import (
     Sizes,
     expanded,
     moved,
-    readers,
     renamed,
     settled,
     shared_names,
@@ -258,7 +257,7 @@ def _finished(program: Program, anchor: Anchor) -> Anchor | str:
 
 def _with_converted_result(graph: OpGraph, anchor: Anchor, dtype: str) -> Anchor:
     """The anchor with the conversion of its result to the type that its operands are stored in."""
-    users = readers(graph, anchor.result.name)
+    users = graph.users[anchor.result.name]
     if anchor.result.spec.dtype == dtype or len(users) != 1 or operator(users[0]) not in CASTS:
         return anchor
     if users[0].spec.dtype != dtype or any(r.ref == anchor.result.name for r in graph.outputs):
@@ -295,7 +294,7 @@ def _with_moved_result(program: Program, anchor: Anchor) -> Anchor:
     graph, sizes = program.graph, dict(anchor.sizes)
     returned = {ref.ref for ref in graph.outputs}
     node, labels, nodes, best = anchor.result, anchor.labels, list(anchor.nodes), anchor
-    while len(users := readers(graph, node.name)) == 1 and node.name not in returned:
+    while len(users := graph.users[node.name]) == 1 and node.name not in returned:
         node = users[0]
         found = moved(graph, node, labels, sizes)
         other = node.spec.dtype != best.result.spec.dtype
@@ -320,7 +319,7 @@ def _with_what_only_it_reads(program: Program, anchor: Anchor) -> tuple[str, ...
     read |= {text.partition("[")[0] for text in graph.mutations.values()}
     names = set(anchor.nodes)
     for node in reversed(graph.calls):
-        users = [user.name for user in readers(graph, node.name)]
+        users = [user.name for user in graph.users[node.name]]
         needed = not users or node.name in read or node.name in program.kernel_of
         if needed or any(word in node.target for word in _RANDOM):
             continue
@@ -331,4 +330,4 @@ def _with_what_only_it_reads(program: Program, anchor: Anchor) -> tuple[str, ...
 
 def _only_inside(graph: OpGraph, names: Sequence[str] | set[str], last: str) -> bool:
     inside = set(names)
-    return all(user.name in inside for name in inside - {last} for user in readers(graph, name))
+    return all(user.name in inside for name in inside - {last} for user in graph.users[name])

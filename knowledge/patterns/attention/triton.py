@@ -165,6 +165,8 @@ def make_kernel(graph: OpGraph, anchor: Anchor, wished: dict[str, Parameter]) ->
         signature="p" * (len(reads) + 1) + "i" * len(given), nodes=anchor.nodes, reads=reads,
         writes=(written,), strided=reads, sizes=given, checks=checks(graph, anchor), note=note,
         moved_bytes=sum(graph.spec_of(ref).nbytes for ref in reads) + written.spec.nbytes,
+        programs=written.spec.numel // (width * anchor.size("query"))
+        * -(-anchor.size("query") // blocks.rows),
         operations=SCORE_OPERATIONS * scores(anchor), flops=flops(anchor),
         efficiency=(depth + width) / (blocks.depth + blocks.width),
         arithmetic=precision if dtype == "float32" else HALVES[dtype],

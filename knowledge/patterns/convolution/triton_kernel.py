@@ -9,7 +9,7 @@ from knowledge.loops.triton import call_lines
 from knowledge.loops.triton_epilogue import TritonEpilogue, find_triton_epilogue
 from knowledge.opgraph import Ref
 from knowledge.patterns.convolution.triton_forms import Tiling, Windows
-from knowledge.patterns.convolution.triton_windows import WindowPrinter
+from knowledge.patterns.convolution.triton_windows import MOST_ACROSS, WindowPrinter
 from knowledge.program import Check, Kernel, Program, Size, Written
 
 
@@ -134,7 +134,11 @@ class _Source:
             lines[-1] = f"programs = triton.cdiv(images * {space}, {self.tiling.places})"
         shared = printer.blocks_of_filters()
         grid = [f"programs * {shared}" if shared > 1 else "programs"]
-        grid += [str(w.groups * w.phases)] if w.groups * w.phases > 1 else []
+        apart = w.groups * w.phases
+        if apart > MOST_ACROSS:
+            grid = [f"{grid[0]} * {apart}"]
+        elif apart > 1:
+            grid.append(str(apart))
         head = f"{self.name}_kernel[({', '.join(grid)}{',' if len(grid) == 1 else ''})]"
         lines += call_lines(head, arguments, "")
         return [*call_lines(f"def _{self.name}", [*self._tensors(), *sizes], ":"), *indented(lines)]

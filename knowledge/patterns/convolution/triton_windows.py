@@ -15,6 +15,8 @@ from knowledge.loops.spelling import indented
 from knowledge.loops.triton_epilogue import Grid, TritonEpilogue
 from knowledge.patterns.convolution.triton_forms import Tiling, Windows
 
+# The most programs along any dimension of a grid but the first.
+MOST_ACROSS = 65535
 # Taps of one channel that are unrolled.
 UNROLLED = 64
 
@@ -95,9 +97,15 @@ class WindowPrinter:
         letters = w.letters
         space = " * ".join(f"IN_{a.upper()}" for a in letters)
         lines = ["# Neighbouring programs read the same part of the image."] if shared > 1 else []
-        lines.append("program = tl.program_id(0)")
-        if w.groups > 1 or w.phases > 1:
-            lines.append("group = tl.program_id(1)")
+        apart = w.groups * w.phases
+        if apart > MOST_ACROSS:
+            lines += [
+                f"program = tl.program_id(0) // {apart}",
+                f"group = tl.program_id(0) % {apart}",
+            ]
+        else:
+            lines.append("program = tl.program_id(0)")
+            lines += ["group = tl.program_id(1)"] if apart > 1 else []
         lines += self._phase()
         first = f"program % {shared} * FILTERS + " if shared > 1 else ""
         lines.append(f"own = {first}tl.arange(0, FILTERS){self.of_filter}")

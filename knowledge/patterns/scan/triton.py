@@ -110,5 +110,6 @@ def make_kernel(graph: OpGraph, scan: Scan, values: dict[str, Parameter]) -> Ker
         writes=(Written(ref=scan.made, shape=f"{source}.shape", spec=spec),), sizes=sizes,
         checks=shape_checks(graph, scan, along_rows=False), note=note,
         moved_bytes=read * (2 if blocks.parts > 1 else 1) + spec.nbytes,
+        programs=-(-spec.numel // (spec.shape[scan.dim] * blocks.lines)) * blocks.parts,
         operations=spec.numel * OPERATIONS.get(scan.operation, 8),
     )  # fmt: skip

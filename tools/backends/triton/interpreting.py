@@ -48,7 +48,9 @@ def _lend(function: Callable[..., torch.Tensor]) -> Callable[..., Any]:
         ]
         made = function(*torch.broadcast_tensors(*given)).numpy()  # type: ignore[no-untyped-call]
         made = np.asarray(made, dtype=first.handle.data.dtype)
-        kind = first.dtype if not made.shape else tl.block_type(first.dtype, list(made.shape))
+        # The interpreter keeps a scalar in an array of one element.
+        blocks = any(isinstance(arg, tl.tensor) and arg.type.is_block() for arg in args)
+        kind = tl.block_type(first.dtype, list(made.shape)) if blocks else first.dtype
         return tl.tensor(TensorHandle(made, first.dtype), kind)
 
     return call
