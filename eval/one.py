@@ -30,6 +30,9 @@ from tools.task import Task, device_of
 FOOTPRINT_S = 120.0
 # Each further kernel of somebody else's for the same problem.
 SAMPLE_S = 120.0
+# Large tensors are drawn, copied and compared for a while, by a system that is slow to map memory
+# above all.
+GIB_S = 30.0
 GPU_SHARE = 0.9
 SLUG_LENGTH = 60
 
@@ -85,12 +88,13 @@ def run_problem(problem: Problem, arrangement: Arrangement, run: Execute) -> Row
     folder.mkdir(parents=True)
     _write_task(task, folder)
     scaled: tuple[Scaled, ...] = ()
+    needed = 0
     if arrangement.look_first:
         limit = _limit_for(task, arrangement.memory_bytes)
         looked = _look(task, folder, limit, arrangement.scale_inputs, run)
         if not isinstance(looked, Estimate):
             return _labelled(looked, problem)
-        scaled = looked.scaled
+        scaled, needed = looked.scaled, looked.needed or 0
         if looked.source is not None:
             assert task.reference is not None
             (folder / "reference.py").write_text(looked.source, encoding="utf-8")
@@ -101,7 +105,7 @@ def run_problem(problem: Problem, arrangement: Arrangement, run: Execute) -> Row
                 shutil.copy(one, place)
             task = task.model_copy(update={"reference": (folder / "reference.py").resolve()})
             _write_task(task, folder)
-    command, deadline_s = _command(task, folder, arrangement)
+    command, deadline_s = _command(task, folder, arrangement, needed)
     ended = run(command, arrangement.wall_s or deadline_s, folder / "problem.log")
     row = row_from(problem.task.name, ended)
     if isinstance(row, Broken):
@@ -135,17 +139,20 @@ def _write_task(task: Task, folder: Path) -> None:
     (folder / "task.yaml").write_text(text, encoding="utf-8")
 
 
-def _command(task: Task, folder: Path, arrangement: Arrangement) -> tuple[list[str], float]:
-    """What runs a problem, and the seconds it may take."""
+def _command(
+    task: Task, folder: Path, arrangement: Arrangement, needed: int
+) -> tuple[list[str], float]:
+    """What runs a problem, and the seconds it may take whose tensors need so many bytes."""
     file = str(folder / "task.yaml")
+    slack_s = SLACK_S + GIB_S * needed / 2**30
     if arrangement.candidates is not None:
         samples = arrangement.candidates[task.name]
         command = [sys.executable, "-m", "eval.judged", file, *map(str, samples)]
         # Each workload has baselines of its own, and every kernel is judged on it.
-        seconds = (SLACK_S + SAMPLE_S * len(samples)) * max(1, len(task.workloads))
+        seconds = (slack_s + SAMPLE_S * len(samples)) * max(1, len(task.workloads))
         return [*command, "--out", str(folder)], seconds
     command = [sys.executable, "-m", "graph.run", file, "--json", "--out", str(folder / "run")]
-    return command, task.budget.minutes * 60 + SLACK_S
+    return command, task.budget.minutes * 60 + slack_s
 
 
 def _limit_for(task: Task, memory_bytes: int | None) -> int | None:

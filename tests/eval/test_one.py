@@ -51,6 +51,16 @@ def test_a_problem_that_fits_is_run(problem: Problem, tmp_path: Path) -> None:
     assert "graph.run" in ran
 
 
+def test_a_large_one_has_half_a_minute_more_for_each_gib(problem: Problem, tmp_path: Path) -> None:
+    deadlines = []
+    for size in (SMALL, LARGE):
+        script = Script(told(size), ended(0, WIN))
+        run_problem(problem, Arrangement(tmp_path / "out", memory_bytes=64 * GIB), script)
+        deadlines.append(script.deadlines[1])
+    more = (LARGE.needed - SMALL.needed) / GIB
+    assert deadlines[1] - deadlines[0] == pytest.approx(30 * more)
+
+
 def test_one_that_cannot_fit_is_skipped_with_the_reason(problem: Problem, tmp_path: Path) -> None:
     script = Script(told(LARGE))
     row = run_problem(problem, Arrangement(tmp_path / "out", memory_bytes=16 * GIB), script)

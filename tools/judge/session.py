@@ -32,7 +32,7 @@ from tools.judge.runners import RUNNER_FAILURES, ZygoteGone
 from tools.judge.site import Site, site_of
 from tools.judge.source import parse_candidate
 from tools.judge.subject import Subject
-from tools.judge.timing import Ground
+from tools.judge.timing import Ground, Legacy
 from tools.judge.trial import Trial
 from tools.judge.wire import JudgeLimits
 from tools.judge.zygote import Zygote
@@ -234,10 +234,16 @@ class Session:
 
     def _confirm(self, candidate: Candidate) -> Verdict:
         """Exam and ground are made anew, and are the session's from then on; baselines run on."""
-        self._exam = None
-        self._ground = Ground(
-            self.subject, self.exam, self._make_lane, self.limits, self._settle, self._ground
-        )
+        # What is left is freed first: a large op's truths would not be in memory twice.
+        legacy = self._ground.leave() if self._ground is not None else Legacy()
+        self._ground, self._exam = None, None
+        try:
+            self._ground = Ground(
+                self.subject, self.exam, self._make_lane, self.limits, self._settle, legacy
+            )
+        except BaseException:
+            legacy.close()
+            raise
         verdict = self._verify(candidate, self.exam)
         if not isinstance(verdict, Correct):
             return verdict

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 from tools.facts import Baseline, Baselines
 from tools.judge import blocks, clock, plausible
@@ -41,6 +42,27 @@ TELLING_BLOCKS = 16
 HINGING_READINGS = 2
 
 
+@dataclass
+class Legacy:
+    """What is not those of some inputs, and a ground leaves to the next.
+
+    Its baselines' `lanes`, readings of the machine's noise (eager `against_itself`, in log ratios,
+    and what followed from them), what the device's least work takes after a call while no candidate
+    is alive, and the floor in ms.
+    """
+
+    lanes: dict[str, Lane] = field(default_factory=dict)
+    noises: list[float] = field(default_factory=list)
+    idle: list[float] = field(default_factory=list)
+    against_itself: list[float] = field(default_factory=list)
+    floor: float | None = None
+
+    def close(self) -> None:
+        """End the lanes, where nobody takes them over."""
+        for lane in self.lanes.values():
+            lane.close()
+
+
 class Ground:
     """Where times are taken: input sets for one state of the weights, and baselines' lanes.
 
@@ -50,8 +72,7 @@ class Ground:
         make_lane: gives a runner loaded with a program.
         limits: time for one measurement.
         settle: waits until nothing is being started or ended that a measurement would notice.
-        earlier: a ground that ends with this; its baselines' lanes, its readings of the machine's
-            noise and its floor, which are not those of some inputs, are taken over.
+        legacy: what an earlier ground has left.
     """
 
     def __init__(
@@ -61,23 +82,20 @@ class Ground:
         make_lane: MakeLane,
         limits: JudgeLimits,
         settle: Callable[[], None],
-        earlier: "Ground | None" = None,
+        legacy: Legacy | None = None,
     ) -> None:
         self.subject = subject
         self.exam = exam
         self._limits = limits
         self._settle = settle
-        inherited = earlier.hand_over() if earlier is not None else {}
-        self._noises: list[float] = [*earlier._noises] if earlier is not None else []
-        # What the device's least work takes after a call while no candidate is alive.
-        self._idle: list[float] = [*earlier._idle] if earlier is not None else []
-        self._against_itself: list[float] = []
-        if earlier is not None:
-            self._against_itself += earlier._against_itself
-        self._floor: float | None = earlier._floor if earlier is not None else None
+        legacy = legacy or Legacy()
+        self._noises = legacy.noises
+        self._idle = legacy.idle
+        self._against_itself = legacy.against_itself
+        self._floor = legacy.floor
         self.pool = draw_pool(exam, limits.timing_s)
         self.sets = self.pool.sets
-        self.baselines = BaselineLanes(subject, exam.first, self.pool, make_lane, inherited)
+        self.baselines = BaselineLanes(subject, exam.first, self.pool, make_lane, legacy.lanes)
 
     @property
     def noise(self) -> float:
@@ -305,11 +323,11 @@ class Ground:
                 return wrong_when_timed(result, detail)
         return None
 
-    def hand_over(self) -> dict[str, Lane]:
-        """Give the baselines' lanes away, to whoever takes them over, and free the rest."""
+    def leave(self) -> Legacy:
+        """End, and give away what the ground that comes after can use."""
         lanes = self.baselines.hand_over()
         self.close()
-        return lanes
+        return Legacy(lanes, self._noises, self._idle, self._against_itself, self._floor)
 
     def close(self) -> None:
         """End the baselines and free the input sets."""

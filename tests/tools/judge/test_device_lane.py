@@ -6,6 +6,8 @@ the clock has stopped.
 """
 
 import contextlib
+import gc
+import weakref
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ import pytest
 from tools.candidate import Candidate
 from tools.judge.blocks import Arm, device_mismatch, device_ms
 from tools.judge.device_lane import DeviceLane, Waiting
+from tools.judge.exam import Exam
 from tools.judge.gauntlet import verdict_of
 from tools.judge.lane import Sample
 from tools.judge.rotation import plan_rotation
@@ -181,3 +184,20 @@ def test_work_that_goes_on_when_its_call_is_over_is_told_of():
 def test_two_clocks_that_agree_say_nothing():
     assert device_mismatch(arm(2.0, 1.9, 0.1), arm(4.0, 3.8, 0.1)) == ""
     assert device_ms(arm(2.0, 1.9, 0.1)) == pytest.approx(1.9)
+
+
+def test_an_earlier_exam_is_gone_before_a_confirmations_is_written(session, monkeypatch):
+    assert isinstance(verified(session, HONEST), Correct)
+    assert isinstance(session.measure(Candidate(source=HONEST, backend="torch"), ()), Correct)
+    earlier, write, seen = weakref.ref(session.exam), Exam._write, []
+
+    def noted(exam, *given):
+        gc.collect()
+        seen.append(earlier())
+        write(exam, *given)
+
+    monkeypatch.setattr(Exam, "_write", noted)
+    confirmed = session.confirm(Candidate(source=HONEST, backend="torch"))
+    assert isinstance(confirmed, Correct), confirmed
+    assert confirmed.timing.confirmed
+    assert seen == [None]
