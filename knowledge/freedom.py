@@ -1,5 +1,6 @@
 """Which sizes of a program's inputs may differ from the traced ones, and which may not."""
 
+import re
 from collections.abc import Iterator
 from math import isfinite, prod
 from typing import Any
@@ -63,15 +64,24 @@ def _windows(program: Program) -> set[float]:
 def _made_sizes(program: Program) -> set[float]:
     """Numbers that tensors are made of, where a call reads none: their sizes, above all.
 
-    In the library's calls and in kernels alike: a kernel may take one size from a tensor, and the
-    batch as it was traced.
+    What a kernel makes of them has the sizes that it takes from tensors, but for those that stand
+    in its own sizes and shapes as they were traced.
     """
-    calls = [node for node in program.graph.calls if not node.refs]
-    return {
-        number
-        for node in calls
-        for number in _flat([*node.args, *node.kwargs.values()])
-    }  # fmt: skip
+    found: set[float] = set()
+    for node in program.graph.calls:
+        numbers = set() if node.refs else set(_flat([*node.args, *node.kwargs.values()]))
+        kernel = program.kernel_of.get(node.name)
+        if kernel is not None and node.args and isinstance(node.args[0], list):
+            numbers &= _written_out(kernel)
+        found |= numbers
+    return found
+
+
+def _written_out(kernel: Kernel) -> set[float]:
+    """The numbers in a kernel's sizes and shapes that are no subscripts."""
+    texts = [size.expression for size in kernel.sizes] + [one.shape for one in kernel.writes]
+    plain = re.sub(r"\[\d+\]", "", " ".join(texts))
+    return {float(number) for number in re.findall(r"(?<![\w.])\d+", plain)}
 
 
 def _averages_cells(program: Program) -> bool:

@@ -75,6 +75,7 @@ static inline void narrow_halves(const float* source, int64_t count, float16* ta
 # The text that brings each name along.
 CONVERSIONS: dict[str, str] = {
     "bfloat16": _BFLOAT16,
+    "bfloat16_of": _BFLOAT16,
     "float16": _FLOAT16,
     "float_of_half": _FLOAT16,
     "half_of": _FLOAT16,

@@ -216,6 +216,10 @@ def test_a_batch_size_of_which_a_tensor_is_made_is_insisted_on() -> None:
         built.candidate()(built.inputs[0], torch.randn(10, 4))
     with pytest.raises(ValueError, match=r"made for int64 of shape \[64, 4\]"):
         built.candidate()(built.inputs[0][:10], built.inputs[1][:10])
+    call = "x[:, :1] + torch.zeros(x.shape[0], 8) * 2 + w"
+    fused = build(function("x, w", call, "torch.randn(64, 4), torch.randn(8)"), FUSED)
+    given = [torch.randn(10, 4), fused.inputs[1]]
+    assert complaints(fused, given) == []
     positions = build(function("x", "x + torch.arange(33)", "torch.randn(6, 33)"), ())
     assert complaints(positions, [torch.randn(10, 33)]) == []
 

@@ -1,13 +1,14 @@
 """Matrix products in Triton: in the interpreter against float64, compiled for three generations."""
 
 import pytest
+import torch
 
 from knowledge.emit import emit
 from knowledge.pattern import Refusal, load_pattern
 from knowledge.program import Kernel, Program
 from tests.patterns import without_gpu
 from tests.patterns.without_gpu import Parameters, multiplies, spilling
-from tests.patterns.workshop import SITUATION, build, function
+from tests.patterns.workshop import SITUATION, build, function, load
 from tools.backends.triton.interpret import Candidate, Interpreted, interpret
 
 pytest.importorskip("triton")
@@ -203,3 +204,12 @@ def test_operands_are_read_as_they_lie_unless_the_epilogue_reads_them_too() -> N
     assert len(only_kernel(function(*CASES["strided"])).strided) == 2
     residual = only_kernel(function(*CASES["gelu_residual"]))
     assert [ref.ref for ref in residual.strided] == ["w"]
+
+
+def test_rows_that_a_tile_can_not_hold_are_refused_where_all_sizes_are_free() -> None:
+    source = function("a, b", *CASES["softmax"][1:])
+    text = emit(without_gpu.in_triton("matmul", source))
+    module = load(text)
+    for columns in (0, 129):
+        with pytest.raises(ValueError, match="rows of 1 to 128 elements"):
+            module.ModelNew()(torch.randn(70, 40), torch.randn(40, columns))

@@ -5,6 +5,7 @@ from functools import partial
 
 from knowledge.loops.cost import HALVES, Machine, moved_mb, program_ms
 from knowledge.loops.triton_tail import Tail, find_tail
+from knowledge.loops.triton_tile import power_of_two
 from knowledge.opgraph import Node, OpGraph, Ref
 from knowledge.pattern import Parameter, Proposal, Refusal, Situation, Step
 from knowledge.patterns.matmul.contraction import Contraction, Extent, Operand
@@ -27,7 +28,7 @@ from knowledge.patterns.matmul.triton_blocks import (
     settings,
 )
 from knowledge.patterns.matmul.triton_source import Product, print_product
-from knowledge.program import Kernel, Program, Size, Written, variable
+from knowledge.program import Check, Kernel, Program, Size, Written, variable
 
 KINDS = ("float32", "float16", "bfloat16")
 # An order of preference among blocks that were never timed.
@@ -114,10 +115,19 @@ def make_kernel(
         spec = graph.by_name[found.name].spec
         writes = (*writes, Written(ref=Ref(ref=found.name), shape=shape, spec=spec))
     checks = tuple(dict.fromkeys((*found.checks, *(tail.checks if tail else ()))))
+    limits: tuple[Check, ...] = ()
+    if tail is not None and tail.kind == "row":
+        # Whole rows are in the tile, whose shared memory was chosen for the traced ones.
+        most = max(16, power_of_two(found.columns.traced))
+        sentence = f"this kernel takes rows of 1 to {most} elements"
+        limits = (
+            Check(left=f"(0 < {found.columns.text} <= {most})", right="True", sentence=sentence),
+        )
     return Kernel(
         name=name, source=printed.source, helpers=printed.helpers, language="triton",
         signature="p" * (len(reads) + len(writes)) + "i" * len(sizes), nodes=nodes, reads=reads,
-        writes=writes, sizes=tuple(sizes), strided=strided, checks=checks, note=note,
+        writes=writes, sizes=tuple(sizes), strided=strided, checks=checks, limits=limits,
+        note=note,
         moved_bytes=_moved(graph, reads, writes, found, blocks), flops=found.flops,
         operations=tail.operations if tail else 0, efficiency=_efficiency(found, blocks),
         arithmetic=_arithmetic_of(dtype, blocks),
