@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import torch
 
+from tools.judge.answers import Recalled
 from tools.judge.compare import Expected, relative_errors, typical_error
 from tools.judge.oracle import Truth
 from tools.reference import named_tensors, tensors_of
@@ -40,7 +41,7 @@ class Case:
     name: str
     weights: Weights
     inputs: tuple[Any, ...]
-    truth: Truth
+    truth: Truth | Recalled
     kind: Kind = "values"
     binding: bool = True
     slack: float = 1.0
@@ -81,7 +82,7 @@ class Case:
     @cached_property
     def like(self) -> tuple[Place, ...]:
         """The outputs' shapes and dtypes, without their values, and None where that is returned."""
-        return tuple(spread((t.to("meta") for t in self.truth.reference), self.truth.absent))
+        return tuple(spread(self.truth.like, self.truth.absent))
 
 
 def typical_errors(expected: tuple[Expected, ...]) -> tuple[float, ...]:

@@ -45,6 +45,8 @@ from tools.secrets import without_secrets
 from tools.task import Task
 from tools.verdict import BuildFailed, JudgeError, Profile, Verdict
 
+# torch's own allocations of 2 MiB and more ask for huge pages.
+HUGE_TENSORS = "THP_MEM_ALLOC_ENABLE"
 GOODBYE_SECONDS = 10.0
 LOG_LIMIT = 3000
 
@@ -254,6 +256,8 @@ class Judge:
         search = [str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])]
         # The reference runs in there, and where there is no jail a candidate could look at it.
         environment = {**without_secrets(os.environ), "PYTHONPATH": os.pathsep.join(search)}
+        # Its own copies in float64 come and go; what is timed has an environment of its own.
+        environment.setdefault(HUGE_TENSORS, "1")
         with (self._folder / "judge.log").open("wb") as log:
             self._process = subprocess.Popen(
                 command, pass_fds=(to_read, to_write), env=environment, stdin=subprocess.DEVNULL,

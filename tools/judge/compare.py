@@ -20,7 +20,7 @@ from tools.task import Tolerance
 
 GROUP = 64
 # What is looked at in one go: on the CPU what its caches hold, on a GPU what keeps it busy.
-CHUNK_ELEMENTS, DEVICE_CHUNK_ELEMENTS = 1 << 20, 1 << 26
+CHUNK_ELEMENTS, DEVICE_CHUNK_ELEMENTS = 1 << 16, 1 << 26
 # Of the groups' worst errors; of too few to have a tail, the worst one.
 TYPICAL, FEW = 0.95, 20
 # What is left in float64 where all that was added cancels.
@@ -49,6 +49,12 @@ class Expected:
     error: torch.Tensor
     size: torch.Tensor
     dtype: torch.dtype
+
+    @property
+    def nbytes(self) -> int:
+        """What it takes of the memory."""
+        kept = (self.truth, self.reference, self.error, self.size)
+        return sum(tensor.nbytes for tensor in kept if tensor is not None)
 
 
 @dataclass(frozen=True)
@@ -98,15 +104,13 @@ def expect(truth: torch.Tensor, reference: torch.Tensor) -> Expected:
     return Expected(true_groups, kept, error, size, reference.dtype)
 
 
-def luckless(expected: Expected, shaken: Sequence[torch.Tensor], usual: float) -> Expected:
-    """The same truth with errors at least as large as inputs in their last bits make them.
+def luckless(expected: Expected, usual: float) -> Expected:
+    """The same truth with errors of at least two roundings at the size of the whole output.
 
-    And as two roundings at the size of the whole output: what lies far below it, such as GELU's
-    tail of 1 + erf(x), is left over from terms of that size.
+    What lies far below it, such as GELU's tail of 1 + erf(x), is left over from terms of that size.
 
     Args:
         expected: the truth.
-        shaken: the truth about inputs that differ in their last bits, once for each shaking.
         usual: the size of this output on ordinary inputs. A group in which everything cancels, such
             as a constant row less its mean, has no size of its own, and takes this one.
     """
@@ -115,10 +119,24 @@ def luckless(expected: Expected, shaken: Sequence[torch.Tensor], usual: float) -
     rounding = torch.finfo(expected.dtype).eps * usual_size(expected)
     error = expected.error.clamp(min=2.0 * rounding)
     size = torch.where(expected.size < VANISHING * usual, usual, expected.size)
-    for truth in shaken:
-        miss = (_real(_grouped(truth)).to(torch.float64) - expected.truth).abs()
-        error = error.maximum(miss.nan_to_num(0.0, 0.0).amax(dim=1, keepdim=True))
     return replace(expected, error=error, size=size)
+
+
+def strained(expected: Expected, shaken: torch.Tensor) -> Expected:
+    """The same truth with errors at least as large as inputs in their last bits make them.
+
+    Args:
+        expected: the truth.
+        shaken: the truth about inputs that differ in their last bits.
+    """
+    if expected.dtype in EXACT:
+        return expected
+    error, groups = expected.error.clone(), _real(_grouped(shaken))
+    for rows in _chunks(groups):
+        miss = (groups[rows].to(torch.float64) - expected.truth[rows]).abs()
+        worst = miss.nan_to_num(0.0, 0.0).amax(dim=1, keepdim=True)
+        error[rows] = error[rows].maximum(worst)
+    return replace(expected, error=error)
 
 
 def relative_errors(expected: Expected) -> torch.Tensor:

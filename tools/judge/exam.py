@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from tools.judge.answers import Answers, Recalled
 from tools.judge.case import Case, Weights
 from tools.judge.compare import Expected, relative_errors, typical_error
 from tools.judge.inputs import (
@@ -30,6 +31,7 @@ from tools.judge.inputs import (
 )
 from tools.judge.marking import Marker
 from tools.judge.oracle import CannotRun, Truth, own
+from tools.judge.room import CASES
 from tools.judge.runners import RUNNER_FAILURES
 from tools.judge.subject import Subject
 from tools.judge.trial import Trial
@@ -43,8 +45,8 @@ from tools.judge.variants import (
 )
 from tools.reference import tensors_of
 
-ORDINARY = 3
-MEMORY_LIMIT = 1 << 31
+# What truths may take, and the inputs of further cases; of a device's memory, this part for each.
+TRUTHS_LIMIT, INPUTS_LIMIT = 1 << 31, 1 << 32
 DEVICE_MEMORY_PART = 8
 # An exam never has more cases than this.
 MOST_CASES = 20
@@ -81,6 +83,7 @@ class Exam:
         self.first = Weights(seed, subject.loaded.build(seed))
         self.cases: list[Case] = []
         self._chance = generator()
+        self._answers = Answers(subject.oracle, self._limit(TRUTHS_LIMIT))
         self._renewed: dict[frozenset[str], Case | None] = {}
         self.few_changed: Case | None = None
         with self.at_trial():
@@ -108,34 +111,48 @@ class Exam:
         began = time.monotonic()
         samples: list[list[torch.Tensor]] = []
         fresh = self._fresh_weights()
-        for number in range(ORDINARY):
+        for number in range(CASES):
             inputs = self._draw()
             weights = fresh if number == 2 and fresh is not None else self.first
-            truth = self.subject.oracle.answer(weights.model, inputs)
+            truth = self._answers.ask(weights.model, inputs)
             samples.append([relative_errors(expected) for expected in truth.expected])
             name = "fresh weights" if weights is fresh else f"ordinary {number + 1}"
             self.cases.append(Case(name, weights, inputs, truth))
         typical = [typical_error(list(outputs)) for outputs in zip(*samples, strict=True)]
         self.marker = Marker(self.subject, self.cases, typical, self._chance)
-        each = (time.monotonic() - began) / ORDINARY
+        each = (time.monotonic() - began) / CASES
         if PLENTY * MOST_CASES * each < seconds:
             unhurried()
         self.few_changed = self._few_changed(self.cases[0]) if 2 * each < seconds else None
         for propose in self._proposals():
-            held = sum(expected.truth.nbytes for case in self.cases for expected in case.expected)
-            if time.monotonic() - began + each > seconds or held > self._memory_limit:
+            if time.monotonic() - began + each > seconds or not self._has_room:
                 return
             case = propose()
             if case is not None:
                 self.cases.append(case)
 
+    def _limit(self, on_cpu: int) -> int:
+        """Bytes that may be kept where a CPU's memory has room for so many."""
+        device, limit = self.subject.device, on_cpu
+        if device.type != "cpu":
+            total = int(torch.cuda.get_device_properties(device).total_memory)
+            limit = total // DEVICE_MEMORY_PART
+        return min(limit, self.subject.spare_bytes // 2)
+
     @property
-    def _memory_limit(self) -> int:
-        """Bytes of truths that may be kept; a large op's ordinary cases alone may take more."""
-        device = self.subject.device
-        if device.type == "cpu":
-            return MEMORY_LIMIT
-        return int(torch.cuda.get_device_properties(device).total_memory) // DEVICE_MEMORY_PART
+    def _has_room(self) -> bool:
+        """Whether another case's inputs, and its truth if truths are kept, may be in memory."""
+        further = sum(
+            tensor.nbytes for case in self.cases[CASES:] for tensor in tensors_of(case.inputs)
+        )
+        truths = sum(case.truth.nbytes for case in self.cases)
+        return truths <= self._limit(TRUTHS_LIMIT) and (
+            further + self.subject.input_bytes <= self._limit(INPUTS_LIMIT)
+        )
+
+    def put_away(self) -> None:
+        """Free what is remembered of a large truth: nothing is marked for a while."""
+        self._answers.put_away()
 
     def _proposals(self) -> Iterator[Callable[[], Case | None]]:
         """Further cases, in the order of what they find: a slow reference gets the first only."""
@@ -158,11 +175,11 @@ class Exam:
     def _draw(self) -> tuple[Any, ...]:
         return self.subject.loaded.inputs(secret_seed())
 
-    def _answer(self, inputs: tuple[Any, ...]) -> Truth | None:
+    def _answer(self, inputs: tuple[Any, ...]) -> Truth | Recalled | None:
         if not self.takes(inputs):
             return None
         try:
-            return self.subject.oracle.answer(self.first.model, inputs)
+            return self._answers.ask(self.first.model, inputs)
         except (CannotRun, torch.OutOfMemoryError):
             return None
 
@@ -211,7 +228,7 @@ class Exam:
             outputs = self.subject.oracle.run(self.first.model, inputs)
         except CannotRun:
             return None
-        if [t.shape for t in outputs] != [t.shape for t in ordinary.truth.reference]:
+        if [t.shape for t in outputs] != [t.shape for t in ordinary.truth.like]:
             return None
         if not self.marker.mark(outputs, ordinary)[0].passed:
             return None
@@ -270,7 +287,7 @@ class Exam:
                 if name not in homeless:
                     parameter.copy_(parameters[name])
         weights = Weights(self.first.seed, model)
-        truth = self.subject.oracle.answer(model, fresh.inputs)
+        truth = self._answers.ask(model, fresh.inputs)
         return Case("fresh weights but for some", weights, fresh.inputs, truth)
 
     @cached_property
@@ -279,7 +296,7 @@ class Exam:
         seed = secret_seed()
         weights = Weights(seed, self.subject.loaded.build(seed))
         inputs = self._draw()
-        truth = self.subject.oracle.answer(weights.model, inputs)
+        truth = self._answers.ask(weights.model, inputs)
         return Case("rebuilt weights", weights, inputs, truth)
 
     @cached_property
@@ -291,7 +308,7 @@ class Exam:
         )
 
 
-def _finite_share(truth: Truth) -> float:
+def _finite_share(truth: Truth | Recalled) -> float:
     total = sum(tensor.numel() for tensor in truth.reference)
     finite = sum(
         int(tensor.isfinite().sum()) if tensor.dtype.is_floating_point else tensor.numel()

@@ -4,6 +4,8 @@ How far off an element may be is the task's tolerance. It is wider on stretched 
 op is ill conditioned, and whole numbers that hang on last bits are held against nobody.
 """
 
+from dataclasses import replace
+
 import torch
 
 from tools.judge.case import Case, typical_errors
@@ -14,6 +16,7 @@ from tools.judge.compare import (
     Undecided,
     compare,
     luckless,
+    strained,
     undecided_among,
     usual_size,
 )
@@ -28,6 +31,8 @@ MOST_SLACK = 16.0
 # An error of more than this part of what is allowed, on stretched values, is asked whether it is
 # the kernel's or the op's: it may be a miss by the next seed.
 CLOSE = 0.5
+# The error and the size of each group of an output, as `Expected` has them.
+Condition = tuple[torch.Tensor, torch.Tensor]
 # Of an output on values as the op's author drew them, so much may hang on last bits.
 MOST_OPEN = 0.5
 
@@ -49,7 +54,7 @@ class Marker:
         self._cases = cases
         self._typical = typical
         self._chance = chance
-        self._conditions: dict[str, tuple[Expected, ...]] = {}
+        self._conditions: dict[str, tuple[Condition, ...]] = {}
         self._open: dict[str, tuple[Undecided | None, ...]] = {}
 
     def mark(
@@ -127,7 +132,7 @@ class Marker:
         turned = oracle.turned(model, inputs, yardstick)
         # Moving inputs breaks ties whose order is promised, so it is the way where none is known.
         found = [turned] if turned is not None else []
-        found = found or oracle.shaken(model, inputs, self._chance, yardstick)
+        found = found or [*oracle.shaken(model, inputs, self._chance, yardstick)]
         pairs = zip(case.expected, self._cases[0].expected, strict=True)
         known = tuple(
             undecided_among(
@@ -149,14 +154,17 @@ class Marker:
         their last bits. Asked for after a miss or nearly one, for it takes several runs in float64.
         """
         if case.name not in self._conditions:
-            truths = self.subject.oracle.shaken(case.weights.model, case.inputs, self._chance)
-            self._conditions[case.name] = tuple(
-                luckless(expected, [truth[place] for truth in truths], usual_size(ordinary))
-                for place, (expected, ordinary) in enumerate(
-                    zip(case.expected, self._cases[0].expected, strict=True)
-                )
+            usual = [usual_size(ordinary) for ordinary in self._cases[0].expected]
+            known = list(map(luckless, case.expected, usual))
+            for truths in self.subject.oracle.shaken(case.weights.model, case.inputs, self._chance):
+                known = list(map(strained, known, truths))
+            self._conditions[case.name] = tuple((one.error, one.size) for one in known)
+        return tuple(
+            replace(expected, error=error, size=size)
+            for expected, (error, size) in zip(
+                case.expected, self._conditions[case.name], strict=True
             )
-        return self._conditions[case.name]
+        )
 
     def _tolerance(self, truth: Expected, slack: float, fair: bool) -> Tolerance:
         """The task's tolerance, wider by `slack`, but never so wide that it says nothing.

@@ -7,7 +7,7 @@ call leaves anything behind for the next.
 import contextlib
 import copy
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,6 +65,18 @@ class Truth:
     expected: tuple[Expected, ...]
     reference: tuple[torch.Tensor, ...]
     absent: tuple[int, ...] = ()
+
+    @property
+    def like(self) -> tuple[torch.Tensor, ...]:
+        """The outputs' shapes and dtypes, without their values."""
+        return tuple(tensor.to("meta") for tensor in self.reference)
+
+    @property
+    def nbytes(self) -> int:
+        """What it takes of the memory."""
+        return sum(tensor.nbytes for tensor in self.reference) + sum(
+            expected.nbytes for expected in self.expected
+        )
 
 
 class Oracle:
@@ -132,16 +144,16 @@ class Oracle:
         inputs: tuple[Any, ...],
         chance: torch.Generator,
         units: float = 1.0,
-    ) -> list[tuple[torch.Tensor, ...]]:
+    ) -> Iterator[tuple[torch.Tensor, ...]]:
         """What the reference means on inputs that differ from these in their last bits.
 
-        Each time every element is moved by up to `units` in the last place of float32, as which
-        kernels of narrower types compute too: alone, or with its row or its column. Results of
-        other shapes, and inputs that the reference refuses, are left out; empty where float64 is
-        not to be had.
+        One after the other, for a large op has no room for all of them. Each time every element is
+        moved by up to `units` in the last place of float32, as which kernels of narrower types
+        compute too: alone, or with its row or its column. Results of other shapes, and inputs that
+        the reference refuses, are left out; empty where float64 is not to be had.
         """
         if self.caution:
-            return []
+            return
 
         def shake(tensor: torch.Tensor, together: int | None) -> torch.Tensor:
             if not tensor.is_floating_point():
@@ -154,13 +166,16 @@ class Oracle:
             return tensor.to(torch.float64) * (1 + eps * moves.to(tensor.device))
 
         like = _shapes(self.run(model, inputs))
-        made = []
         for together in SHAKES:
             shaking = functools.partial(shake, together=together)
             moved: tuple[Any, ...] = pytree.tree_map_only(torch.Tensor, shaking, own(inputs))
-            with contextlib.suppress(CannotRun):
-                made.append(self._results(_double(model), moved))
-        return [results for results in made if _shapes(results) == like]
+            try:
+                results = self._results(_double(model), moved)
+            except CannotRun:
+                continue
+            del moved
+            if _shapes(results) == like:
+                yield results
 
     def turned(
         self, model: torch.nn.Module, inputs: tuple[Any, ...], yardstick: float

@@ -132,7 +132,7 @@ class Session:
         except CannotRun as error:
             told = f"works on some inputs and not on others: {error}"
             raise BadInput(self.subject.origin, told) from error
-        return self.subject.cautions([(case.inputs, case.truth) for case in ordinary])
+        return self.subject.cautions(ordinary)
 
     @property
     def exam(self) -> Exam:
@@ -214,7 +214,11 @@ class Session:
 
     def _verify(self, candidate: Candidate, exam: Exam) -> Verdict:
         failed = self.build(candidate)
-        return failed or Gauntlet(exam, self._make_lane).run(candidate)
+        try:
+            return failed or Gauntlet(exam, self._make_lane).run(candidate)
+        finally:
+            # Before anything is timed, for which several processes hold results of their own.
+            exam.put_away()
 
     def _measure(
         self,

@@ -8,7 +8,7 @@ caution.
 import copy
 import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,11 @@ from torch.utils import _pytree as pytree
 from knowledge.errors import BadInput
 from tools.facts import BLIND, CONSTANT, MUTATES
 from tools.judge.buffers import InputSets
+from tools.judge.case import Case
 from tools.judge.compare import EXACT, compare, expect, relative_errors, typical_error
 from tools.judge.inputs import secret_seed
 from tools.judge.lane import Program
-from tools.judge.oracle import Oracle, Truth, own, written_of
+from tools.judge.oracle import Oracle, own, written_of
 from tools.judge.room import least_needed
 from tools.judge.site import Host, Site
 from tools.materialise import materialise, packages_of
@@ -46,6 +47,7 @@ class Subject:
         device: where its tensors are.
         reference_s: what one call takes, roughly; deadlines scale with it.
         input_bytes: size of one set of inputs.
+        spare_bytes: of the memory, what judging does not need and may use.
         outputs: one set of outputs, for their shapes and dtypes; behind them what is left in the
             inputs that are written to.
         absent: places among what forward returns at which it returns None.
@@ -102,6 +104,7 @@ class Subject:
         """Refuse what can't be judged in the memory that there is, before it is gone."""
         weights = named_tensors(self.model).values()
         least = least_needed(inputs, weights, outputs)
+        self.spare_bytes = max(0, self._free - least)
         if least > self._free:
             parts = [sum(t.nbytes for t in tensors) for tensors in (inputs, weights, outputs)]
             told = ", ".join(
@@ -244,27 +247,25 @@ class Subject:
             for match, first in zip(matches, self.outputs, strict=True)
         )
 
-    def cautions(self, truths: Sequence[tuple[tuple[Any, ...], Truth]]) -> tuple[str, ...]:
+    def cautions(self, ordinary: Sequence[Case]) -> tuple[str, ...]:
         """What a reader of any verdict on this task must know; the canaries among them.
 
         Args:
-            truths: two sets of ordinary inputs of the same weights, and what is expected of them.
+            ordinary: two cases with ordinary inputs and the same weights.
         """
         found = [MUTATES] if self.private else []
         if self.oracle.caution:
             found.append(self.oracle.caution)
-        (_, earlier), (inputs, later) = truths
+        earlier, later = ordinary
         blind: set[str] = set()
         constant = True
         task = self.task
-        canaries = [
-            _canaries(inputs, a, b) for a, b in zip(earlier.reference, later.reference, strict=True)
-        ]
-        for which in range(len(canaries)):
-            expected = later.expected[which]
-            typical = typical_error([relative_errors(t.expected[which]) for _, t in truths])
+        # Of the earlier truth just this is needed beside the later one: both may be large.
+        answers, spread = earlier.truth.reference, [*map(relative_errors, earlier.expected)]
+        for which, (answer, expected) in enumerate(zip(answers, later.expected, strict=True)):
+            typical = typical_error([spread[which], relative_errors(expected)])
             passing = {
-                name for name, wrong in canaries[which].items()
+                name for name, wrong in _canaries(later.inputs, answer, later.truth.like[which])
                 if compare(wrong, expected, typical, task.tolerance, task.precision).passed
             }  # fmt: skip
             blind = passing if which == 0 else blind & passing
@@ -276,21 +277,24 @@ class Subject:
 
 def _canaries(
     inputs: tuple[Any, ...], earlier: torch.Tensor, output: torch.Tensor
-) -> dict[str, torch.Tensor]:
-    """Wrong answers of the right shape: what a lazy kernel would return."""
-    wrong = {
-        "the answer to another input": earlier.contiguous(),
-        "all zeros": torch.zeros(output.shape, dtype=output.dtype, device=output.device),
-    }
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """Wrong answers of the right shape, one at a time: what a lazy kernel would return.
+
+    Args:
+        inputs: of the case.
+        earlier: the answer to another one.
+        output: the shape and dtype of what is due.
+    """
+    yield "the answer to another input", earlier.contiguous()
+    zeros = torch.zeros(output.shape, dtype=output.dtype, device=earlier.device)
+    yield "all zeros", zeros
     if output.dtype.is_floating_point and output.numel():
         # Of the other answer: the mean of a single element is that element, and no lazy guess.
-        mean = earlier.double().mean().item()
-        wrong["a constant"] = torch.full_like(wrong["all zeros"], mean)
+        yield "a constant", zeros.fill_(earlier.mean(dtype=torch.float64).item())
     for leaf in pytree.tree_leaves(inputs):
         if _is_tensor(leaf) and leaf.shape == output.shape and leaf.dtype == output.dtype:
-            wrong["an echo of the input"] = leaf.contiguous()
+            yield "an echo of the input", leaf.contiguous()
             break
-    return wrong
 
 
 def _differing(before: dict[str, torch.Tensor], model: torch.nn.Module) -> tuple[str, ...]:

@@ -94,6 +94,7 @@ class Ground:
         self._against_itself = legacy.against_itself
         self._floor = legacy.floor
         self.pool = draw_pool(exam, limits.timing_s)
+        exam.put_away()
         self.sets = self.pool.sets
         self.baselines = BaselineLanes(subject, exam.first, self.pool, make_lane, legacy.lanes)
 

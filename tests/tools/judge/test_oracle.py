@@ -20,7 +20,8 @@ def subject():
 def test_shaking_moves_inputs_by_their_last_bits_and_no_further(subject):
     inputs = subject.loaded.inputs(1)
     truth = subject.oracle.answer(subject.model, inputs).expected[0].truth
-    shaken = subject.oracle.shaken(subject.model, inputs, generator(2))
+    shaken = [*subject.oracle.shaken(subject.model, inputs, generator(2))]
+    assert shaken
     for (output,) in shaken:
         moved = (output.reshape(truth.shape) - truth).abs().max()
         assert 1e-9 < moved < 1e-6
