@@ -149,6 +149,11 @@ class OpGraph(Frozen):
                 found[name].append(node)
         return {name: tuple(nodes) for name, nodes in found.items()}
 
+    @cached_property
+    def worked_out(self) -> dict[Any, Any]:
+        """What was found of this graph and takes a while to find, by what was asked."""
+        return {}
+
     @property
     def inputs(self) -> tuple[Node, ...]:
         """The arguments of forward, in order."""

@@ -5,6 +5,7 @@ at a time. Some of its threads walk along the columns of a row, the others stand
 """
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 from knowledge.loops.form import Loop
@@ -121,7 +122,7 @@ class CudaPlan(Plan):
                     self._walk(number, level, made, seen)
                 made = {**dict.fromkeys(seen, level), **made}
 
-    def _keep(self, number: int, level: int) -> None:
+    def _keep(self, number: int, level: int, seen: set[int]) -> None:
         """Row buffers in memory are for CPUs."""
 
     def _walk(self, number: int, level: int, made: dict[int, int], seen: set[int]) -> None:
@@ -129,24 +130,29 @@ class CudaPlan(Plan):
         value = self.values[number]
         if value.stage != "element" or number in seen:
             return
-        if made.get(number, level) < level and self._is_worth_keeping(number):
+        if made.get(number, level) < level and number in self._worth_keeping:
             self.kept_at[number], self._last[number] = made[number], level
             return
         seen.add(number)
         for arg in value.args:
             self._walk(arg, level, made, seen)
 
-    def _is_worth_keeping(self, number: int) -> bool:
-        """Costly values, and what comes from memory for this row alone."""
-        value, rows = self.values[number], set(self.loop.domain.rows)
-        if value.op == "load":
-            return not rows or bool(rows & set(value.atoms))
-        return is_costly(value) or any(
-            self.values[arg].stage == "element"
-            and self.values[arg].op != "load"
-            and self._is_worth_keeping(arg)
-            for arg in value.args
-        )
+    @cached_property
+    def _worth_keeping(self) -> frozenset[int]:
+        """Costly values, what is made of them, and what comes from memory for this row alone."""
+        rows = set(self.loop.domain.rows)
+        found: set[int] = set()
+        for number, value in enumerate(self.values):
+            below = (
+                arg in found
+                and self.values[arg].stage == "element"
+                and self.values[arg].op != "load"
+                for arg in value.args
+            )
+            is_own_load = value.op == "load" and (not rows or bool(rows & set(value.atoms)))
+            if is_own_load or (value.op != "load" and (is_costly(value) or any(below))):
+                found.add(number)
+        return frozenset(found)
 
     def kept_registers(self) -> int:
         """Registers for each column that a thread holds, where most is kept at a time."""

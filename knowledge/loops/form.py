@@ -210,11 +210,16 @@ class Builder:
 
     domain: Domain
     values: list[Value] = field(default_factory=list)
-    operands: list[Operand] = field(default_factory=list)
+    numbers: dict[Operand, int] = field(default_factory=dict)
     known: dict[tuple[Value, str], int] = field(default_factory=dict)
     hint: str = ""
     fixed: set[int] = field(default_factory=set)
     complaints: dict[int, str] = field(default_factory=dict)
+
+    @property
+    def operands(self) -> list[Operand]:
+        """What is read from outside, in the order of their numbers."""
+        return list(self.numbers)
 
     def add(self, value: Value) -> int:
         """The number of a value, which is made unless it was."""
@@ -268,9 +273,7 @@ class Builder:
         )  # fmt: skip
 
     def _operand(self, operand: Operand) -> int:
-        if operand not in self.operands:
-            self.operands.append(operand)
-        return self.operands.index(operand)
+        return self.numbers.setdefault(operand, len(self.numbers))
 
     def cast(self, value: int, kind: ValueType) -> int:
         """The value in another type."""

@@ -21,6 +21,9 @@ from knowledge.program import comes_back, span_of
 # An island that could not be joined with so many others is left alone: in a net of many steps, each
 # of which reads the same tensor, all pairs of them would be tried.
 MOST_APART = 8
+# With each call that joins an island all of it is lowered anew, so that the time goes with the
+# square of its calls; and no compiler is quick with a loop that is longer.
+MOST_CALLS = 256
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,8 @@ class _Search:
 
     def add(self, names: set[str], replaced: list[Island]) -> Island | str:
         """Make an island of these calls in place of some others, or say why not."""
+        if len(names) > MOST_CALLS:
+            return f"a loop of more than {MOST_CALLS} calls takes too long to plan"
         ordered = sorted(names, key=self.graph.position.__getitem__)
         nodes = tuple(self.graph.by_name[name] for name in ordered)
         if not self._schedulable(names, replaced):
@@ -89,8 +94,18 @@ def find_islands(
     """The islands of a graph, and for each call that is in none, why.
 
     `taken` are calls that other kernels compute already, a group each; of the others, those in
-    `among` are looked at, or all.
+    `among` are looked at, or all. Found once for each graph: what is proposed is applied next.
     """
+    asked = (taken, among)
+    if asked not in graph.worked_out:
+        graph.worked_out[asked] = _found(graph, taken, among)
+    islands, refused = graph.worked_out[asked]
+    return islands, dict(refused)
+
+
+def _found(
+    graph: OpGraph, taken: tuple[tuple[str, ...], ...], among: frozenset[str] | None
+) -> tuple[tuple[Island, ...], dict[str, str]]:
     search = _Search(graph, [], {}, taken)
     refused: dict[str, str] = {}
     chosen = graph.calls if among is None else _in_order(graph, among)

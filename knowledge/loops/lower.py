@@ -56,6 +56,7 @@ class Lowering(Places):
             if (layout := partition(shape, domain.everything, domain.sizes)) is not None
         )  # fmt: skip
         self._made: dict[str, Tensor | tuple[Tensor | None, ...]] = {}
+        self._known: dict[tuple[int, ...], list[Layout]] = {}
 
     def resolve(self, ref: Ref) -> Given:
         """The argument that a reference stands for."""
@@ -133,6 +134,11 @@ class Lowering(Places):
         raise Refused(f"a tensor of shape {shape} doesn't lie on the loop's index space")
 
     def _candidates(self, shape: tuple[int, ...]) -> list[Layout]:
+        if shape not in self._known:
+            self._known[shape] = self._ways_to_lie(shape)
+        return self._known[shape]
+
+    def _ways_to_lie(self, shape: tuple[int, ...]) -> list[Layout]:
         found: list[Layout | None] = [partition(shape, self.domain.everything, self.domain.sizes)]
         for full in self._full:
             if len(shape) <= len(full):
@@ -145,12 +151,12 @@ class Lowering(Places):
         found.append(partition(shape, self.domain.rows, self.domain.sizes))
         found.append(partition(shape, self.domain.columns, self.domain.sizes))
         found.append(partition(shape, self.domain.outer, self.domain.sizes))
-        right = [
+        right = dict.fromkeys(
             layout for layout in found
             if layout is not None
             and tuple(prod(self.domain.sizes[a] for a in dim) for dim in layout) == shape
-        ]  # fmt: skip
-        return list(dict.fromkeys(right))
+        )  # fmt: skip
+        return list(right)
 
     def at(self, given: Given, layout: Layout) -> int:
         """The value of an argument at a position of `layout`, to which it broadcasts."""

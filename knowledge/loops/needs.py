@@ -11,8 +11,10 @@ def pruned(loop: Loop) -> Loop:
     """The loop without values, and then operands, that nothing needs."""
     kept = sorted(reached(loop, (store.value for store in loop.stores)))
     used = sorted({loop.values[n].operand for n in kept if loop.values[n].operand >= 0})
-    values = tuple(_renumbered(loop.values[n], kept, used) for n in kept)
-    stores = tuple(replace(store, value=kept.index(store.value)) for store in loop.stores)
+    number_of = {number: at for at, number in enumerate(kept)}
+    operand_of = {number: at for at, number in enumerate(used)}
+    values = tuple(_renumbered(loop.values[n], number_of, operand_of) for n in kept)
+    stores = tuple(replace(store, value=number_of[store.value]) for store in loop.stores)
     # What no position counts along any more may have any size.
     positions = {atom for value in values if value.op == "position" for atom in value.atoms}
     operands = tuple(loop.operands[n] for n in used)
@@ -46,9 +48,9 @@ def reached(
     return found
 
 
-def _renumbered(value: Value, kept: list[int], used: list[int]) -> Value:
-    args = tuple(kept.index(arg) for arg in value.args)
-    operand = used.index(value.operand) if value.operand >= 0 else -1
+def _renumbered(value: Value, number_of: Mapping[int, int], operand_of: Mapping[int, int]) -> Value:
+    args = tuple(number_of[arg] for arg in value.args)
+    operand = operand_of[value.operand] if value.operand >= 0 else -1
     return replace(value, args=args, operand=operand)
 
 

@@ -1,6 +1,7 @@
 """Which sweep computes what: the values each one makes, and those worth keeping for later ones."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 from knowledge.loops.form import Loop, Store
@@ -54,8 +55,9 @@ class Plan:
         read_again = at.form == "tiles" or not at.lanes
         self.halves = self._halves_read_again() if read_again else frozenset()
         for level in range(max(self.roots, default=-1), -1, -1):
+            seen: set[int] = set()
             for number in self.roots.setdefault(level, []):
-                self._keep(number, level)
+                self._keep(number, level, seen)
         self.wide = options.accumulate == "double" or (
             loop.domain.structured and loop.domain.count(loop.domain.columns) > LONG_ROW
         )
@@ -88,7 +90,7 @@ class Plan:
 
     def prefetching_level(self) -> int:
         """The sweep with the most arithmetic, which has the time to ask for what comes next."""
-        costs = {level: sum(map(self._cost, roots)) for level, roots in self.roots.items()}
+        costs = {level: self._cost(roots) for level, roots in self.roots.items()}
         return max(costs, key=lambda level: (costs[level], level))
 
     def _find_roots(self) -> None:
@@ -104,19 +106,20 @@ class Plan:
             if self.is_element_store(store):
                 add(store.value)
 
-    def _keep(self, number: int, level: int) -> None:
+    def _keep(self, number: int, level: int, seen: set[int]) -> None:
         """Keep what is costly and made in an earlier sweep than `level`, closest to its use."""
         value = self.values[number]
-        if value.stage != "element" or number in self.kept:
+        if value.stage != "element" or number in self.kept or number in seen:
             return
+        seen.add(number)
         # A std::vector<bool> has no data to point to; what a bool is made of is kept instead.
-        again = number in self.halves or self._is_costly_path(number)
+        again = number in self.halves or number in self._costly_paths
         if value.level < level and value.type != "bool" and again:
             self.kept[number] = None
             self.roots.setdefault(value.level, []).append(number)
             return
         for arg in value.args:
-            self._keep(arg, level)
+            self._keep(arg, level, seen)
 
     def _halves_read_again(self) -> frozenset[int]:
         """Loads of float16 that the first sweep needs and a later one needs too.
@@ -146,18 +149,28 @@ class Plan:
             and self.loop.operands[self.values[number].operand].dtype == "float16"
         )
 
-    def _is_costly_path(self, number: int) -> bool:
-        value = self.values[number]
-        if value.stage != "element":
-            return False
-        return is_costly(value) or any(self._is_costly_path(arg) for arg in value.args)
+    @cached_property
+    def _costly_paths(self) -> frozenset[int]:
+        """Element values that something costly is computed for; what they need has lower numbers.
 
-    def _cost(self, number: int) -> int:
-        value = self.values[number]
-        if value.stage != "element":
-            return 0
-        below = sum(self._cost(arg) for arg in value.args if arg not in self.kept)
-        return int(is_costly(value)) + below
+        Found once for all: where each of many steps reads the last twice, there are 2^steps paths.
+        """
+        found: set[int] = set()
+        for number, value in enumerate(self.values):
+            if value.stage == "element" and (is_costly(value) or not found.isdisjoint(value.args)):
+                found.add(number)
+        return frozenset(found)
+
+    def _cost(self, roots: list[int]) -> int:
+        """How many costly values a sweep computes, each of them once."""
+        seen: set[int] = set()
+        stack = list(roots)
+        while stack:
+            number = stack.pop()
+            if number not in seen and self.values[number].stage == "element":
+                seen.add(number)
+                stack += [arg for arg in self.values[number].args if arg not in self.kept]
+        return sum(is_costly(self.values[number]) for number in seen)
 
     def _can_stream(self, store: Store, at: Indices) -> bool:
         """Only rows that fit the innermost cache next to their source."""

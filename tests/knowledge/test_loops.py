@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from knowledge.loops import islands
 from knowledge.loops.form import Refused
 from knowledge.loops.islands import find_islands
 from knowledge.loops.plan import Options
@@ -288,9 +289,30 @@ def test_calls_between_which_the_library_stands_are_not_fused() -> None:
 
 def test_each_call_outside_the_loops_has_a_reason() -> None:
     graph = build(function("x", "torch.cumsum(torch.relu(x), 1)", "torch.randn(4, 8)"), ()).graph
-    islands, reasons = find_islands(graph)
-    assert [island.nodes for island in islands] == [("relu",)]
+    found, reasons = find_islands(graph)
+    assert [island.nodes for island in found] == [("relu",)]
     assert reasons == {"cumsum": "aten.cumsum.default is left to the library"}
+
+
+def test_what_each_of_many_steps_reads_twice_is_planned_at_once() -> None:
+    steps = """    def forward(self, x):
+        for _ in range(28):
+            x = x * torch.cos(x)
+        return x - x.mean(1, keepdim=True)"""
+    built = build(reference(steps, "torch.rand(7, 40)"), FUSED)
+    assert len(built.program.kernels) == 1
+    assert complaints(built) == []
+
+
+def test_a_long_chain_of_calls_is_cut_into_several_loops(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(islands, "MOST_CALLS", 8)
+    steps = """    def forward(self, x):
+        for n in range(10):
+            x = torch.sin(x + n)
+        return x"""
+    built = build(reference(steps, "torch.rand(7, 41)"), FUSED)
+    assert [len(kernel.nodes) for kernel in built.program.kernels] == [8, 8, 4]
+    assert complaints(built) == []
 
 
 def test_shapes_that_nest_share_an_index_space() -> None:
