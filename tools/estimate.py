@@ -14,9 +14,11 @@ FURTHER_COPIES, FURTHER_BYTES = 11, 4 << 30
 # The judge's model, its fresh twin and its float64 copy, which counts twice; eager, eager again,
 # torch.compile and the candidate have their own.
 WEIGHT_COPIES = 8
-# For each of three cases the float64 truth, which counts twice, and the reference's own; four
-# runners' results and the buffers that they are copied to.
-OUTPUT_COPIES = 17
+# One float64 truth, which counts twice, and the reference's own; four runners' results and the
+# buffers that they are copied to.
+OUTPUT_COPIES = 11
+# Two more truths, where three take no more than 2 GiB; otherwise they are worked out again.
+KEPT_COPIES, KEPT_BYTES = 6, (2 << 30) * 6 // 9
 # The float64 oracle counts twice; then a runner's own, where another one still holds its pool.
 WORKING_COPIES = 4
 
@@ -38,6 +40,7 @@ class Footprint(Frozen):
             + min(FURTHER_COPIES * self.inputs, FURTHER_BYTES)
             + WEIGHT_COPIES * self.weights
             + OUTPUT_COPIES * self.outputs
+            + min(KEPT_COPIES * self.outputs, KEPT_BYTES)
             + WORKING_COPIES * self.working
         )
 

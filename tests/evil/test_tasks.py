@@ -10,6 +10,7 @@ import torch
 from graph.report.words import describe
 from knowledge.errors import BadInput
 from tools.candidate import Candidate
+from tools.judge.case import Case, Weights
 from tools.judge.oracle import CannotRun
 from tools.judge.subject import Subject
 from tools.task import parse_task
@@ -54,9 +55,13 @@ def kernel(body: str) -> str:
 )
 def test_a_task_on_which_no_work_would_pass_gets_a_caution(answer, told, tmp_path):
     subject = subject_of(answer, tmp_path)
+    weights = Weights(subject.seed, subject.model)
     drawn = [subject.loaded.inputs(seed) for seed in (1, 2)]
-    truths = [(inputs, subject.oracle.answer(subject.model, inputs)) for inputs in drawn]
-    assert any(told in caution for caution in subject.cautions(truths))
+    ordinary = [
+        Case("ordinary", weights, inputs, subject.oracle.answer(subject.model, inputs))
+        for inputs in drawn
+    ]
+    assert any(told in caution for caution in subject.cautions(ordinary))
 
 
 @pytest.mark.parametrize("answer", ["()", "[]", "{}", "None", "'right'", "x[:0]"])

@@ -46,7 +46,7 @@ class Answers:
             self.large = CASES * truth.nbytes > self._limit
         if not self.large:
             return truth
-        recalled = Recalled(self, model, inputs, truth.like, truth.absent)
+        recalled = Recalled(self, model, inputs, truth.like, truth.absent, truth.finite)
         self._last = recalled, truth
         return recalled
 
@@ -75,6 +75,7 @@ class Recalled:
     inputs: tuple[Any, ...] = field(repr=False)
     like: tuple[torch.Tensor, ...]
     absent: tuple[int, ...]
+    finite: int
 
     @property
     def nbytes(self) -> int:

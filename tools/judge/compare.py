@@ -19,8 +19,10 @@ import torch
 from tools.task import Tolerance
 
 GROUP = 64
-# What is looked at in one go: on the CPU what its caches hold, on a GPU what keeps it busy.
-CHUNK_ELEMENTS, DEVICE_CHUNK_ELEMENTS = 1 << 16, 1 << 26
+# What is looked at in one go: on a GPU what keeps it busy; on the CPU what a core's cache holds,
+# and less than torch spreads over threads. These would wait for each other after every operation,
+# a hundred times as long as it takes where a compiler is at work beside them.
+CHUNK_ELEMENTS, DEVICE_CHUNK_ELEMENTS = 1 << 14, 1 << 26
 # Of the groups' worst errors; of too few to have a tail, the worst one.
 TYPICAL, FEW = 0.95, 20
 # What is left in float64 where all that was added cancels.

@@ -309,9 +309,4 @@ class Exam:
 
 
 def _finite_share(truth: Truth | Recalled) -> float:
-    total = sum(tensor.numel() for tensor in truth.reference)
-    finite = sum(
-        int(tensor.isfinite().sum()) if tensor.dtype.is_floating_point else tensor.numel()
-        for tensor in truth.reference
-    )
-    return finite / max(1, total)
+    return truth.finite / max(1, sum(tensor.numel() for tensor in truth.like))

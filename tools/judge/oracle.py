@@ -71,6 +71,11 @@ class Truth:
         """The outputs' shapes and dtypes, without their values."""
         return tuple(tensor.to("meta") for tensor in self.reference)
 
+    @functools.cached_property
+    def finite(self) -> int:
+        """How many elements of the reference's outputs are numbers."""
+        return finite_in(self.reference)
+
     @property
     def nbytes(self) -> int:
         """What it takes of the memory."""
@@ -254,6 +259,11 @@ class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         self.names.add(func._schema.name.removeprefix("aten::"))
         return func(*args, **(kwargs or {}))
+
+
+def finite_in(tensors: Sequence[torch.Tensor]) -> int:
+    """How many elements are neither NaN nor Inf."""
+    return sum(int(tensor.isfinite().sum()) for tensor in tensors)
 
 
 def _shapes(tensors: Sequence[torch.Tensor]) -> list[torch.Size]:

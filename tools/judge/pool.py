@@ -6,12 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from tools.judge.buffers import InputSets
 from tools.judge.exam import Exam
 from tools.judge.inputs import Perturbation, secret_seed
-from tools.judge.oracle import CannotRun, own
+from tools.judge.oracle import CannotRun, finite_in, own
 from tools.reference import tensors_of
 from tools.runner import handover
 
@@ -105,8 +103,8 @@ def draw_pool(exam: Exam, timing_s: float) -> Pool:
 def _is_fragile(exam: Exam, inputs: tuple[Any, ...]) -> bool:
     """Whether the op, or the sense of its result, depends on the order of inputs' elements."""
     inputs = own(inputs)
-    usual = exam.cases[0].truth.reference
-    perturbation = Perturbation(tensors_of(inputs), sum(tensor.numel() for tensor in usual))
+    usual = exam.cases[0].truth
+    perturbation = Perturbation(tensors_of(inputs), sum(tensor.numel() for tensor in usual.like))
     perturbation.renew()
     perturbation.touch()
     with exam.at_trial():
@@ -116,8 +114,8 @@ def _is_fragile(exam: Exam, inputs: tuple[Any, ...]) -> bool:
         outputs = exam.subject.oracle.run(exam.first.model, inputs)
     except CannotRun:
         return True
-    return [tensor.shape for tensor in outputs] != [tensor.shape for tensor in usual] or (
-        _finite(outputs) < FINITE_ENOUGH * _finite(usual)
+    return [tensor.shape for tensor in outputs] != [tensor.shape for tensor in usual.like] or (
+        finite_in(outputs) < FINITE_ENOUGH * usual.finite
     )
 
 
@@ -132,7 +130,3 @@ def _copy_ns(owed: Sequence[handover.Place]) -> float:
         ready.take(returned)
         took.append(time.perf_counter_ns() - began)
     return statistics.median(took)
-
-
-def _finite(outputs: Sequence[torch.Tensor]) -> float:
-    return float(sum(int(tensor.isfinite().sum()) for tensor in outputs))

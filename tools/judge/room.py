@@ -8,12 +8,13 @@ import torch
 BASE_BYTES = 1 << 30
 # Ordinary cases of an exam.
 CASES = 3
-# Those of the ordinary cases, two timed sets, and what each of these was drawn with.
-INPUT_COPIES = CASES + 4
+# Those of the ordinary cases and of one with a few elements changed, two timed sets, what each of
+# these was drawn with, and one in float64, which counts twice.
+INPUT_COPIES = CASES + 7
 # The judge's own, two of the exam, and one for each of three runners.
 WEIGHT_COPIES = 6
-# A first answer, and for each of two runners a result and the buffer that it is copied to.
-OUTPUT_COPIES = 5
+# For each of three runners a result and the buffer that it is copied to; a timed one to be checked.
+OUTPUT_COPIES = 7
 # Of one case, the truth in float64; with it stands the reference's answer.
 TRUTH_BYTES = 8
 

@@ -198,7 +198,8 @@ def test_nothing_is_left_behind(tmp_path):
     while time.monotonic() < deadline and {p.pid for p in descendants()} - before:
         time.sleep(0.05)
     assert not {process.pid for process in descendants()} - before
-    assert len(os.listdir("/proc/self/fd")) == descriptors  # noqa: PTH208
+    # What an earlier test had opened may be closed meanwhile.
+    assert len(os.listdir("/proc/self/fd")) <= descriptors  # noqa: PTH208
     assert not list((tmp_path / "scratch" / "jail").glob("runner-*"))
 
 

@@ -52,4 +52,4 @@ def test_a_truth_has_eight_bytes_an_element_whatever_the_output_has() -> None:
     half, whole = torch.empty(100, dtype=torch.bfloat16), torch.empty(100)
     counts = torch.empty(100, dtype=torch.int32)
     sizes = [least_needed((), (), [one]) - BASE_BYTES for one in (half, whole, counts)]
-    assert sizes == [5 * 200 + 1000, 5 * 400 + 1200, 5 * 400 + 800]
+    assert sizes == [7 * 200 + 1000, 7 * 400 + 1200, 7 * 400 + 800]
