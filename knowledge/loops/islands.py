@@ -22,8 +22,9 @@ from knowledge.program import comes_back, span_of
 # of which reads the same tensor, all pairs of them would be tried.
 MOST_APART = 8
 # With each call that joins an island all of it is lowered anew, so that the time goes with the
-# square of its calls; and no compiler is quick with a loop that is longer.
-MOST_CALLS = 256
+# square of its calls; and no compiler is quick with a loop that is longer. In an op of more calls
+# there are more such islands, which are the shorter for it: so many calls are lowered in all.
+MOST_CALLS, LEAST_CALLS, MOST_LOWERED = 256, 32, 1 << 16
 
 
 @dataclass(frozen=True)
@@ -49,12 +50,14 @@ class _Search:
     def __post_init__(self) -> None:
         self.busy = {name: nodes for nodes in self.taken for name in nodes}
         self._spans = [span_of(self.graph, nodes) for nodes in self.taken if nodes]
+        allowed = max(LEAST_CALLS, MOST_LOWERED // max(1, len(self.graph.calls)))
+        self._most = min(MOST_CALLS, allowed)
         self._of_islands: dict[tuple[str, ...], tuple[int, int]] = {}
 
     def add(self, names: set[str], replaced: list[Island]) -> Island | str:
         """Make an island of these calls in place of some others, or say why not."""
-        if len(names) > MOST_CALLS:
-            return f"a loop of more than {MOST_CALLS} calls takes too long to plan"
+        if len(names) > self._most:
+            return f"a loop of more than {self._most} calls takes too long to plan"
         ordered = sorted(names, key=self.graph.position.__getitem__)
         nodes = tuple(self.graph.by_name[name] for name in ordered)
         if not self._schedulable(names, replaced):

@@ -90,3 +90,72 @@ def test_what_is_no_such_loop_is_left_alone(step: str, returned: str) -> None:
     program = build(loop(step, returned), ()).program
     answer = load_pattern("scan").propose(program, SITUATION)
     assert isinstance(answer, Refusal)
+
+
+ADVANTAGES = """    def forward(self, r, v, done):
+        made = torch.zeros_like(r)
+        last = torch.zeros(r.shape[1])
+        for t in reversed(range(r.shape[0])):
+            after = v[t + 1] if t + 1 < v.shape[0] else torch.zeros_like(last)
+            going = 1.0 - done[t]
+            last = r[t] + 0.99 * after * going - v[t] + 0.9 * going * last
+            made[t] = last
+        return made, made + v"""
+FROM_THE_STATE = """    def forward(self, x, a, h):
+        ys = []
+        for t in range(9):
+            h = torch.sigmoid(h + a[:, t]) * h + x[:, t]
+            ys.append(h)
+        return torch.stack(ys, 1)"""
+
+
+def planned(source: str) -> Built:
+    """The reference with algebra done, and then scans."""
+    return build(source, (Step(pattern="algebra"), *SCAN))
+
+
+def test_what_steps_work_out_and_assign_one_by_one_is_one_scan() -> None:
+    inputs = "torch.randn(9, 40), torch.randn(9, 40), (torch.rand(9, 40) > 0.8).float()"
+    built = planned(reference(ADVANTAGES, inputs))
+    assert len(built.program.kernels) == 1
+    assert len(built.program.library_calls) < 20
+    assert complaints(built) == []
+
+
+@pytest.mark.parametrize(
+    ("step", "made"),
+    [
+        ("h = torch.exp(-a[:, t]) * h + x[:, t] * a[:, t]", "out[:, t] = h"),
+        ("h = torch.sigmoid(a[:, t]) * h + (x[:, t] if t else a[:, 0] * 2)", "out[:, t] = h"),
+        ("h = 0.5 * h + torch.tanh(x[:, 8 - t])", "out[..., 8 - t, :] = h"),
+    ],
+)
+def test_factors_made_step_by_step_are_made_at_once(step: str, made: str) -> None:
+    body = f"""    def forward(self, x, a, h):
+        out = torch.empty_like(x)
+        for t in range(9):
+            {step}
+            {made}
+        return out"""
+    built = planned(
+        reference(body, "torch.randn(23, 9, 24), torch.rand(23, 9, 24), torch.zeros(23, 24)")
+    )
+    assert len(built.program.kernels) == 1
+    assert complaints(built) == []
+
+
+def test_a_tensor_of_which_not_every_part_is_assigned_stays_as_it_is() -> None:
+    body = """    def forward(self, x, h):
+        out = torch.ones_like(x)
+        for t in range(8):
+            h = 0.9 * h + torch.exp(x[:, t])
+            out[:, t] = h
+        return out"""
+    graph = build(reference(body, "torch.randn(23, 9, 24), torch.zeros(23, 24)")).program.graph
+    assert not any("stack" in call.target for call in graph.calls)
+
+
+def test_factors_that_follow_from_the_state_stay_where_they_are() -> None:
+    inputs = "torch.randn(23, 9, 24), torch.rand(23, 9, 24), torch.zeros(23, 24)"
+    with pytest.raises(ValueError, match=r"nothing to scan|no rewrite"):
+        planned(reference(FROM_THE_STATE, inputs))

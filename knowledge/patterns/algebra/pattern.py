@@ -13,6 +13,7 @@ from knowledge.patterns.algebra.convolutions import (
     sum_of_convolution,
 )
 from knowledge.patterns.algebra.distances import distances_by_product
+from knowledge.patterns.algebra.loops import odd_end, parts_assigned, steps_at_once
 from knowledge.patterns.algebra.normalised import (
     is_independent,
     mean_of_normalised,
@@ -71,6 +72,9 @@ REWRITES: tuple[Rewrite, ...] = (
     two_masks,
     learned_temperature,
     distances_by_product,
+    parts_assigned,
+    steps_at_once,
+    odd_end,
     stack_of_parts,
     stack_of_calls,
     gru_cell,
